@@ -1,0 +1,285 @@
+"""What ``fit`` learned about the columns of X, and the way there and back.
+
+The model sees only columns that vary: continuous ones standardised, binary ones as
+they are, categories as indices 0, 1, ... Constant columns are put back on the way
+out, whatever a new row holds in them. No torch.
+"""
+
+from collections.abc import Iterable
+
+import numpy as np
+from scipy.special import ndtri
+
+__all__ = ["Columns", "row_noise", "table_problems"]
+
+KINDS = ("continuous", "binary", "categorical")
+
+
+class Columns:
+    """Columns of the training table.
+
+    Parameters
+    ----------
+    kind : {"continuous", "binary", "categorical"}
+        What the columns hold.
+    standardise : bool
+        Whether the model sees continuous columns standardised or as they are.
+
+    Attributes
+    ----------
+    names_ : list of n_features_in str
+        For messages.
+    varying_ : ndarray of shape (n_features_in,), bool
+        Columns that the model sees.
+    mean_, scale_ : ndarray of shape (n_varying,)
+        Of the varying columns.
+    categories_ : list of n_varying ndarrays
+        Sorted categories of each varying column; empty unless categorical.
+    log_volume_ : float
+        What to subtract from a log-density of what the model sees to have it in the
+        units of X, in nats: the sum of the logarithms of the scales.
+    """
+
+    def __init__(self, kind: str, standardise: bool = True):
+        self.kind = kind
+        self.standardise = standardise and kind == "continuous"
+
+    def fit(self, X: np.ndarray, names: Iterable | None = None) -> "Columns":
+        """Learn from a checked table of shape (n, n_features_in).
+
+        Messages call the columns by `names`, or by their positions.
+        """
+        names = range(X.shape[1]) if names is None else names
+        self.names_ = [str(name) for name in names]
+        self.varying_ = np.ones(X.shape[1], dtype=bool)
+        X = self._values(X)
+        low, high = X.min(axis=0), X.max(axis=0)
+        # a spread that is only the rounding of the entries is no spread
+        rounding = 10 * np.finfo(np.float64).eps * np.maximum(abs(low), abs(high))
+        with np.errstate(over="ignore"):
+            self.varying_ = high - low > rounding
+            self.constants_ = X[0].copy()
+            varying = X[:, self.varying_]
+            self.mean_, self.scale_ = varying.mean(axis=0), varying.std(axis=0)
+        if not self.varying_.any():
+            raise ValueError(
+                f"All {X.shape[1]} columns of X are constant: there is nothing to "
+                "encode. Pass at least one column that varies."
+            )
+        bad = ~(np.isfinite(self.mean_) & np.isfinite(self.scale_) & (self.scale_ > 0))
+        if bad.any():
+            raise ValueError(
+                f"The standard deviation of column(s) {self._names(bad)} of X leaves "
+                "the range of float64. Rescale them, for example by a power of ten."
+            )
+        self.categories_ = (
+            [np.unique(column) for column in varying.T]
+            if self.kind == "categorical"
+            else []
+        )
+        self.log_volume_ = float(np.log(self.scale_).sum()) if self.standardise else 0.0
+        return self
+
+    @property
+    def n_varying(self) -> int:
+        """Number of columns that the model sees."""
+        return int(self.varying_.sum())
+
+    def transform(self, X: np.ndarray) -> np.ndarray:
+        """Take rows to what the model sees, float64 or int64 of shape (n, n_varying).
+
+        Raises
+        ------
+        ValueError
+            If an entry is none of the values that its kind of column can hold.
+        """
+        X = self._values(X)
+        if self.kind == "categorical":
+            return self._indices(X)
+        return (X - self.mean_) / self.scale_ if self.standardise else X
+
+    def inverse_transform(self, Y: np.ndarray) -> np.ndarray:
+        """Take what the model sees, shape (..., n_varying), back to columns of X."""
+        if self.kind == "categorical":
+            pairs = zip(self.categories_, np.moveaxis(Y, -1, 0), strict=True)
+            Y = np.stack([known[index] for known, index in pairs], axis=-1)
+        elif self.standardise:
+            Y = Y * self.scale_ + self.mean_
+        X = np.empty((*Y.shape[:-1], len(self.varying_)), dtype=np.float64)
+        X[...] = self.constants_
+        X[..., self.varying_] = Y
+        return X
+
+    def _values(self, X: np.ndarray) -> np.ndarray:
+        """Varying columns of X, each entry one that its kind of column can hold."""
+        X = np.asarray(X, dtype=np.float64)[:, self.varying_]
+        negative = ""
+        if self.kind == "binary":
+            wrong = (X < 0) | (X > 1)
+            problem = "holds values outside [0, 1], which likelihood='bernoulli' needs"
+            advice = (
+                "Scale the columns with sklearn.preprocessing.MinMaxScaler(clip=True) "
+                "or use likelihood='gaussian'."
+            )
+        elif self.kind == "categorical":
+            wrong = (X < 0) | (X != np.floor(X))
+            # scikit-learn's wording
+            negative = "Negative values in data: " if (X < 0).any() else ""
+            problem = (
+                "holds values that are no categories: likelihood='categorical' needs "
+                "non-negative integers"
+            )
+            advice = (
+                "Encode the columns with sklearn.preprocessing.OrdinalEncoder or use "
+                "likelihood='gaussian'."
+            )
+        else:
+            return X
+        if wrong.any():
+            names = self._names(wrong.any(axis=0))
+            raise ValueError(
+                f"{negative}X {problem}: column(s) {names}, for example "
+                f"{X[wrong][0]:g}. {advice}"
+            )
+        return X
+
+    def _names(self, which: np.ndarray) -> str:
+        """Names of those of the varying columns."""
+        return ", ".join(self.names_[j] for j in np.flatnonzero(self.varying_)[which])
+
+    def _indices(self, X: np.ndarray) -> np.ndarray:
+        indices = np.empty(X.shape, dtype=np.int64)
+        pairs = zip(X.T, self.categories_, strict=True)
+        for j, (column, known) in enumerate(pairs):
+            index = np.searchsorted(known, column).clip(max=len(known) - 1)
+            unseen = known[index] != column
+            if unseen.any():
+                values = np.unique(column[unseen]).astype(int).tolist()
+                raise ValueError(
+                    f"Column {self._names([j])} of X holds categories that were not "
+                    f"seen in fit: {values[:5]}. Known are "
+                    f"{known.astype(int).tolist()[:20]}. Map unseen categories to a "
+                    "known one, or fit on rows that hold them."
+                )
+            indices[:, j] = index
+        return indices
+
+
+def table_problems(X) -> str | None:
+    """Say which columns of a table hold what no model takes, or return None.
+
+    scikit-learn's own check stops at the first entry and names no column.
+    """
+    columns = _named_columns(X)
+    for is_bad, message in PROBLEMS:
+        names = [name for name, values in columns if is_bad(values)]
+        if names:
+            return message.format(", ".join(names))
+    return None
+
+
+def _named_columns(X) -> list[tuple[str, np.ndarray]]:
+    if hasattr(X, "columns") and hasattr(X, "dtypes"):  # pandas, polars
+        return [(str(name), np.asarray(X[name])) for name in X.columns]
+    if isinstance(X, list | tuple):
+        try:
+            X = np.asarray(X, dtype=object)
+        except ValueError:  # of unequal length
+            return []
+    if not isinstance(X, np.ndarray) or X.ndim != 2:
+        return []
+    if X.dtype.kind == "f" and np.isfinite(X).all():
+        return []
+    return [(str(j), column) for j, column in enumerate(X.T)]
+
+
+def _holds_strings(column: np.ndarray) -> bool:
+    if column.dtype.kind in "US":
+        return True
+    return column.dtype.kind == "O" and any(isinstance(v, str | bytes) for v in column)
+
+
+def _holds_dates(column: np.ndarray) -> bool:
+    return column.dtype.kind in "mM"
+
+
+def _holds_missing(column: np.ndarray) -> bool:
+    if column.dtype.kind == "O":
+        return any(_is_missing(value) for value in column if np.ndim(value) == 0)
+    return column.dtype.kind == "f" and bool(np.isnan(column).any())
+
+
+def _is_missing(value) -> bool:
+    try:
+        return value is None or bool(value != value)
+    except TypeError:  # pandas.NA is neither equal nor unequal to itself
+        return True
+
+
+def _holds_infinity(column: np.ndarray) -> bool:
+    return column.dtype.kind == "f" and bool(np.isinf(column).any())
+
+
+PROBLEMS = (
+    (
+        _holds_strings,
+        "could not convert string to float: column(s) {} of X hold text. Encode them, "
+        "for example with sklearn.preprocessing.OneHotEncoder in a ColumnTransformer, "
+        "or drop them.",
+    ),
+    (
+        _holds_dates,
+        "could not convert dates to float: column(s) {} of X hold dates or durations. "
+        "Turn them into numbers, for example of days, or drop them.",
+    ),
+    (
+        _holds_missing,
+        "Input X contains NaN. Column(s) {} hold missing values, which "
+        "MutualAutoencoder does not take. Fill them, for example with "
+        "sklearn.impute.SimpleImputer in a Pipeline, or drop those rows.",
+    ),
+    (
+        _holds_infinity,
+        "Input X contains infinity or a value too large for dtype('float64') in "
+        "column(s) {}. Clip or transform them, or drop those rows.",
+    ),
+)
+
+
+def row_noise(X: np.ndarray, seed: int, n_columns: int) -> np.ndarray:
+    """Standard normal noise that is a pure function of a row's values and a seed.
+
+    Equal rows have equal noise, wherever they stand in the table and in whichever
+    float type they come.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n, D)
+        Rows.
+    seed : int
+        Seed.
+    n_columns : int
+        How many numbers to make for each row.
+
+    Returns
+    -------
+    ndarray of shape (n, n_columns)
+        The noise.
+    """
+    # + 0.0 turns -0.0 into 0.0
+    with np.errstate(over="ignore"):
+        bits = (np.asarray(X, dtype=np.float32) + np.float32(0.0)).view(np.uint32)
+        state = np.full(len(X), seed, dtype=np.uint64)
+        for column in np.ascontiguousarray(bits.T):
+            state = _mix(state ^ column.astype(np.uint64))
+        counters = np.arange(1, n_columns + 1, dtype=np.uint64)
+        mixed = _mix(state[:, None] + counters * np.uint64(0x9E3779B97F4A7C15))
+    return ndtri(((mixed >> np.uint64(11)).astype(np.float64) + 0.5) / 2.0**53)
+
+
+def _mix(state: np.ndarray) -> np.ndarray:
+    """One round of splitmix64 (Steele, Lea and Flood 2014)."""
+    state = state + np.uint64(0x9E3779B97F4A7C15)
+    state = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    state = (state ^ (state >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return state ^ (state >> np.uint64(31))

@@ -1,0 +1,914 @@
+"""``MutualAutoencoder``: scikit-learn's contract around the torch core."""
+
+import copy
+import sys
+import warnings
+from collections.abc import Callable, Sequence
+from numbers import Integral, Real
+
+import numpy as np
+import torch
+from sklearn.base import (
+    BaseEstimator,
+    ClassNamePrefixFeaturesOutMixin,
+    TransformerMixin,
+    clone,
+)
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils import Bunch, check_array, check_random_state
+from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from sklearn_mae.columns import row_noise, table_problems
+from sklearn_mae.estimator.parts import (
+    build_columns,
+    build_model,
+    build_rule,
+    build_strategy,
+    is_foreign,
+)
+from sklearn_mae.evaluation import Evaluation, information_of_model
+from sklearn_mae.model import ACTIVATIONS
+from sklearn_mae.net import (
+    FIGURES,
+    MutualAutoencoderNet,
+    Paper,
+    ProgressBar,
+    Rate,
+    Rows,
+    TwoSided,
+)
+from sklearn_mae.penalty import DualAscent, SignRule
+
+__all__ = ["MutualAutoencoder"]
+
+MAX_SEED = np.iinfo(np.int32).max
+AUTO_STEPS, AUTO_MAX_EPOCHS, AUTO_BATCH_SIZE = 4_000, 2_000, 128
+# what a fitted network's shape hangs on
+STRUCTURE = (
+    "n_components",
+    "encoder",
+    "likelihood",
+    "hidden_layer_sizes",
+    "activation",
+    "min_scale",
+)
+
+
+class MutualAutoencoder(
+    ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
+):
+    """Autoencoder whose code holds the amount of information you choose.
+
+    A latent-variable model p(z) p(x|z) with an encoder q(z|x), fitted by maximum
+    likelihood subject to I(x, z) = M nats [1]_ (eq. 4-5). A variational autoencoder
+    with a powerful decoder ignores its code, one with a weak decoder stores as much
+    as its weakness forces it to; here the amount is yours to set, and
+    :meth:`mutual_info` brackets what was reached from both sides.
+
+    Parameters
+    ----------
+    M : float or None, default=3.0
+        Target for the mutual information I(x, z), in nats. None: no constraint, an
+        ordinary variational (or importance-weighted) autoencoder.
+    C : float, default=10.0
+        Constant of the exact penalty C |I - M| (eq. 6) and so the bound on its
+        multipliers; larger enforces M harder.
+    n_components : int, default=8
+        Dimension d of the code.
+    encoder : {"resampling", "gaussian"} or callable, default="resampling"
+        ``"gaussian"``: the code given x is normal, and training maximises the ELBO.
+        ``"resampling"``: the code is one of `n_resamples` normal draws, chosen by
+        importance weight [2]_, and training maximises the importance-weighted bound.
+        A callable ``(n_features, n_components) -> nn.Module``: the module maps
+        standardised (categorical: one-hot) columns, constant ones left out, to a
+        torch Distribution over the code; it also serves as proposal for resampling
+        by `n_resamples` draws, unless that is 1.
+    n_resamples : int, default=5
+        Number of draws k of the resampling encoder.
+    likelihood : {"gaussian", "heteroscedastic", "bernoulli", "categorical"} or \
+callable, default="gaussian"
+        Distribution of the columns given the code. ``"gaussian"`` learns one standard
+        deviation for each column; in ``"heteroscedastic"`` they depend on the code.
+        ``"bernoulli"`` takes values in [0, 1], ``"categorical"`` non-negative
+        integers, any number of categories in each column. A callable ``(n_features,
+        n_components) -> nn.Module``: the module, decoder included, maps codes to a
+        torch Distribution over the columns as given, constant ones left out.
+    constraint : {"both", "model", "paper"}, default="both"
+        What must equal M. ``"model"``: the model's information I_p(x, z).
+        ``"both"``: also the rate R of the encoder on the data, an upper bound on the
+        information of the codes. ``"paper"``: Algorithm 1 of [1]_, which pushes a
+        lower bound on I_p in both directions with multiplier C sign(I - M).
+    mi_gradient : {"auto", "reparametrised", "enumeration", "reinforce"}, \
+default="auto"
+        How the gradient of the information passes through x drawn from the model.
+        ``"auto"``: reparametrised for continuous x, enumeration where the outcomes
+        are few (never for ``constraint="paper"``), else REINFORCE.
+    codes : {"mean", "sample"}, default="mean"
+        What :meth:`transform` returns: posterior means, or one draw from each
+        posterior with noise that depends on the row's values and the seed alone. M
+        constrains the draw; a mean code is a feature and may carry more.
+    hidden_layer_sizes : tuple of int, default=(128, 128)
+        Hidden layers of each network.
+    activation : {"silu", "relu", "tanh", "gelu"}, default="silu"
+        Their activation.
+    min_scale : float, default=0.01
+        Floor of a Gaussian likelihood's standard deviations, as a fraction of the
+        column's.
+    max_epochs : int or "auto", default="auto"
+        Passes over the data. ``"auto"``: about 4,000 steps, at least one epoch and at
+        most 2,000.
+    batch_size : int or "auto", default="auto"
+        Largest batch; an epoch is cut into batches of nearly equal size. ``"auto"``:
+        128, or all rows if they are fewer.
+    lr : float, default=1e-3
+        Learning rate of Adam; constant for the first half of the steps, then
+        decreasing linearly to zero.
+    callbacks : list of skorch callbacks or None, default=None
+        Cloned. One that raises KeyboardInterrupt, as ``EarlyStopping`` does, ends the
+        training normally. There is no validation split: monitor ``"train_loss"`` or a
+        name in `history_`.
+    device : str, default="cpu"
+        torch device.
+    warm_start : bool, default=False
+        Go on from the last fit: weights, column scales and multipliers are kept,
+        optimisers and learning-rate schedule start again, `history_` grows. M, C, lr
+        and max_epochs may change in between.
+    verbose : int, default=0
+        1 shows a progress bar.
+    random_state : int, RandomState instance or None, default=None
+        Determines initial weights, batches and noise. Global generators are neither
+        seeded nor advanced, except that None takes one number from numpy's.
+
+    Attributes
+    ----------
+    mutual_info_ : float
+        Midpoint of the bracket of I(x, z) made at the end of ``fit``, in nats.
+    mutual_info_interval_ : tuple of (float, float)
+        The bracket: (lower - 2 se, upper + 2 se), Monte-Carlo estimates with their
+        standard errors.
+    history_ : dict of str to ndarray of shape (n_iter_,)
+        For each epoch: ``loss``, ``elbo`` (or L_k), ``distortion``, ``rate``,
+        ``information_lower``, ``information_upper`` (training estimates),
+        ``multiplier_model``, ``multiplier_rate``; NaN where unused. In nats.
+    n_iter_ : int
+        Number of epochs.
+    net_ : skorch.NeuralNet
+        The trained net; ``net_.module_`` holds likelihood, encoder and posterior.
+    n_features_in_ : int
+        Number of columns seen in ``fit``.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Their names, if X had string names for all columns.
+
+    See Also
+    --------
+    sklearn.decomposition.FactorAnalysis : Linear decoder, information not controlled.
+    sklearn.decomposition.PCA : Linear codes without a likelihood per row.
+
+    References
+    ----------
+    .. [1] M. Phuong, M. Welling, N. Kushman, R. Tomioka and S. Nowozin, "The Mutual
+       Autoencoder: Controlling Information in Latent Code Representations", 2018.
+    .. [2] C. Cremer, Q. Morris and D. Duvenaud, "Reinterpreting Importance-Weighted
+       Autoencoders", 2017.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from sklearn_mae import MutualAutoencoder
+    >>> X, _ = load_iris(return_X_y=True)
+    >>> mae = MutualAutoencoder(
+    ...     M=1.5, n_components=2, hidden_layer_sizes=(32,), max_epochs=500,
+    ...     random_state=0,
+    ... ).fit(X)
+    >>> mae.transform(X).shape
+    (150, 2)
+    >>> low, high = mae.mutual_info_interval_
+    >>> bool(low < mae.mutual_info_ < high)
+    True
+    """
+
+    _parameter_constraints: dict = {  # noqa: RUF012
+        "M": [Interval(Real, 0, None, closed="left"), None],
+        "C": [Interval(Real, 0, None, closed="neither")],
+        "n_components": [Interval(Integral, 1, None, closed="left")],
+        "encoder": [StrOptions({"gaussian", "resampling"}), callable],
+        "n_resamples": [Interval(Integral, 1, None, closed="left")],
+        "likelihood": [
+            StrOptions({"gaussian", "heteroscedastic", "bernoulli", "categorical"}),
+            callable,
+        ],
+        "constraint": [StrOptions({"both", "model", "paper"})],
+        "mi_gradient": [
+            StrOptions({"auto", "reparametrised", "enumeration", "reinforce"})
+        ],
+        "codes": [StrOptions({"mean", "sample"})],
+        "hidden_layer_sizes": ["array-like"],
+        "activation": [StrOptions(set(ACTIVATIONS))],
+        "min_scale": [Interval(Real, 0, None, closed="neither")],
+        "max_epochs": [
+            StrOptions({"auto"}),
+            Interval(Integral, 1, None, closed="left"),
+        ],
+        "batch_size": [
+            StrOptions({"auto"}),
+            Interval(Integral, 1, None, closed="left"),
+        ],
+        "lr": [Interval(Real, 0, None, closed="neither")],
+        "callbacks": [list, None],
+        "device": [str],
+        "warm_start": ["boolean"],
+        "verbose": ["verbose"],
+        "random_state": ["random_state"],
+    }
+
+    def __init__(
+        self,
+        M: float | None = 3.0,
+        *,
+        C: float = 10.0,
+        n_components: int = 8,
+        encoder: str | Callable = "resampling",
+        n_resamples: int = 5,
+        likelihood: str | Callable = "gaussian",
+        constraint: str = "both",
+        mi_gradient: str = "auto",
+        codes: str = "mean",
+        hidden_layer_sizes: Sequence[int] = (128, 128),
+        activation: str = "silu",
+        min_scale: float = 0.01,
+        max_epochs: int | str = "auto",
+        batch_size: int | str = "auto",
+        lr: float = 1e-3,
+        callbacks: list | None = None,
+        device: str = "cpu",
+        warm_start: bool = False,
+        verbose: int = 0,
+        random_state=None,
+    ):
+        self.M = M
+        self.C = C
+        self.n_components = n_components
+        self.encoder = encoder
+        self.n_resamples = n_resamples
+        self.likelihood = likelihood
+        self.constraint = constraint
+        self.mi_gradient = mi_gradient
+        self.codes = codes
+        self.hidden_layer_sizes = hidden_layer_sizes
+        self.activation = activation
+        self.min_scale = min_scale
+        self.max_epochs = max_epochs
+        self.batch_size = batch_size
+        self.lr = lr
+        self.callbacks = callbacks
+        self.device = device
+        self.warm_start = warm_start
+        self.verbose = verbose
+        self.random_state = random_state
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.transformer_tags.preserves_dtype = ["float64", "float32"]
+        if self.likelihood == "categorical":
+            tags.input_tags.categorical = True
+            tags.input_tags.positive_only = True
+        return tags
+
+    def fit(self, X, y=None):
+        """Fit the model to X.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows.
+        y : Ignored
+            Present for API consistency.
+
+        Returns
+        -------
+        MutualAutoencoder
+            The fitted estimator.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If a parameter or a column is not what it must be. An earlier fit stays.
+
+        Warns
+        -----
+        ConvergenceWarning
+            If the information reached is not M.
+        """
+        self._validate_params()
+        before = self.__dict__.copy()
+        try:
+            return self._fit(X)
+        except BaseException:
+            self.__dict__ = before
+            raise
+
+    def _fit(self, X):
+        go_on = self.warm_start and hasattr(self, "net_")
+        X = self._checked(X, reset=not go_on)
+        if len(X) == 1:
+            raise ValueError(
+                "MutualAutoencoder got n_samples=1, one row; the columns' scales and "
+                "the information need at least 2. Pass more rows."
+            )
+        seed = int(check_random_state(self.random_state).randint(MAX_SEED))
+        structure = {name: getattr(self, name) for name in STRUCTURE}
+        structure["hidden_layer_sizes"] = tuple(self.hidden_layer_sizes)
+        if go_on:
+            self._check_same_structure(structure)
+            columns = self._columns
+            past, controls = self.history_, self._controls
+            # the same seed must not bring the same batches and noise again
+            seed = (seed + self.n_iter_) % MAX_SEED
+        else:
+            names = getattr(self, "feature_names_in_", None)
+            columns = build_columns(self).fit(X, names)
+            past, controls = {}, {}
+        device = self._torch_device()
+        x = _as_tensor(columns.transform(X), torch.float32, device)
+        if go_on:
+            model = copy.deepcopy(self.net_.module_).to(device)
+        else:
+            model = build_model(self, columns, x[:2].cpu(), seed).to(device)
+
+        batch_size, max_epochs = self._resolve_lengths(len(X))
+        net = self._build_net(model, columns, seed, batch_size, max_epochs, controls)
+        net.initialize()
+        net.partial_fit(Rows(x))
+
+        self._columns, self._seed, self._structure = columns, seed, structure
+        self._rule = net.rule
+        self._n_features_out = self.n_components
+        epochs = {name: np.array(net.history[:, name], dtype=float) for name in FIGURES}
+        self.history_ = {
+            name: np.concatenate([past.get(name, []), values])
+            for name, values in epochs.items()
+        }
+        self.n_iter_ = len(self.history_["loss"])
+        self._controls = _controls(net)
+        self.net_ = net
+        self._certify(net)
+        net.release()
+        if self.M is not None:
+            self._warn_if_missed(net)
+        return self
+
+    def _build_net(self, model, columns, seed, batch_size, max_epochs, controls):
+        constraint = rate = None
+        if self.M is not None:
+            strategy = build_strategy(self, model)
+            if self.constraint == "paper":
+                constraint = Paper(SignRule(self.C, self.M), strategy)
+            else:
+                multiplier = controls.get("model", 0.0)
+                penalty = DualAscent(self.C, self.M, multiplier, period=TwoSided.period)
+                constraint = TwoSided(penalty, strategy)
+                constraint.offset = controls.get("offset", 0.0)
+            if self.constraint == "both":
+                rate = Rate(DualAscent(self.C, self.M, controls.get("rate", 0.0)))
+        callbacks = [clone(callback) for callback in self.callbacks or []]
+        if self.verbose:
+            callbacks.append(ProgressBar())
+        return MutualAutoencoderNet(
+            model,
+            rule=build_rule(self),
+            generator=torch.Generator(model.reference.device).manual_seed(seed),
+            constraint=constraint,
+            rate_constraint=rate,
+            log_volume=columns.log_volume_,
+            foreign=is_foreign(self),
+            callbacks=callbacks,
+            max_epochs=max_epochs,
+            batch_size=batch_size,
+            lr=self.lr,
+            device=self.device,
+            verbose=0,
+            warm_start=bool(controls),
+        )
+
+    def _resolve_lengths(self, n):
+        size = AUTO_BATCH_SIZE if self.batch_size == "auto" else self.batch_size
+        size = min(size, n)
+        if self.max_epochs != "auto":
+            return size, self.max_epochs
+        n_batches = -(-n // size)
+        return size, min(AUTO_MAX_EPOCHS, -(-AUTO_STEPS // n_batches))
+
+    def _check_same_structure(self, structure):
+        changed = [
+            f"{name} (was {self._structure[name]!r}, now {now!r})"
+            for name, now in structure.items()
+            if self._structure[name] != now
+        ]
+        if changed:
+            raise ValueError(
+                f"warm_start=True goes on from fitted weights, but {', '.join(changed)}"
+                " changed since. Set it back, or warm_start=False to start anew."
+            )
+
+    def _torch_device(self):
+        try:
+            device = torch.device(self.device)
+            torch.empty(0, device=device)
+        except (RuntimeError, AssertionError) as error:
+            available = ["cpu"] + ["cuda"] * torch.cuda.is_available()
+            raise ValueError(
+                f"device={self.device!r} is not available to torch here ({error}). "
+                f"Available: {available}."
+            ) from error
+        return device
+
+    def _certify(self, net):
+        """Train r_omega to the end of its strength, then bracket I."""
+        n_steps = net.step_
+        net.refine_posterior(min(n_steps, 400 if self.M is not None else 2_000))
+        certificate = self._mutual_info(
+            500 if n_steps < 500 else 2_000,
+            0.1,
+            self._generator(None, fitted=True),
+            budget=min(2_000_000, max(32_000, 500 * n_steps)),
+        )
+        self.mutual_info_ = certificate.estimate
+        self.mutual_info_interval_ = (
+            certificate.lower - 2 * certificate.lower_se,
+            certificate.upper + 2 * certificate.upper_se,
+        )
+
+    def _warn_if_missed(self, net):
+        low, high = self.mutual_info_interval_
+        tolerance = max(0.05, 0.02 * self.M)
+        at_bound = [
+            name
+            for name, value in _controls(net).items()
+            if name != "offset" and abs(value) >= self.C
+        ]
+        missed = max(self.M - low, high - self.M) > tolerance
+        if not (missed or (at_bound and self.constraint != "paper")):
+            return
+        causes = []
+        if at_bound and self.constraint != "paper":
+            causes.append(
+                f"the multiplier of the {' and the '.join(at_bound)} ended at its "
+                f"bound C={self.C:g}: raise C"
+            )
+        outcomes = net.module_.likelihood.outcomes()
+        if outcomes is not None and self.M > np.log(len(outcomes)) - tolerance:
+            causes.append(
+                f"X has {len(outcomes)} possible outcomes and so at most "
+                f"{np.log(len(outcomes)):.3g} nats: lower M"
+            )
+        if net.step_ < AUTO_STEPS:
+            causes.append(
+                f"training took {net.step_} steps, fewer than the usual {AUTO_STEPS}: "
+                "raise max_epochs"
+            )
+        if self.constraint == "paper":
+            causes.append(
+                "constraint='paper' steers by a lower bound: use constraint='both'"
+            )
+        if high - low > tolerance:
+            causes.append(
+                "the bracket is wide: call mutual_info with more samples or a smaller "
+                "tol"
+            )
+        if not causes:
+            causes.append(
+                "the data or the decoder resist it: train longer, or move M towards "
+                "what M=None reaches"
+            )
+        warnings.warn(
+            f"M={self.M:g} nats was asked for and I(x, z) lies in [{low:.3f}, "
+            f"{high:.3f}]. Possible causes: {'; '.join(causes)}.",
+            ConvergenceWarning,
+            stacklevel=4,
+        )
+
+    def transform(self, X):
+        """Encode rows.
+
+        A pure function of the fitted state and each row, whatever rows stand beside
+        it.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_components)
+            Posterior means, or with ``codes="sample"`` one draw from each posterior.
+        """
+        check_is_fitted(self)
+        X = self._checked(X)
+        evaluation = self._evaluation()
+        x = self._seen(X)
+        if self.codes == "mean":
+            z = evaluation.mean_codes(x)
+        else:
+            noise = row_noise(X, self._seed, evaluation.n_noise)
+            z = evaluation.draw_codes(x, self._tensor(noise))
+        return _to_numpy(z).astype(X.dtype, copy=False)
+
+    def inverse_transform(self, X):
+        """Decode codes.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_components)
+            Codes.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_features)
+            Means of continuous and binary columns, most probable categories of
+            categorical ones; constant columns as they were in ``fit``.
+        """
+        check_is_fitted(self)
+        Z = self._checked_codes(X)
+        return self._decoded(self._tensor(Z)).astype(Z.dtype, copy=False)
+
+    def reconstruct(self, X, n_samples=None, random_state=None):
+        """Encode rows and decode their codes.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows.
+        n_samples : int or None, default=None
+            Number of draws from each row's posterior. None: its mean.
+        random_state : int, RandomState instance or None, default=None
+            Of the draws.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_features) or (draws, n_samples, n_features)
+            Reconstructions.
+        """
+        check_is_fitted(self)
+        X = self._checked(X)
+        if n_samples is None:
+            z = self._evaluation().mean_codes(self._seen(X))
+        else:
+            z = self._drawn_codes(X, n_samples, random_state)
+        return self._decoded(z).astype(X.dtype, copy=False)
+
+    def interpolate(self, X_a, X_b, n_steps=10):
+        """Decode the way between the codes of two tables, row by row.
+
+        Parameters
+        ----------
+        X_a, X_b : array-like of shape (n_samples, n_features)
+            Rows to start from and rows to arrive at.
+        n_steps : int, default=10
+            Number of points, both ends included.
+
+        Returns
+        -------
+        ndarray of shape (n_steps, n_samples, n_features)
+            Decoded points on the lines between mean codes.
+        """
+        check_is_fitted(self)
+        X_a, X_b = self._checked(X_a), self._checked(X_b)
+        _check_count("n_steps", n_steps, 2)
+        if len(X_a) != len(X_b):
+            raise ValueError(
+                f"X_a has {len(X_a)} rows and X_b {len(X_b)}; interpolate goes from "
+                "each row of X_a to the same row of X_b. Pass tables of equal length."
+            )
+        evaluation = self._evaluation()
+        ends = [evaluation.mean_codes(self._seen(X)) for X in (X_a, X_b)]
+        t = torch.linspace(0, 1, n_steps, dtype=ends[0].dtype).to(ends[0].device)
+        z = torch.lerp(ends[0], ends[1], t[:, None, None])
+        return self._decoded(z).astype(X_a.dtype, copy=False)
+
+    def sample(self, n_samples=1, random_state=None, return_codes=False):
+        """Draw rows from the model.
+
+        Parameters
+        ----------
+        n_samples : int, default=1
+            Number of rows.
+        random_state : int, RandomState instance or None, default=None
+            Of the draws. None takes a fresh seed from numpy's global state.
+        return_codes : bool, default=False
+            Whether to return the codes z that the rows were drawn from, too.
+
+        Returns
+        -------
+        X : ndarray of shape (n_samples, n_features)
+            Rows from p(x).
+        Z : ndarray of shape (n_samples, n_components)
+            Their codes: (X, Z) are joint draws. Only if `return_codes`.
+        """
+        check_is_fitted(self)
+        _check_count("n_samples", n_samples, 1)
+        evaluation = self._evaluation()
+        generator = self._generator(random_state)
+        x, z = evaluation.sample(n_samples, generator)
+        X = self._columns.inverse_transform(_to_numpy(x))
+        return (X, _to_numpy(z)) if return_codes else X
+
+    def sample_posterior(self, X, n_samples=1, random_state=None):
+        """Draw codes from each row's posterior.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows.
+        n_samples : int, default=1
+            Number of draws for each row.
+        random_state : int, RandomState instance or None, default=None
+            Of the draws. None takes a fresh seed from numpy's global state.
+
+        Returns
+        -------
+        ndarray of shape (draws, n_samples, n_components)
+            Codes.
+        """
+        check_is_fitted(self)
+        X = self._checked(X)
+        z = self._drawn_codes(X, n_samples, random_state)
+        return _to_numpy(z).astype(X.dtype, copy=False)
+
+    def score_samples(self, X):
+        """Bound on log p(x) that the encoder defines, for each row.
+
+        The ELBO for ``encoder="gaussian"``, the importance-weighted bound L_k for
+        ``encoder="resampling"``, with fixed quasi-random draws.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows.
+
+        Returns
+        -------
+        ndarray of shape (n_samples,)
+            In nats and the units of X (constant columns add 0).
+        """
+        return _to_numpy(self._bound(X).elbo) - self._columns.log_volume_
+
+    def score(self, X, y=None):
+        """Mean of :meth:`score_samples`.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows.
+        y : Ignored
+            Present for API consistency.
+
+        Returns
+        -------
+        float
+            Mean bound on log p(x), in nats.
+        """
+        return float(self.score_samples(X).mean())
+
+    def rate(self, X):
+        """Rate of each row: KL(q(z|x) || p(z)), for resampling its upper bound.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows.
+
+        Returns
+        -------
+        ndarray of shape (n_samples,)
+            In nats. Its mean is an upper bound on the information of the codes.
+        """
+        return _to_numpy(self._bound(X).rate)
+
+    def distortion(self, X):
+        """Distortion of each row: -E log p(x|z) over its codes.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows.
+
+        Returns
+        -------
+        ndarray of shape (n_samples,)
+            In nats and the units of X.
+        """
+        return _to_numpy(self._bound(X).distortion) + self._columns.log_volume_
+
+    def log_likelihood(self, X, n_importance=200):
+        """Importance-weighted estimate of log p(x) for each row.
+
+        The figure to compare models by, whatever their encoders.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows.
+        n_importance : int, default=200
+            Number of draws. The estimate is a lower bound in expectation and rises
+            towards log p(x) with it.
+
+        Returns
+        -------
+        ndarray of shape (n_samples,)
+            In nats and the units of X.
+        """
+        check_is_fitted(self)
+        X = self._checked(X)
+        _check_count("n_importance", n_importance, 1)
+        x = self._seen(X)
+        log_p = self._evaluation().log_likelihood(x, n_importance)
+        return _to_numpy(log_p) - self._columns.log_volume_
+
+    def conditional_log_prob(self, X, Z):
+        """Log p(x|z) row by row.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows.
+        Z : array-like of shape (n_samples, n_components)
+            A code for each row.
+
+        Returns
+        -------
+        ndarray of shape (n_samples,)
+            In nats and the units of X.
+        """
+        check_is_fitted(self)
+        X, Z = self._checked(X), self._checked_codes(Z)
+        if len(X) != len(Z):
+            raise ValueError(
+                f"X has {len(X)} rows and Z {len(Z)}; log p(x|z) needs one code for "
+                "each row."
+            )
+        x = self._seen(X)
+        log_p = self._evaluation().conditional(x, self._tensor(Z))
+        return _to_numpy(log_p) - self._columns.log_volume_
+
+    def mutual_info(self, n_samples=2000, tol=0.1, random_state=None):
+        """Bracket the model's information I(x, z) from both sides.
+
+        Monte-Carlo estimates with standard errors, not a proof. Depending on the
+        model: sums over all outcomes of x (up to 10,000), an integral over z on a
+        grid (one or two components), else the sandwich of the bounds L_K and U_K
+        with proposals from the information posterior.
+
+        Parameters
+        ----------
+        n_samples : int, default=2000
+            Joint draws (x, z) to begin with.
+        tol : float, default=0.1
+            Draws and proposals double until (upper + 2 se) - (lower - 2 se) is no
+            wider than this, in nats, or a budget of draws is spent.
+        random_state : int, RandomState instance or None, default=None
+            Of the draws. None: the seed of ``fit``.
+
+        Returns
+        -------
+        Bunch
+            ``estimate`` (the midpoint), ``lower``, ``upper``, ``lower_se``,
+            ``upper_se``, in nats; ``method``: "enumeration", "grid" or "sandwich";
+            ``n_samples``, ``n_proposals`` or ``n_outcomes`` where they apply.
+        """
+        check_is_fitted(self)
+        _check_count("n_samples", n_samples, 10)
+        if not (isinstance(tol, Real) and tol > 0):
+            raise ValueError(
+                f"tol={tol!r} is not a positive number of nats. Pass for example 0.1."
+            )
+        return self._mutual_info(n_samples, tol, self._generator(random_state, True))
+
+    def _mutual_info(self, n_samples, tol, generator, **budget):
+        model = self._evaluation().model
+        return Bunch(**information_of_model(model, n_samples, tol, generator, **budget))
+
+    # -- helpers -----------------------------------------------------------------
+
+    def _checked(self, X, reset=False):
+        if isinstance(X, torch.Tensor):
+            X = X.detach().cpu().numpy()
+        problem = table_problems(X)
+        if problem is not None:
+            # wrong names and wrong widths come first
+            validate_data(self, X, reset=reset, skip_check_array=True)
+            raise ValueError(problem)
+        return validate_data(
+            self, X, reset=reset, dtype=[np.float64, np.float32], order="C"
+        )
+
+    def _checked_codes(self, Z):
+        if isinstance(Z, torch.Tensor):
+            Z = Z.detach().cpu().numpy()
+        Z = check_array(Z, dtype=[np.float64, np.float32], order="C", input_name="Z")
+        if Z.shape[1] != self._n_features_out:
+            raise ValueError(
+                f"Codes have {Z.shape[1]} columns, but this MutualAutoencoder was "
+                f"fitted with n_components={self._n_features_out}. Pass codes as "
+                "transform returns them."
+            )
+        return Z
+
+    def _evaluation(self):
+        # float32 rounding depends on how many rows are multiplied at once
+        model = copy.deepcopy(self.net_.module_).double().eval()
+        return Evaluation(model, self._rule, self._seed)
+
+    def _tensor(self, array):
+        return _as_tensor(array, torch.float64, self.net_.module_.reference.device)
+
+    def _seen(self, X):
+        return self._tensor(self._columns.transform(X))
+
+    def _bound(self, X):
+        check_is_fitted(self)
+        X = self._checked(X)
+        return self._evaluation().bound(self._seen(X))
+
+    def _decoded(self, z):
+        points = _to_numpy(self._evaluation().decode(z))
+        return self._columns.inverse_transform(points)
+
+    def _drawn_codes(self, X, n_samples, random_state):
+        _check_count("n_samples", n_samples, 1)
+        evaluation = self._evaluation()
+        x = self._seen(X)
+        generator = self._generator(random_state)
+        shape = (len(x), evaluation.n_noise)
+        return torch.stack(
+            [
+                evaluation.draw_codes(
+                    x,
+                    torch.randn(
+                        shape,
+                        generator=generator,
+                        dtype=torch.float64,
+                        device=generator.device,
+                    ),
+                )
+                for _ in range(n_samples)
+            ]
+        )
+
+    def _generator(self, random_state, fitted=False):
+        if random_state is None and fitted:
+            seed = self._seed
+        else:
+            seed = int(check_random_state(random_state).randint(MAX_SEED))
+        device = self.net_.module_.reference.device
+        return torch.Generator(device).manual_seed(seed)
+
+    def __getstate__(self):
+        return {**super().__getstate__(), "_sklearn_mae_version": _version()}
+
+    def __setstate__(self, state):
+        written = state.pop("_sklearn_mae_version", None)
+        if written != _version():
+            warnings.warn(
+                f"This MutualAutoencoder was saved by sklearn_mae {written} and is "
+                f"loaded by {_version()}: figures may differ or methods fail. Load it "
+                "with the version that saved it, or fit again.",
+                UserWarning,
+                stacklevel=2,
+            )
+        super().__setstate__(state)
+
+
+def _version():
+    # the package's own name stands above this file: look, do not import
+    return sys.modules["sklearn_mae"].__version__
+
+
+def _controls(net):
+    """What warm_start keeps of the constraints."""
+    kept = {}
+    if isinstance(net.constraint, TwoSided):
+        kept["model"] = net.constraint.penalty.multiplier
+        kept["offset"] = net.constraint.offset
+    if net.rate_constraint is not None:
+        kept["rate"] = net.rate_constraint.penalty.multiplier
+    return kept
+
+
+def _check_count(name, value, least):
+    if not isinstance(value, Integral) or value < least:
+        raise ValueError(
+            f"{name}={value!r} is not an integer of at least {least}. Pass a larger "
+            "one."
+        )
+
+
+def _as_tensor(array, dtype, device):
+    """Copy, so that torch never writes to the user's array; categories stay int."""
+    dtype = torch.int64 if array.dtype == np.int64 else dtype
+    return torch.tensor(array, dtype=dtype, device=device)
+
+
+def _to_numpy(tensor):
+    return tensor.cpu().numpy()

@@ -1,0 +1,228 @@
+"""Choice of the parts that an estimator's parameters name, and what to say if wrong.
+
+``params`` is the estimator; only its constructor parameters are read.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.distributions import Distribution
+
+from sklearn_mae.columns import Columns
+from sklearn_mae.encoders import (
+    Amortised,
+    ForeignEncoder,
+    GaussianEncoder,
+    OneHot,
+    Resampling,
+    Standardised,
+    category_table,
+)
+from sklearn_mae.gradients import Enumeration, Reinforce, Reparametrised
+from sklearn_mae.likelihoods import (
+    BernoulliLikelihood,
+    CategoricalLikelihood,
+    ForeignLikelihood,
+    GaussianLikelihood,
+)
+from sklearn_mae.model import LatentVariableModel, mlp, private_random
+
+__all__ = ["build_columns", "build_model", "build_rule", "build_strategy", "is_foreign"]
+
+# beyond this many outcomes a step that enumerates them costs more than its noise
+MAX_ENUMERATED_IN_TRAINING = 512
+
+
+def is_foreign(params) -> bool:
+    """Whether a user's module takes part."""
+    return callable(params.encoder) or callable(params.likelihood)
+
+
+def build_columns(params) -> Columns:
+    """Return the unfitted columns that the likelihood asks for."""
+    kinds = {"bernoulli": "binary", "categorical": "categorical"}
+    foreign = callable(params.likelihood)
+    kind = "continuous" if foreign else kinds.get(params.likelihood, "continuous")
+    return Columns(kind, standardise=not foreign)
+
+
+def build_rule(params):
+    """Return the encoder's rule: the proposal itself, or resampling."""
+    if params.encoder == "gaussian" or (
+        callable(params.encoder) and params.n_resamples == 1
+    ):
+        return Amortised()
+    return Resampling(params.n_resamples)
+
+
+def build_model(params, columns: Columns, x: Tensor, seed: int) -> LatentVariableModel:
+    """Build all networks from a private seed.
+
+    Parameters
+    ----------
+    params : MutualAutoencoder
+        Parameters.
+    columns : Columns
+        Fitted.
+    x : Tensor of shape (n, D)
+        A few rows as the model sees them, on which a user's modules are tried.
+    seed : int
+        Seed of the initial weights.
+    """
+    hidden = _hidden_layer_sizes(params.hidden_layer_sizes)
+    n_columns, d = columns.n_varying, params.n_components
+    cardinalities = [len(c) for c in columns.categories_]
+    with private_random(seed):
+        features: nn.Module
+        if cardinalities:
+            features, n_features = OneHot(cardinalities), sum(cardinalities)
+        else:
+            n_features = n_columns
+            features = (
+                nn.Identity()
+                if columns.standardise
+                else Standardised(columns.mean_, columns.scale_)
+            )
+
+        def gaussian():
+            if len(cardinalities) == 1:
+                return category_table(n_features, d)
+            return GaussianEncoder.from_sizes(n_features, hidden, d, params.activation)
+
+        def decoder(n_outputs):
+            return mlp(d, hidden, n_outputs, params.activation)
+
+        likelihood: nn.Module
+        match params.likelihood:
+            case "gaussian" | "heteroscedastic" as name:
+                varies = name == "heteroscedastic"
+                likelihood = GaussianLikelihood(
+                    decoder(n_columns * (2 if varies else 1)),
+                    n_columns,
+                    heteroscedastic=varies,
+                    min_scale=params.min_scale,
+                )
+            case "bernoulli":
+                likelihood = BernoulliLikelihood(decoder(n_columns), n_columns)
+            case "categorical":
+                likelihood = CategoricalLikelihood(decoder(n_features), cardinalities)
+            case factory:
+                module = _call_factory("likelihood", factory, n_columns, d)
+                likelihood = ForeignLikelihood(module, n_columns)
+        if callable(params.encoder):
+            encoder = ForeignEncoder(
+                _call_factory("encoder", params.encoder, n_features, d)
+            )
+        else:
+            encoder = gaussian()
+        model = LatentVariableModel(likelihood, encoder, gaussian(), features, d)
+        model.float()
+        if is_foreign(params):
+            _try_foreign(params, model, x)
+    return model
+
+
+def build_strategy(params, model: LatentVariableModel):
+    """Return the gradient strategy for x drawn from the model, or refuse it."""
+    p = model.likelihood(model.reference.new_zeros(2, model.n_components))
+    outcomes = model.likelihood.outcomes()
+    few = outcomes is not None and len(outcomes) <= MAX_ENUMERATED_IN_TRAINING
+    plain = params.constraint == "paper"
+    wanted = params.mi_gradient
+    if wanted == "auto":
+        if p.has_rsample:
+            wanted = "reparametrised"
+        else:
+            wanted = "enumeration" if few and not plain else "reinforce"
+    if wanted == "reparametrised":
+        if not p.has_rsample:
+            raise ValueError(
+                "mi_gradient='reparametrised' needs a likelihood whose samples are "
+                f"differentiable, and likelihood={params.likelihood!r} has none. Use "
+                f"mi_gradient={'enumeration' if few else 'reinforce'!r} or 'auto'."
+            )
+        return Reparametrised()
+    if wanted == "enumeration":
+        if outcomes is None:
+            raise ValueError(
+                "mi_gradient='enumeration' needs a likelihood with at most 10,000 "
+                f"outcomes that can be listed, and likelihood={params.likelihood!r} on "
+                f"{model.likelihood.n_features} varying column(s) has more. Use "
+                "mi_gradient='auto'."
+            )
+        return Enumeration(outcomes)
+    return Reinforce(leave_one_out=not plain)
+
+
+def _hidden_layer_sizes(sizes) -> list[int]:
+    try:
+        as_ints = [int(size) for size in sizes]
+        valid = all(a == b and a > 0 for a, b in zip(as_ints, sizes, strict=True))
+    except (TypeError, ValueError):
+        valid = False
+    if not valid:
+        raise ValueError(
+            f"hidden_layer_sizes={sizes!r} is not a sequence of positive integers. "
+            "Pass one number for each hidden layer, for example (128, 128)."
+        )
+    return as_ints
+
+
+def _call_factory(name: str, factory, n_features: int, n_components: int) -> nn.Module:
+    if isinstance(factory, nn.Module):
+        raise TypeError(
+            f"{name}={type(factory).__name__}(...) is a module, already built: its "
+            "weights would be shared between fits and ignore random_state. Pass a "
+            "callable (n_features, n_components) -> nn.Module, such as its class."
+        )
+    module = factory(n_features, n_components)
+    if not isinstance(module, nn.Module):
+        raise TypeError(
+            f"{name} returned {type(module).__name__}; it must return an nn.Module "
+            "whose forward returns a torch Distribution."
+        )
+    return module
+
+
+def _try_foreign(params, model: LatentVariableModel, x: Tensor) -> None:
+    """One pass in each precision, so that a mistake is named before training."""
+    z = model.reference.new_zeros(len(x), model.n_components)
+    tries = []
+    if callable(params.encoder):
+        tries.append(("encoder", model.encoder, model.features(x), z))
+    if callable(params.likelihood):
+        tries.append(("likelihood", model.likelihood, z, x))
+    for name, module, condition, value in tries:
+        for dtype in (torch.float64, torch.float32):
+            module.to(dtype)
+            try:
+                with torch.no_grad():
+                    distribution = module(condition.to(dtype))
+            except Exception as error:
+                raise ValueError(
+                    f"The module that {name}={params.__dict__[name]!r} built fails on "
+                    f"an input of shape {tuple(condition.shape)} and type {dtype}: "
+                    f"{error} It is trained in float32 and used in float64: create no "
+                    "tensor of a fixed type in it."
+                ) from error
+            _check_distribution(name, distribution, value.to(dtype))
+
+
+def _check_distribution(name: str, distribution, value: Tensor) -> None:
+    if not isinstance(distribution, Distribution):
+        raise TypeError(
+            f"The forward of the {name}'s module returned "
+            f"{type(distribution).__name__}; it must return a torch.distributions."
+            "Distribution."
+        )
+    shape = tuple(distribution.batch_shape) + tuple(distribution.event_shape)
+    if shape != tuple(value.shape) or len(distribution.event_shape) != 1:
+        raise ValueError(
+            f"The Distribution of the {name} covers values of shape {shape} for a "
+            f"batch of {len(value)} rows; it must cover {tuple(value.shape)}, for "
+            "example Independent(Normal(loc, scale), 1) with loc of that shape."
+        )
+    if name == "encoder" and not distribution.has_rsample:
+        raise ValueError(
+            f"The encoder's Distribution, {type(distribution).__name__}, has no "
+            "reparametrised samples (rsample), without which it cannot be trained."
+        )

@@ -1,0 +1,265 @@
+"""The seam everything hangs on, and the latent-variable model built from it.
+
+The seam: a *conditional distribution* is an ``nn.Module`` whose ``forward(condition)``
+returns a ``torch.distributions.Distribution``. The likelihood p_theta(x|z), the
+encoder q_phi(z|x) and the information posterior r_omega(z|x) are all of this one
+kind; nothing downstream asks which.
+
+Notation (that of the paper, M. Phuong et al., "The Mutual Autoencoder", 2018): data
+x ~ q(x), code z of dimension d with prior p(z) = N(0, I_d), model
+p_theta(z, x) = p(z) p_theta(x|z) (eq. 1). All logarithms are natural: nats.
+
+Shapes: a batch of n rows is ``(n, D)``, its codes are ``(n, d)``; draws come in
+front, ``(k, n, d)``; log-densities have the shape of what is left when the last axis
+is summed.
+"""
+
+import math
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+from torch.distributions import (
+    Distribution,
+    Independent,
+    MultivariateNormal,
+    Normal,
+    TransformedDistribution,
+)
+
+__all__ = [
+    "ACTIVATIONS",
+    "DiagonalNormal",
+    "LatentVariableModel",
+    "PrivateDistribution",
+    "draw",
+    "mlp",
+    "private_random",
+    "standard_normal",
+    "transport",
+]
+
+LOG_SQRT_2PI = 0.5 * math.log(2 * math.pi)
+
+ACTIVATIONS = {"gelu": nn.GELU, "relu": nn.ReLU, "silu": nn.SiLU, "tanh": nn.Tanh}
+
+# torch's global generator is one for the process: whoever borrows it must be alone.
+_BORROWING = threading.RLock()
+
+
+@contextmanager
+def private_random(seed: int) -> Iterator[None]:
+    """Seed torch's global generators for a block, then give back their states.
+
+    For what cannot be handed a generator: the initialisation of modules and the
+    draws of foreign Distributions.
+    """
+    devices = (
+        range(torch.cuda.device_count()) if torch.cuda.is_initialized() else range(0)
+    )
+    with _BORROWING, torch.random.fork_rng(devices=list(devices)):
+        # not torch.manual_seed: it would also seed a CUDA that is not yet awake
+        torch.default_generator.manual_seed(seed)
+        if devices:
+            torch.cuda.manual_seed_all(seed)
+        yield
+
+
+def mlp(
+    n_inputs: int, hidden_layer_sizes: Sequence[int], n_outputs: int, activation: str
+) -> nn.Sequential:
+    """Fully connected network."""
+    sizes = [n_inputs, *hidden_layer_sizes]
+    layers: list[nn.Module] = []
+    for before, after in pairwise(sizes):
+        layers += [nn.Linear(before, after), ACTIVATIONS[activation]()]
+    return nn.Sequential(*layers, nn.Linear(sizes[-1], n_outputs))
+
+
+class PrivateDistribution(Distribution):
+    """A Distribution that draws from a generator it is given.
+
+    torch's own Distributions take no generator and validate their arguments at every
+    construction, which would cost more than the arithmetic of a small network.
+    """
+
+    arg_constraints: dict = {}  # noqa: RUF012
+
+    def __init__(self, batch_shape, event_shape):
+        super().__init__(batch_shape, event_shape, validate_args=False)
+
+    def sample(self, sample_shape=(), generator=None):
+        """Draw without a gradient."""
+        with torch.no_grad():
+            return self.rsample(sample_shape, generator)
+
+
+class DiagonalNormal(PrivateDistribution):
+    """Normal distribution with independent components along the last axis.
+
+    Parameters
+    ----------
+    loc : Tensor of shape (..., d)
+    log_scale : Tensor, broadcastable to ``loc``
+        Logarithm of the standard deviations.
+    """
+
+    has_rsample = True
+
+    def __init__(self, loc: Tensor, log_scale: Tensor):
+        self.loc, self.log_scale = loc, log_scale
+        super().__init__(loc.shape[:-1], loc.shape[-1:])
+
+    @property
+    def mean(self):
+        """Mean."""
+        return self.loc
+
+    def log_prob(self, value):
+        """Log-density, summed over the last axis."""
+        e = (value - self.loc) * torch.exp(-self.log_scale)
+        log_scale = self.log_scale.sum(-1)
+        return -0.5 * e.square().sum(-1) - log_scale - self._constant
+
+    def entropy(self):
+        """Differential entropy in nats."""
+        return self.log_scale.expand_as(self.loc).sum(-1) + (
+            self._constant + 0.5 * self.loc.shape[-1]
+        )
+
+    @property
+    def _constant(self):
+        return self.loc.shape[-1] * LOG_SQRT_2PI
+
+    def rsample(self, sample_shape=(), generator=None):
+        """Reparametrised draw."""
+        shape = (*sample_shape, *self.loc.shape)
+        return self.transport(
+            torch.randn(
+                shape,
+                generator=generator,
+                dtype=self.loc.dtype,
+                device=self.loc.device,
+            )
+        )
+
+    def transport(self, noise):
+        """Map standard normal noise to a draw."""
+        return self.loc + torch.exp(self.log_scale) * noise
+
+
+def standard_normal(z: Tensor) -> DiagonalNormal:
+    """Return the prior p(z) = N(0, I_d) in the shape, type and device of ``z``."""
+    zeros = z.new_zeros(z.shape[-1])
+    return DiagonalNormal(zeros, zeros)
+
+
+def draw(
+    distribution: Distribution, sample_shape=(), generator=None, reparametrised=True
+) -> Tensor:
+    """Draw with a private generator, whoever wrote the Distribution."""
+    differentiable = reparametrised and distribution.has_rsample
+    method = getattr(distribution, "rsample" if differentiable else "sample")
+    if isinstance(distribution, PrivateDistribution):
+        return method(sample_shape, generator)
+    seed = torch.randint(2**62, (), generator=generator, device=generator.device)
+    with private_random(int(seed)):
+        return method(torch.Size(sample_shape))
+
+
+def transport(distribution: Distribution, noise: Tensor) -> Tensor | None:
+    """Map standard normal noise to a draw, deterministically.
+
+    Quasi-random and row-keyed draws need it. Returns None for a family that has no
+    such map.
+    """
+    match distribution:
+        case DiagonalNormal():
+            return distribution.transport(noise)
+        case Independent():
+            return transport(distribution.base_dist, noise)
+        case Normal():
+            return distribution.loc + distribution.scale * noise
+        case MultivariateNormal():
+            scaled = distribution.scale_tril @ noise.unsqueeze(-1)
+            return distribution.loc + scaled.squeeze(-1)
+        case TransformedDistribution():
+            z = transport(distribution.base_dist, noise)
+            for step in distribution.transforms:
+                z = None if z is None else step(z)
+            return z
+    try:
+        return distribution.icdf(torch.special.ndtr(noise))
+    except NotImplementedError:
+        return None
+
+
+class LatentVariableModel(nn.Module):
+    """p(z) p_theta(x|z) with its encoder q_phi(z|x) and posterior r_omega(z|x).
+
+    Parameters
+    ----------
+    likelihood : nn.Module
+        p_theta(x|z); ``forward`` takes codes.
+    encoder : nn.Module
+        q_phi(z|x), the proposal of the resampling encoder; ``forward`` takes
+        ``features(x)``.
+    posterior : nn.Module
+        r_omega(z|x), trained on draws of the model; ``forward`` takes ``features(x)``.
+    features : nn.Module
+        What encoder and posterior see of x.
+    n_components : int
+        Dimension d of the code.
+    """
+
+    def __init__(self, likelihood, encoder, posterior, features, n_components):
+        super().__init__()
+        self.likelihood = likelihood
+        self.encoder = encoder
+        self.posterior = posterior
+        self.features = features
+        self.n_components = n_components
+
+    @property
+    def reference(self) -> Tensor:
+        """A parameter, for its type and device."""
+        return next(self.posterior.parameters())
+
+    def q(self, x: Tensor) -> Distribution:
+        """Encoder's distribution over z given x."""
+        return self.encoder(self.features(x))
+
+    def r(self, x: Tensor) -> Distribution:
+        """Information posterior over z given x."""
+        return self.posterior(self.features(x))
+
+    def log_prior(self, z: Tensor) -> Tensor:
+        """Log p(z)."""
+        return -0.5 * z.square().sum(-1) - z.shape[-1] * LOG_SQRT_2PI
+
+    def log_joint(self, x: Tensor, z: Tensor) -> Tensor:
+        """Log p(z) + log p_theta(x|z)."""
+        return self.log_prior(z) + self.likelihood(z).log_prob(x)
+
+    def log_weights(self, x: Tensor, z: Tensor, proposal: Distribution) -> Tensor:
+        """Log-importance weights p(x, z) / proposal(z), shape ``z.shape[:-1]``."""
+        return self.log_joint(x, z) - proposal.log_prob(z)
+
+    def draw_codes(self, n: int, generator: torch.Generator) -> Tensor:
+        """Draw n codes from the prior, each axis stratified.
+
+        A Latin hypercube: each code has exactly the prior's distribution, and means of
+        functions that are nearly additive over the axes lose most of their noise.
+        """
+        u = torch.rand(
+            (2, n, self.n_components),
+            generator=generator,
+            dtype=self.reference.dtype,
+            device=self.reference.device,
+        )
+        u = (u[0].argsort(0) + u[1]) / n
+        # the ends of the float grid would be mapped to infinity
+        return torch.special.ndtri(u.clamp(1e-7, 1 - 1e-7))

@@ -1,0 +1,79 @@
+"""What the package says of itself agrees, wherever it says it."""
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+from packaging.version import Version
+
+import sklearn_mae
+
+ROOT = Path(__file__).parents[1]
+PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+PROJECT = PYPROJECT["project"]
+DEPENDENCIES = [Requirement(line) for line in PROJECT["dependencies"]]
+EXTRAS = [
+    Requirement(line)
+    for lines in PROJECT["optional-dependencies"].values()
+    for line in lines
+]
+
+
+def read_pins(path):
+    lines = (ROOT / path).read_text().splitlines()
+    pins = (line.split("==") for line in lines if line and not line.startswith("#"))
+    return {canonicalize_name(name): Version(version) for name, version in pins}
+
+
+def test_floors_are_the_oldest_versions_tested():
+    floors = {
+        canonicalize_name(requirement.name): Version(specifier.version)
+        for requirement in DEPENDENCIES
+        for specifier in requirement.specifier
+        if specifier.operator == ">="
+    }
+
+    assert len(floors) == len(DEPENDENCIES)
+    assert floors == read_pins(".ci/minimum.txt")
+
+
+@pytest.mark.parametrize("path", [".ci/minimum.txt", "constraints.txt"])
+def test_ranges_admit_the_tested_versions(path):
+    pins = read_pins(path)
+
+    for requirement in DEPENDENCIES:
+        pin = pins[canonicalize_name(requirement.name)]
+        assert requirement.specifier.contains(pin), requirement
+
+
+def test_every_extra_is_pinned():
+    pins = read_pins("constraints.txt")
+
+    for requirement in EXTRAS:
+        pin = pins[canonicalize_name(requirement.name)]
+        assert requirement.specifier.contains(pin), requirement
+
+
+def test_version_is_said_once():
+    assert "version" in PROJECT["dynamic"]
+    source = PYPROJECT["tool"]["setuptools"]["dynamic"]["version"]
+    assert source == {"attr": "sklearn_mae.__version__"}
+
+
+def test_citation_and_changelog_know_the_version():
+    citation = (ROOT / "CITATION.cff").read_text()
+    cited = re.search(r"^version: (\S+)$", citation, flags=re.MULTILINE)[1]
+    changelog = (ROOT / "CHANGELOG.md").read_text()
+
+    assert cited == sklearn_mae.__version__
+    assert f"## [{sklearn_mae.__version__}]" in changelog
+
+
+def test_types_are_shipped():
+    assert (ROOT / "sklearn_mae" / "py.typed").is_file()
+    assert PYPROJECT["tool"]["setuptools"]["package-data"] == {
+        "sklearn_mae": ["py.typed"]
+    }
