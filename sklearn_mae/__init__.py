@@ -1,7 +1,8 @@
 """Representations whose information you choose: the mutual autoencoder."""
 
 from sklearn_mae.estimator import MutualAutoencoder
+from sklearn_mae.scoring import information_scorer
 
 __version__ = "0.1.0"
 
-__all__ = ["MutualAutoencoder"]
+__all__ = ["MutualAutoencoder", "information_scorer"]

@@ -143,7 +143,7 @@ class Columns:
             )
         return X
 
-    def _names(self, which: np.ndarray) -> str:
+    def _names(self, which) -> str:
         """Names of those of the varying columns."""
         return ", ".join(self.names_[j] for j in np.flatnonzero(self.varying_)[which])
 

@@ -209,8 +209,8 @@ class Resampling:
         return (self._weights(model, x, q, z).unsqueeze(-1) * z).sum(-3)
 
     def choose(self, model, x, q, z, u) -> Tensor:
-        """Keep the draw at which the cumulated weights pass u in [0, 1]."""
-        below = self._weights(model, x, q, z).cumsum(-2) < u
+        """Keep the draw at which the cumulated weights pass u, of shape (..., n)."""
+        below = self._weights(model, x, q, z).cumsum(-2) < u.unsqueeze(-2)
         index = below.sum(-2).clamp_max(z.shape[-3] - 1)
         index = index[..., None, :, None].expand(*z.shape[:-3], 1, *z.shape[-2:])
         return z.gather(-3, index).squeeze(-3)

@@ -27,8 +27,21 @@ MAX_OUTCOMES = 10_000
 
 
 def _jacobian(function, z: Tensor) -> Tensor:
-    """Jacobian of a function of single codes at codes (n, d): shape (n, m, d)."""
-    return torch.func.vmap(torch.func.jacfwd(function))(z)
+    """Jacobian of a row-wise function at codes (n, d): shape (n, m, d).
+
+    By two reverse passes, of which the second differentiates the first by its seed:
+    torch's forward mode keeps its state in a global and fails in concurrent threads.
+    """
+    n, d = z.shape
+    with torch.enable_grad():
+        z = z.detach().repeat(d, 1).requires_grad_()
+        values = function(z)
+        seed = torch.zeros_like(values, requires_grad=True)
+        (pulled,) = torch.autograd.grad(values, z, seed, create_graph=True)
+        directions = torch.eye(d, dtype=z.dtype, device=z.device)
+        directions = directions.repeat_interleave(n, 0)
+        (columns,) = torch.autograd.grad(pulled, seed, directions)
+    return columns.unflatten(0, (d, n)).movedim(0, -1)
 
 
 class GaussianLikelihood(nn.Module):

@@ -38,7 +38,6 @@ __all__ = [
     "draw",
     "mlp",
     "private_random",
-    "standard_normal",
     "transport",
 ]
 
@@ -149,12 +148,6 @@ class DiagonalNormal(PrivateDistribution):
     def transport(self, noise):
         """Map standard normal noise to a draw."""
         return self.loc + torch.exp(self.log_scale) * noise
-
-
-def standard_normal(z: Tensor) -> DiagonalNormal:
-    """Return the prior p(z) = N(0, I_d) in the shape, type and device of ``z``."""
-    zeros = z.new_zeros(z.shape[-1])
-    return DiagonalNormal(zeros, zeros)
 
 
 def draw(

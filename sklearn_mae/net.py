@@ -20,7 +20,7 @@ from torch.utils.data import Dataset
 from tqdm import tqdm
 
 from sklearn_mae.information import (
-    estimate_sandwich,
+    calibration_estimate,
     infomax,
     prior_entropy,
     sandwich,
@@ -110,18 +110,19 @@ class TwoSided:
     period = 3
     n_samples = 64
     n_proposals = 8
-    calibration_samples = 400
+    # the last calibrations decide where the fit ends: they are the most precise
+    calibration_samples = (150, 1_500)
     calibration_proposals = 32
-    forgetting = 0.98
-    # beyond this gap, in nats, the small certificate is too vague to correct by
-    widest_certificate = 1.0
+    forgetting = 0.99
+    # beyond this gap between its bounds, in nats, an estimate is too vague to steer by
+    widest_gap = 1.0
 
     def __init__(self, penalty: DualAscent, strategy):
         self.penalty = penalty
         self.strategy = strategy
         # what the training estimate overstates, because K is finite and r_omega lags
         self.offset = 0.0
-        self.running = None
+        self.running: float | None = None
 
     def term(
         self, model: LatentVariableModel, batch: int, generator: torch.Generator
@@ -151,14 +152,25 @@ class TwoSided:
         self.running += (1 - self.forgetting) * (estimate - self.running)
         self.penalty.update(estimate - self.offset)
 
-    def calibrate(self, model: LatentVariableModel, generator: torch.Generator) -> None:
-        """Correct the estimate against a small certificate."""
-        certificate = estimate_sandwich(
-            model, self.calibration_samples, self.calibration_proposals, generator
+    def calibrate(self, model: LatentVariableModel, progress: float, generator) -> None:
+        """Correct the estimate against a small certificate.
+
+        Parameters
+        ----------
+        model : LatentVariableModel
+            The model.
+        progress : float
+            How far the calibrations have come, from 0 to 1.
+        generator : torch.Generator
+            Source of all draws.
+        """
+        first, last = self.calibration_samples
+        n_samples = round(first * (last / first) ** progress)
+        estimate, gap = calibration_estimate(
+            model, n_samples, self.calibration_proposals, generator
         )
-        if certificate["upper"] - certificate["lower"] < self.widest_certificate:
-            midpoint = 0.5 * (certificate["lower"] + certificate["upper"])
-            self.offset += 0.5 * (self.running - midpoint - self.offset)
+        if self.running is not None and gap < self.widest_gap:  # nor where NaN
+            self.offset += 0.5 * (self.running - estimate - self.offset)
 
 
 class Paper:
@@ -203,7 +215,7 @@ class Paper:
     def update(self, lower: float, upper: float) -> None:
         """The sign was taken before the step."""
 
-    def calibrate(self, model: LatentVariableModel, generator: torch.Generator) -> None:
+    def calibrate(self, model: LatentVariableModel, progress: float, generator) -> None:
         """The paper has no calibration."""
 
 
@@ -331,6 +343,7 @@ class MutualAutoencoderNet(NeuralNet):
         """Train. Only a callback's KeyboardInterrupt ends it normally."""
         self.n_steps_ = self.max_epochs * len(self.get_iterator(X, training=True))
         self.step_ = 0
+        self._means = {}
         self.notify("on_train_begin", X=X, y=y)
         try:
             self.fit_loop(X, y)
@@ -356,9 +369,10 @@ class MutualAutoencoderNet(NeuralNet):
 
     def on_epoch_end(self, net, **kwargs):
         """Record the epoch's means in the units of the data."""
-        figures = dict.fromkeys(FIGURES, np.nan)
+        # an epoch shorter than the constraint's period keeps the last estimate
         for name, (total, count) in self._totals.items():
-            figures[name] = total / count
+            self._means[name] = total / count
+        figures = {name: self._means.get(name, np.nan) for name in FIGURES}
         if not np.isfinite(figures["loss"]):
             raise ValueError(
                 f"Training diverged in epoch {len(self.history)} (loss is "
@@ -441,8 +455,9 @@ class MutualAutoencoderNet(NeuralNet):
         if term is not None:
             self.constraint.update(*figures[4:])
         every = max(1, self.n_steps_ // self.n_calibrations)
-        if self.step_ > self.n_steps_ // 3 and self.step_ % every == 0:
-            self.constraint.calibrate(self.module_, self.generator)
+        progress = 1.5 * (self.step_ / self.n_steps_) - 0.5
+        if progress > 0 and self.step_ % every == 0:
+            self.constraint.calibrate(self.module_, progress, self.generator)
 
     def _add(self, name, value):
         total, count = self._totals.get(name, (0.0, 0))
@@ -453,7 +468,7 @@ class MutualAutoencoderNet(NeuralNet):
         self.module_.eval()
         self.generator = self.iterator_train__generator = None
         self.constraint = self.rate_constraint = None
-        del self._theta, self._omega, self._totals
+        del self._theta, self._omega, self._totals, self._means
         self.optimizer_.zero_grad()
         self.optimizer_posterior_.zero_grad()
         self.history[-1]["batches"].clear()

@@ -12,7 +12,6 @@ from sklearn.base import (
     BaseEstimator,
     ClassNamePrefixFeaturesOutMixin,
     TransformerMixin,
-    clone,
 )
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import Bunch, check_array, check_random_state
@@ -20,30 +19,22 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from sklearn_mae.columns import row_noise, table_problems
+from sklearn_mae.estimator.convergence import convergence_complaint
 from sklearn_mae.estimator.parts import (
     build_columns,
     build_model,
-    build_rule,
-    build_strategy,
-    is_foreign,
+    build_net,
+    controls_of,
+    torch_device,
 )
-from sklearn_mae.evaluation import Evaluation, information_of_model
+from sklearn_mae.evaluation import Evaluation
+from sklearn_mae.information import information_of_model
 from sklearn_mae.model import ACTIVATIONS
-from sklearn_mae.net import (
-    FIGURES,
-    MutualAutoencoderNet,
-    Paper,
-    ProgressBar,
-    Rate,
-    Rows,
-    TwoSided,
-)
-from sklearn_mae.penalty import DualAscent, SignRule
+from sklearn_mae.net import FIGURES, Rows
 
 __all__ = ["MutualAutoencoder"]
 
 MAX_SEED = np.iinfo(np.int32).max
-AUTO_STEPS, AUTO_MAX_EPOCHS, AUTO_BATCH_SIZE = 4_000, 2_000, 128
 # what a fitted network's shape hangs on
 STRUCTURE = (
     "n_components",
@@ -329,75 +320,33 @@ default="auto"
             names = getattr(self, "feature_names_in_", None)
             columns = build_columns(self).fit(X, names)
             past, controls = {}, {}
-        device = self._torch_device()
+        device = torch_device(self)
         x = _as_tensor(columns.transform(X), torch.float32, device)
         if go_on:
             model = copy.deepcopy(self.net_.module_).to(device)
         else:
             model = build_model(self, columns, x[:2].cpu(), seed).to(device)
 
-        batch_size, max_epochs = self._resolve_lengths(len(X))
-        net = self._build_net(model, columns, seed, batch_size, max_epochs, controls)
-        net.initialize()
+        net = build_net(self, model, columns, len(X), seed, controls).initialize()
         net.partial_fit(Rows(x))
 
         self._columns, self._seed, self._structure = columns, seed, structure
         self._rule = net.rule
         self._n_features_out = self.n_components
-        epochs = {name: np.array(net.history[:, name], dtype=float) for name in FIGURES}
+        epochs = [epoch for epoch in net.history if "loss" in epoch]
         self.history_ = {
-            name: np.concatenate([past.get(name, []), values])
-            for name, values in epochs.items()
+            name: np.append(past.get(name, []), [epoch[name] for epoch in epochs])
+            for name in FIGURES
         }
         self.n_iter_ = len(self.history_["loss"])
-        self._controls = _controls(net)
+        self._controls = controls_of(net)
         self.net_ = net
         self._certify(net)
+        complaint = convergence_complaint(self, net)
         net.release()
-        if self.M is not None:
-            self._warn_if_missed(net)
+        if complaint is not None:
+            warnings.warn(complaint, ConvergenceWarning, stacklevel=3)
         return self
-
-    def _build_net(self, model, columns, seed, batch_size, max_epochs, controls):
-        constraint = rate = None
-        if self.M is not None:
-            strategy = build_strategy(self, model)
-            if self.constraint == "paper":
-                constraint = Paper(SignRule(self.C, self.M), strategy)
-            else:
-                multiplier = controls.get("model", 0.0)
-                penalty = DualAscent(self.C, self.M, multiplier, period=TwoSided.period)
-                constraint = TwoSided(penalty, strategy)
-                constraint.offset = controls.get("offset", 0.0)
-            if self.constraint == "both":
-                rate = Rate(DualAscent(self.C, self.M, controls.get("rate", 0.0)))
-        callbacks = [clone(callback) for callback in self.callbacks or []]
-        if self.verbose:
-            callbacks.append(ProgressBar())
-        return MutualAutoencoderNet(
-            model,
-            rule=build_rule(self),
-            generator=torch.Generator(model.reference.device).manual_seed(seed),
-            constraint=constraint,
-            rate_constraint=rate,
-            log_volume=columns.log_volume_,
-            foreign=is_foreign(self),
-            callbacks=callbacks,
-            max_epochs=max_epochs,
-            batch_size=batch_size,
-            lr=self.lr,
-            device=self.device,
-            verbose=0,
-            warm_start=bool(controls),
-        )
-
-    def _resolve_lengths(self, n):
-        size = AUTO_BATCH_SIZE if self.batch_size == "auto" else self.batch_size
-        size = min(size, n)
-        if self.max_epochs != "auto":
-            return size, self.max_epochs
-        n_batches = -(-n // size)
-        return size, min(AUTO_MAX_EPOCHS, -(-AUTO_STEPS // n_batches))
 
     def _check_same_structure(self, structure):
         changed = [
@@ -411,81 +360,20 @@ default="auto"
                 " changed since. Set it back, or warm_start=False to start anew."
             )
 
-    def _torch_device(self):
-        try:
-            device = torch.device(self.device)
-            torch.empty(0, device=device)
-        except (RuntimeError, AssertionError) as error:
-            available = ["cpu"] + ["cuda"] * torch.cuda.is_available()
-            raise ValueError(
-                f"device={self.device!r} is not available to torch here ({error}). "
-                f"Available: {available}."
-            ) from error
-        return device
-
     def _certify(self, net):
         """Train r_omega to the end of its strength, then bracket I."""
         n_steps = net.step_
         net.refine_posterior(min(n_steps, 400 if self.M is not None else 2_000))
         certificate = self._mutual_info(
             500 if n_steps < 500 else 2_000,
-            0.1,
+            0.05,
             self._generator(None, fitted=True),
-            budget=min(2_000_000, max(32_000, 500 * n_steps)),
+            budget=min(1_200_000, max(32_000, 300 * n_steps)),
         )
         self.mutual_info_ = certificate.estimate
         self.mutual_info_interval_ = (
             certificate.lower - 2 * certificate.lower_se,
             certificate.upper + 2 * certificate.upper_se,
-        )
-
-    def _warn_if_missed(self, net):
-        low, high = self.mutual_info_interval_
-        tolerance = max(0.05, 0.02 * self.M)
-        at_bound = [
-            name
-            for name, value in _controls(net).items()
-            if name != "offset" and abs(value) >= self.C
-        ]
-        missed = max(self.M - low, high - self.M) > tolerance
-        if not (missed or (at_bound and self.constraint != "paper")):
-            return
-        causes = []
-        if at_bound and self.constraint != "paper":
-            causes.append(
-                f"the multiplier of the {' and the '.join(at_bound)} ended at its "
-                f"bound C={self.C:g}: raise C"
-            )
-        outcomes = net.module_.likelihood.outcomes()
-        if outcomes is not None and self.M > np.log(len(outcomes)) - tolerance:
-            causes.append(
-                f"X has {len(outcomes)} possible outcomes and so at most "
-                f"{np.log(len(outcomes)):.3g} nats: lower M"
-            )
-        if net.step_ < AUTO_STEPS:
-            causes.append(
-                f"training took {net.step_} steps, fewer than the usual {AUTO_STEPS}: "
-                "raise max_epochs"
-            )
-        if self.constraint == "paper":
-            causes.append(
-                "constraint='paper' steers by a lower bound: use constraint='both'"
-            )
-        if high - low > tolerance:
-            causes.append(
-                "the bracket is wide: call mutual_info with more samples or a smaller "
-                "tol"
-            )
-        if not causes:
-            causes.append(
-                "the data or the decoder resist it: train longer, or move M towards "
-                "what M=None reaches"
-            )
-        warnings.warn(
-            f"M={self.M:g} nats was asked for and I(x, z) lies in [{low:.3f}, "
-            f"{high:.3f}]. Possible causes: {'; '.join(causes)}.",
-            ConvergenceWarning,
-            stacklevel=4,
         )
 
     def transform(self, X):
@@ -511,8 +399,7 @@ default="auto"
         if self.codes == "mean":
             z = evaluation.mean_codes(x)
         else:
-            noise = row_noise(X, self._seed, evaluation.n_noise)
-            z = evaluation.draw_codes(x, self._tensor(noise))
+            z = evaluation.draw_codes(x, self._keys(X, evaluation))
         return _to_numpy(z).astype(X.dtype, copy=False)
 
     def inverse_transform(self, X):
@@ -722,8 +609,10 @@ default="auto"
         check_is_fitted(self)
         X = self._checked(X)
         _check_count("n_importance", n_importance, 1)
-        x = self._seen(X)
-        log_p = self._evaluation().log_likelihood(x, n_importance)
+        evaluation = self._evaluation()
+        log_p = evaluation.log_likelihood(
+            self._seen(X), n_importance, self._keys(X, evaluation)
+        )
         return _to_numpy(log_p) - self._columns.log_volume_
 
     def conditional_log_prob(self, X, Z):
@@ -826,10 +715,14 @@ default="auto"
     def _seen(self, X):
         return self._tensor(self._columns.transform(X))
 
+    def _keys(self, X, evaluation):
+        return self._tensor(row_noise(X, self._seed, evaluation.n_noise))
+
     def _bound(self, X):
         check_is_fitted(self)
         X = self._checked(X)
-        return self._evaluation().bound(self._seen(X))
+        evaluation = self._evaluation()
+        return evaluation.bound(self._seen(X), self._keys(X, evaluation))
 
     def _decoded(self, z):
         points = _to_numpy(self._evaluation().decode(z))
@@ -883,17 +776,6 @@ default="auto"
 def _version():
     # the package's own name stands above this file: look, do not import
     return sys.modules["sklearn_mae"].__version__
-
-
-def _controls(net):
-    """What warm_start keeps of the constraints."""
-    kept = {}
-    if isinstance(net.constraint, TwoSided):
-        kept["model"] = net.constraint.penalty.multiplier
-        kept["offset"] = net.constraint.offset
-    if net.rate_constraint is not None:
-        kept["rate"] = net.rate_constraint.penalty.multiplier
-    return kept
 
 
 def _check_count(name, value, least):

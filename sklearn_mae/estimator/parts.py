@@ -4,6 +4,7 @@
 """
 
 import torch
+from sklearn.base import clone
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
@@ -25,8 +26,28 @@ from sklearn_mae.likelihoods import (
     GaussianLikelihood,
 )
 from sklearn_mae.model import LatentVariableModel, mlp, private_random
+from sklearn_mae.net import (
+    MutualAutoencoderNet,
+    Paper,
+    ProgressBar,
+    Rate,
+    TwoSided,
+)
+from sklearn_mae.penalty import DualAscent, SignRule
 
-__all__ = ["build_columns", "build_model", "build_rule", "build_strategy", "is_foreign"]
+__all__ = [
+    "AUTO_STEPS",
+    "build_columns",
+    "build_model",
+    "build_net",
+    "build_rule",
+    "build_strategy",
+    "controls_of",
+    "is_foreign",
+    "torch_device",
+]
+
+AUTO_STEPS, AUTO_MAX_EPOCHS, AUTO_BATCH_SIZE = 4_000, 2_000, 128
 
 # beyond this many outcomes a step that enumerates them costs more than its noise
 MAX_ENUMERATED_IN_TRAINING = 512
@@ -153,6 +174,100 @@ def build_strategy(params, model: LatentVariableModel):
     return Reinforce(leave_one_out=not plain)
 
 
+def build_net(
+    params,
+    model: LatentVariableModel,
+    columns: Columns,
+    n_rows: int,
+    seed: int,
+    controls: dict[str, float],
+) -> MutualAutoencoderNet:
+    """Build the net that trains a model.
+
+    Parameters
+    ----------
+    params : MutualAutoencoder
+        Parameters.
+    model : LatentVariableModel
+        On its device.
+    columns : Columns
+        Fitted.
+    n_rows : int
+        Number of rows to train on.
+    seed : int
+        Of batches and draws.
+    controls : dict
+        What ``controls_of`` kept of an earlier fit; empty for a fresh one.
+    """
+    constraint: TwoSided | Paper | None = None
+    rate = None
+    if params.M is not None:
+        strategy = build_strategy(params, model)
+        if params.constraint == "paper":
+            constraint = Paper(SignRule(params.C, params.M), strategy)
+        else:
+            multiplier = controls.get("model", 0.0)
+            penalty = DualAscent(params.C, params.M, multiplier, period=TwoSided.period)
+            constraint = TwoSided(penalty, strategy)
+            constraint.offset = controls.get("offset", 0.0)
+        if params.constraint == "both":
+            rate = Rate(DualAscent(params.C, params.M, controls.get("rate", 0.0)))
+    callbacks = [clone(callback) for callback in params.callbacks or []]
+    if params.verbose:
+        callbacks.append(ProgressBar())
+    batch_size, max_epochs = _resolve_lengths(params, n_rows)
+    return MutualAutoencoderNet(
+        model,
+        rule=build_rule(params),
+        generator=torch.Generator(model.reference.device).manual_seed(seed),
+        constraint=constraint,
+        rate_constraint=rate,
+        log_volume=columns.log_volume_,
+        foreign=is_foreign(params),
+        callbacks=callbacks,
+        max_epochs=max_epochs,
+        batch_size=batch_size,
+        lr=params.lr,
+        device=params.device,
+        verbose=0,
+        warm_start=bool(controls),
+    )
+
+
+def controls_of(net: MutualAutoencoderNet) -> dict[str, float]:
+    """Return what warm_start keeps of a net's constraints."""
+    kept = {}
+    if isinstance(net.constraint, TwoSided):
+        kept["model"] = net.constraint.penalty.multiplier
+        kept["offset"] = net.constraint.offset
+    if net.rate_constraint is not None:
+        kept["rate"] = net.rate_constraint.penalty.multiplier
+    return kept
+
+
+def torch_device(params) -> torch.device:
+    """Return the device, or refuse one that is not there."""
+    try:
+        device = torch.device(params.device)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        available = ["cpu"] + ["cuda"] * torch.cuda.is_available()
+        raise ValueError(
+            f"device={params.device!r} is not available to torch here ({error}). "
+            f"Available: {available}."
+        ) from error
+    return device
+
+
+def _resolve_lengths(params, n_rows: int) -> tuple[int, int]:
+    size = AUTO_BATCH_SIZE if params.batch_size == "auto" else params.batch_size
+    size = min(size, n_rows)
+    if params.max_epochs != "auto":
+        return size, params.max_epochs
+    n_batches = -(-n_rows // size)
+    return size, min(AUTO_MAX_EPOCHS, -(-AUTO_STEPS // n_batches))
+
+
 def _hidden_layer_sizes(sizes) -> list[int]:
     try:
         as_ints = [int(size) for size in sizes]
@@ -191,18 +306,18 @@ def _try_foreign(params, model: LatentVariableModel, x: Tensor) -> None:
         tries.append(("encoder", model.encoder, model.features(x), z))
     if callable(params.likelihood):
         tries.append(("likelihood", model.likelihood, z, x))
-    for name, module, condition, value in tries:
+    for name, wrapper, condition, value in tries:
         for dtype in (torch.float64, torch.float32):
-            module.to(dtype)
+            wrapper.to(dtype)
             try:
                 with torch.no_grad():
-                    distribution = module(condition.to(dtype))
+                    distribution = wrapper.module(condition.to(dtype))
             except Exception as error:
                 raise ValueError(
                     f"The module that {name}={params.__dict__[name]!r} built fails on "
-                    f"an input of shape {tuple(condition.shape)} and type {dtype}: "
-                    f"{error} It is trained in float32 and used in float64: create no "
-                    "tensor of a fixed type in it."
+                    f"an input of shape {tuple(condition.shape)} and type {dtype}. It "
+                    "is trained in float32 and used in float64: create no tensor of a "
+                    f"fixed type in it. {type(error).__name__}: {error}"
                 ) from error
             _check_distribution(name, distribution, value.to(dtype))
 
@@ -215,7 +330,7 @@ def _check_distribution(name: str, distribution, value: Tensor) -> None:
             "Distribution."
         )
     shape = tuple(distribution.batch_shape) + tuple(distribution.event_shape)
-    if shape != tuple(value.shape) or len(distribution.event_shape) != 1:
+    if shape != tuple(value.shape) or len(distribution.event_shape) > 1:
         raise ValueError(
             f"The Distribution of the {name} covers values of shape {shape} for a "
             f"batch of {len(value)} rows; it must cover {tuple(value.shape)}, for "

@@ -1,0 +1,134 @@
+"""The bounds, per sample: weights, sandwich, infomax, and their smoothing."""
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.distributions import Distribution
+
+from sklearn_mae.model import LOG_SQRT_2PI, LatentVariableModel, draw
+
+__all__ = [
+    "Weighted",
+    "infomax",
+    "prior_entropy",
+    "sandwich",
+    "smoothing",
+    "weigh",
+]
+
+# codes decoded in one call: enough to keep a core busy, few enough to stay in cache
+DECODED_AT_ONCE = 2_048
+
+
+def prior_entropy(n_components: int) -> float:
+    """H(z) of the prior N(0, I_d)."""
+    return n_components * (LOG_SQRT_2PI + 0.5)
+
+
+def infomax(r: Distribution, z0: Tensor) -> Tensor:
+    """Per-sample infomax bound H(z) + log r_omega(z0|x) (eq. 7)."""
+    return prior_entropy(z0.shape[-1]) + r.log_prob(z0)
+
+
+class Weighted(NamedTuple):
+    """A joint draw (z0, x) and K proposals z for the same x.
+
+    Shapes ``(K, ...)`` of ``log_lik`` and ``log_w``, ``(K, ..., d)`` of ``z``; those
+    that belong to z0 have no K. ``log_q0`` is the proposal's log-density at z0.
+    """
+
+    z: Tensor
+    log_lik: Tensor
+    log_w: Tensor
+    z0: Tensor
+    log_lik0: Tensor
+    log_w0: Tensor
+    log_q0: Tensor
+
+
+def weigh(
+    model: LatentVariableModel,
+    x: Tensor,
+    z0: Tensor,
+    log_lik0: Tensor,
+    proposal: Distribution,
+    n_proposals: int,
+    generator: torch.Generator,
+) -> Weighted:
+    """Draw proposals for x and weigh them and z0.
+
+    Parameters
+    ----------
+    model : LatentVariableModel
+        The model.
+    x : Tensor
+        Draws of the model, shape (n, D); or all outcomes, shape (S, 1, D).
+    z0 : Tensor of shape (n, d)
+        The codes that they were drawn from.
+    log_lik0 : Tensor of shape (n,) or (S, n)
+        log p(x|z0).
+    proposal : Distribution
+        Over z given x; it must not have seen z0.
+    n_proposals : int
+        K.
+    generator : torch.Generator
+        For the proposals.
+
+    Returns
+    -------
+    Weighted
+        Proposals and weights.
+    """
+    z = draw(proposal, (n_proposals,), generator)
+    at_once = max(1, DECODED_AT_ONCE // z[0].shape[:-1].numel())
+    log_lik = torch.cat(
+        [model.likelihood(some).log_prob(x) for some in z.split(at_once)]
+    )
+    log_w = log_lik + model.log_prior(z) - proposal.log_prob(z)
+    log_q0 = proposal.log_prob(z0)
+    log_w0 = log_lik0 + model.log_prior(z0) - log_q0
+    return Weighted(z, log_lik, log_w, z0, log_lik0, log_w0, log_q0)
+
+
+def sandwich(weighted: Weighted) -> tuple[Tensor, Tensor]:
+    """Per-sample integrands of L_K and U_K, each of the shape of ``log_lik0``."""
+    log_sum = torch.logsumexp(weighted.log_w, 0)
+    k = len(weighted.log_w)
+    upper = weighted.log_lik0 - log_sum + math.log(k)
+    log_sum = torch.logaddexp(log_sum, weighted.log_w0)
+    lower = weighted.log_lik0 - log_sum + math.log(k + 1)
+    return lower, upper
+
+
+def smoothing(weighted: Weighted) -> tuple[Tensor, Tensor]:
+    """Functions of a joint draw and its proposals that have mean zero, exactly.
+
+    Given the set {z0, z_1, .., z_K}, each of them is the one that x came from with
+    probability proportional to its weight. So the weighted mean of any g over the set
+    has the expectation of g(z0): Rao-Blackwell.
+
+    Parameters
+    ----------
+    weighted : Weighted
+        Joint draws of shape (n,) and independent, identically distributed proposals.
+
+    Returns
+    -------
+    correction : Tensor of shape (n,)
+        To be added to log p(x|z0): it becomes the weighted mean of log p(x|z).
+    controls : Tensor of shape (n, c)
+        Weighted means of polynomials in z whose means under the prior are zero: z^2 - 1
+        and z, then z_i z_j and z^3 - 3 z.
+    """
+    log_w = torch.cat([weighted.log_w0.unsqueeze(0), weighted.log_w])
+    weights = torch.softmax(log_w, 0)
+    log_lik = torch.cat([weighted.log_lik0.unsqueeze(0), weighted.log_lik])
+    z = torch.cat([weighted.z0.unsqueeze(0), weighted.z])
+    i, j = torch.triu_indices(z.shape[-1], z.shape[-1], 1, device=z.device)
+    products = torch.einsum("kn,kni,knj->nij", weights, z, z)
+    others = torch.cat([z.square() - 1, z, z**3 - 3 * z], -1)
+    squares, means, cubes = torch.einsum("kn,kni->ni", weights, others).chunk(3, -1)
+    controls = torch.cat([squares, means, products[:, i, j], cubes], -1)
+    return (weights * log_lik).sum(0) - weighted.log_lik0, controls

@@ -1,0 +1,351 @@
+"""Estimates of I(x, z) with standard errors: exact where sums or grids allow it.
+
+The joint draws behind an estimate are its own; what is reported comes from draws made
+after every choice (of the number of draws and proposals) was final.
+"""
+
+import copy
+import math
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sklearn_mae.information.bounds import sandwich, smoothing, weigh
+from sklearn_mae.information.proposals import amortised_proposal, local_proposal
+from sklearn_mae.model import LatentVariableModel, draw
+
+__all__ = [
+    "calibration_estimate",
+    "estimate_sandwich",
+    "information_of_model",
+    "regressed_mean",
+]
+
+# a coefficient that few samples support adds more noise than it takes away
+SAMPLES_PER_CONTROL = 20
+# proposals whose weights are held at once
+WEIGHED_AT_ONCE = 32_768
+# codes decoded in one call, and numbers held at once, while integrating
+DECODED_AT_ONCE = 4_096
+NUMBERS_AT_ONCE = 4_000_000
+
+
+def regressed_mean(
+    values: np.ndarray, controls: np.ndarray, n_folds: int = 5
+) -> tuple[float, float]:
+    """Mean of values with regressed control variates, and its standard error.
+
+    The coefficients for a fold come from the other folds: fitted on the same samples
+    they would bias the mean and flatter the standard error.
+
+    Parameters
+    ----------
+    values : ndarray of shape (n,)
+        Samples.
+    controls : ndarray of shape (n, c)
+        Controls of known mean zero, the most useful first: no more than one for every
+        20 samples are used.
+    n_folds : int
+        Number of folds.
+
+    Returns
+    -------
+    mean, standard_error : float
+        In the units of ``values``; NaN where a sample is not finite.
+    """
+    values, controls = np.asarray(values, float), np.asarray(controls, float)
+    if not (np.isfinite(values).all() and np.isfinite(controls).all()):
+        return math.nan, math.nan
+    controls = controls[:, : len(values) // SAMPLES_PER_CONTROL]
+    residuals = np.empty_like(values)
+    fold = np.arange(len(values)) % n_folds
+    for k in range(n_folds):
+        inside, outside = fold == k, fold != k
+        design = controls[outside] - controls[outside].mean(0)
+        centred = values[outside] - values[outside].mean()
+        coefficients = np.linalg.lstsq(design, centred, rcond=None)[0]
+        residuals[inside] = values[inside] - controls[inside] @ coefficients
+    return float(residuals.mean()), float(residuals.std(ddof=1) / len(values) ** 0.5)
+
+
+@torch.no_grad()
+def estimate_sandwich(
+    model: LatentVariableModel,
+    n_samples: int,
+    n_proposals: int,
+    generator: torch.Generator,
+) -> dict[str, float]:
+    """Estimate both bounds from fresh joint draws.
+
+    Parameters
+    ----------
+    model : LatentVariableModel
+        The model, in the precision and on the device to compute in.
+    n_samples : int
+        Joint draws (z0, x).
+    n_proposals : int
+        Proposals K for each.
+    generator : torch.Generator
+        Source of all draws.
+
+    Returns
+    -------
+    dict
+        ``lower``, ``upper``, ``lower_se``, ``upper_se`` in nats.
+    """
+    values, controls = [], []
+    rows = max(1, WEIGHED_AT_ONCE // n_proposals)
+    codes = torch.empty(
+        (n_samples, model.n_components),
+        dtype=model.reference.dtype,
+        device=model.reference.device,
+    ).normal_(generator=generator)
+    for z0 in codes.split(rows):
+        p = model.likelihood(z0)
+        x = draw(p, (), generator, reparametrised=False)
+        proposal = local_proposal(model, x)
+        weighted = weigh(model, x, z0, p.log_prob(x), proposal, n_proposals, generator)
+        correction, control = smoothing(weighted)
+        values.append(torch.stack(sandwich(weighted)) + correction)
+        controls.append(control)
+    both = torch.cat(values, 1).double().cpu().numpy()
+    regressors = torch.cat(controls).double().cpu().numpy()
+    estimates = [regressed_mean(values, regressors) for values in both]
+    (lower, lower_se), (upper, upper_se) = estimates
+    return {
+        "lower": lower,
+        "upper": upper,
+        "lower_se": lower_se,
+        "upper_se": upper_se,
+    }
+
+
+def calibration_estimate(
+    model: LatentVariableModel,
+    n_samples: int,
+    n_proposals: int,
+    generator: torch.Generator,
+) -> tuple[float, float]:
+    """Estimate I(x, z) in a moment, to steer the training by.
+
+    Returns
+    -------
+    estimate, gap : float
+        Midpoint of both bounds and their distance, in nats; NaN where it failed.
+    """
+    outcomes, d = model.likelihood.outcomes(), model.n_components
+    if outcomes is None:
+        exact = d == 1 and n_samples * model.likelihood.n_features <= 20_000
+    else:
+        exact = d <= 2 and len(outcomes) <= 512
+    if exact:
+        # sums over a fine grid lose too much in float32
+        model = copy.deepcopy(model).double()
+        result = information_of_model(model, n_samples, math.inf, generator, budget=0)
+    else:
+        result = estimate_sandwich(model, n_samples, n_proposals, generator)
+    lower, upper = result["lower"], result["upper"]
+    return 0.5 * (lower + upper), upper - lower
+
+
+def information_of_model(
+    model: LatentVariableModel,
+    n_samples: int,
+    tol: float,
+    generator: torch.Generator,
+    budget: int = 2_000_000,
+) -> dict:
+    """Bracket I(x, z) of the model, in nats.
+
+    Sums over outcomes where x can be listed, a grid over z in one or two dimensions,
+    else the sandwich.
+
+    Parameters
+    ----------
+    model : LatentVariableModel
+        In float64.
+    n_samples : int
+        Joint draws to begin with.
+    tol : float
+        Width of the interval, two standard errors on each side included, at which to
+        stop.
+    generator : torch.Generator
+        Source of all draws.
+    budget : int
+        Codes that the sandwich may decode to come nearer to ``tol``.
+
+    Returns
+    -------
+    dict
+        ``lower``, ``upper``, ``lower_se``, ``upper_se``, ``method`` and what it took.
+    """
+    outcomes = model.likelihood.outcomes()
+    on_grid = model.n_components <= 2
+    result = None
+    if outcomes is not None:
+        result = _by_enumeration(model, outcomes) if on_grid else None
+        if result is None:
+            result = _by_enumerated_sandwich(
+                model, outcomes, n_samples, generator, budget
+            )
+    elif on_grid:
+        result = _by_grid(model, n_samples, tol, generator)
+    if result is None:
+        result = _by_sandwich(model, n_samples, tol, generator, budget)
+    return {"estimate": 0.5 * (result["lower"] + result["upper"]), **result}
+
+
+def _by_sandwich(model, n_samples, tol, generator, budget):
+    """Double draws or proposals on pilot runs, then estimate on fresh draws."""
+    n, k, n_pilot = n_samples, 64, min(n_samples, 500)
+    # a pilot is worth its draws where what it may ask for can still be paid
+    while (n_pilot + 2 * n) * k <= budget:
+        pilot = estimate_sandwich(model, n_pilot, k, generator)
+        budget -= n_pilot * k
+        gap = pilot["upper"] - pilot["lower"]
+        noise = 2 * (pilot["lower_se"] + pilot["upper_se"]) * (n_pilot / n) ** 0.5
+        if gap + noise <= 0.9 * tol:
+            break
+        if gap > noise:
+            k *= 2
+        else:
+            n *= 2
+    final = estimate_sandwich(model, n, k, generator)
+    return {**final, "method": "sandwich", "n_samples": n, "n_proposals": k}
+
+
+def _exact(information, method, **extra):
+    return {
+        "lower": information,
+        "upper": information,
+        "lower_se": 0.0,
+        "upper_se": 0.0,
+        "method": method,
+        **extra,
+    }
+
+
+def _grid(d: int, n: int, like: Tensor) -> tuple[Tensor, Tensor]:
+    """Points of a grid over [-8, 8]^d and the logarithms of their prior masses."""
+    axis = torch.linspace(-8, 8, n, dtype=like.dtype, device=like.device)
+    points = torch.cartesian_prod(*[axis] * d).reshape(-1, d)
+    log_mass = -0.5 * points.square().sum(-1)
+    return points, log_mass - torch.logsumexp(log_mass, 0)
+
+
+@torch.no_grad()
+def _by_enumeration(model, outcomes):
+    """Sum over outcomes; the integral over z on a grid, doubled until two agree.
+
+    None where no grid is fine enough.
+    """
+    before, n = math.inf, 257 if model.n_components == 1 else 33
+    while n**model.n_components <= 1 << 20:
+        points, log_mass = _grid(model.n_components, n, model.reference)
+        rows = max(1, min(DECODED_AT_ONCE, NUMBERS_AT_ONCE // outcomes.numel()))
+        log_marginal, negentropy = [], 0.0
+        for z, mass in zip(points.split(rows), log_mass.split(rows), strict=True):
+            log_prob = model.likelihood(z).log_prob(outcomes.unsqueeze(1))  # (S, rows)
+            log_marginal.append(torch.logsumexp(log_prob + mass, -1))
+            negentropy += float((mass.exp() * log_prob.exp() * log_prob).sum())
+        marginal = torch.logsumexp(torch.stack(log_marginal), 0)
+        now = negentropy - float((marginal.exp() * marginal).sum())
+        if abs(now - before) < 1e-5:
+            # what is left of rounding must not make an information negative
+            return _exact(max(now, 0.0), "enumeration", n_outcomes=len(outcomes))
+        before, n = now, 2 * n - 1
+    return None
+
+
+@torch.no_grad()
+def _by_enumerated_sandwich(model, outcomes, n_samples, generator, budget):
+    """Sum over outcomes, the sandwich for log p(x).
+
+    Codes in groups share their proposals: the standard error is that of the groups'
+    means.
+    """
+    n_groups = 25
+    n = max(2, n_samples // n_groups)
+    k = int(min(256, max(8, budget // (n_groups * len(outcomes)))))
+    rows = max(1, min(DECODED_AT_ONCE // k, NUMBERS_AT_ONCE // (n * outcomes.shape[1])))
+    means = []
+    for _ in range(n_groups):
+        z0 = model.draw_codes(n, generator)
+        p = model.likelihood(z0)
+        total = 0
+        for some in outcomes.split(rows):
+            x = some.unsqueeze(1)
+            log_prob = p.log_prob(x)
+            proposal = amortised_proposal(model, x)
+            weighted = weigh(model, x, z0, log_prob, proposal, k, generator)
+            both_sides = torch.stack(sandwich(weighted))
+            total = total + (log_prob.exp() * both_sides).sum(1).mean(-1)
+        means.append(total)
+    both = torch.stack(means).double().cpu().numpy()
+    se = both.std(axis=0, ddof=1) / n_groups**0.5
+    return {
+        "lower": float(both[:, 0].mean()),
+        "upper": float(both[:, 1].mean()),
+        "lower_se": float(se[0]),
+        "upper_se": float(se[1]),
+        "method": "enumeration",
+        "n_outcomes": len(outcomes),
+        "n_samples": n * n_groups,
+        "n_proposals": k,
+    }
+
+
+@torch.no_grad()
+def _by_grid(model, n_samples, tol, generator):
+    """KL(p(z|x) || p(z)) on a grid over z for draws of x; None if too fine a grid."""
+    while True:
+        z0 = torch.empty(
+            (n_samples, model.n_components),
+            dtype=model.reference.dtype,
+            device=model.reference.device,
+        ).normal_(generator=generator)
+        x = draw(model.likelihood(z0), (), generator, reparametrised=False)
+        on_grid = _posteriors_on_grid(model, x)
+        if on_grid is None:
+            return None
+        information, moments = (part.cpu().numpy() for part in on_grid)
+        mean, se = regressed_mean(information, moments)
+        if 4 * se <= tol or n_samples >= 64_000:
+            exact = _exact(mean, "grid", n_samples=n_samples)
+            return {**exact, "lower_se": se, "upper_se": se}
+        n_samples *= 2
+
+
+def _posteriors_on_grid(model, x):
+    """For each row KL(p(z|x) || p(z)), and the posterior means of z^2 - 1 and z.
+
+    The grid is doubled until two agree.
+    """
+    affordable = 2e9
+    d = model.n_components
+    before, n = None, 513 if d == 1 else 65
+    while n**d * x.numel() <= affordable:
+        points, log_mass = _grid(d, n, model.reference)
+        log_marginal = points.new_full((len(x),), -math.inf)
+        means = points.new_zeros((len(x), 1 + 2 * d))
+        at_once = DECODED_AT_ONCE
+        for z, mass in zip(points.split(at_once), log_mass.split(at_once), strict=True):
+            p = model.likelihood(z)
+            moments = torch.cat([z.square() - 1, z], -1)
+            rows = max(1, NUMBERS_AT_ONCE // (len(z) * x.shape[-1]))
+            for start in range(0, len(x), rows):
+                i = slice(start, start + rows)
+                log_lik = p.log_prob(x[i].unsqueeze(1))
+                log_sum = torch.logsumexp(log_lik + mass, -1)
+                total = torch.logaddexp(log_marginal[i], log_sum)
+                weights = (log_lik + mass - total.unsqueeze(-1)).exp()
+                kept = (log_marginal[i] - total).exp().unsqueeze(-1)
+                added = [(weights * log_lik).sum(-1, keepdim=True), weights @ moments]
+                means[i] = kept * means[i] + torch.cat(added, -1)
+                log_marginal[i] = total
+        information = means[:, 0] - log_marginal
+        if before is not None and float((information - before).abs().max()) < 1e-4:
+            return information, means[:, 1:]
+        before, n = information, 2 * n - 1
+    return None

@@ -1,0 +1,119 @@
+"""Scorers: what cross-validation and searches may choose a model by."""
+
+import warnings
+
+import numpy as np
+from sklearn.pipeline import Pipeline
+from sklearn.utils.validation import check_is_fitted
+
+from sklearn_mae.estimator import MutualAutoencoder
+
+__all__ = ["information_scorer"]
+
+
+def information_scorer(estimator, X, y=None):
+    """Score a fitted MutualAutoencoder, alone or in a Pipeline, by all its figures.
+
+    For ``scoring=`` of ``cross_validate``, ``GridSearchCV`` and their like. All figures
+    are in nats and the units of what the autoencoder sees. ``log_likelihood`` is the
+    one to choose M or the encoder by (``refit="log_likelihood"``). No random draw is
+    made here: ``information`` was estimated by ``fit``.
+
+    Parameters
+    ----------
+    estimator : MutualAutoencoder, Pipeline or search
+        Fitted. In a Pipeline, X goes through the steps before its last
+        MutualAutoencoder; steps after it do not matter. Of a search, such as
+        ``GridSearchCV``, the best estimator is scored.
+    X : array-like of shape (n_samples, n_features)
+        Rows, as `estimator` takes them.
+    y : Ignored
+        Present for API consistency.
+
+    Returns
+    -------
+    dict of str to float
+        Means over the rows: ``elbo`` (the encoder's bound, as ``score`` gives it),
+        ``log_likelihood``, ``rate``, ``distortion``. Of the model: ``information``
+        (``mutual_info_``) and ``information_error``, which is -abs(information - M),
+        NaN for ``M=None``.
+
+    Raises
+    ------
+    TypeError
+        If there is no MutualAutoencoder in `estimator`.
+    NotFittedError
+        If it is not fitted.
+
+    Warns
+    -----
+    RuntimeWarning
+        If figures cannot be computed for X, or are not finite. They are NaN then: an
+        exception would end the whole search.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from sklearn.model_selection import cross_validate
+    >>> from sklearn_mae import MutualAutoencoder, information_scorer
+    >>> X, _ = load_iris(return_X_y=True)
+    >>> mae = MutualAutoencoder(
+    ...     M=None, n_components=2, hidden_layer_sizes=(16,), max_epochs=20,
+    ...     random_state=0,
+    ... )
+    >>> results = cross_validate(mae, X, scoring=information_scorer, cv=2)
+    >>> results["test_log_likelihood"].shape
+    (2,)
+    """
+    steps = list(_steps(estimator))
+    where = [i for i, step in enumerate(steps) if isinstance(step, MutualAutoencoder)]
+    if not where:
+        raise TypeError(
+            "information_scorer needs a fitted MutualAutoencoder, alone or as a step "
+            f"of a Pipeline. Got {estimator!r}."
+        )
+    before, mae = steps[: where[-1]], steps[where[-1]]
+    check_is_fitted(mae)
+    information = mae.mutual_info_
+    scores = {
+        "elbo": np.nan,
+        "log_likelihood": np.nan,
+        "information": information,
+        "information_error": np.nan if mae.M is None else -abs(information - mae.M),
+        "rate": np.nan,
+        "distortion": np.nan,
+    }
+    try:
+        with np.errstate(all="ignore"):
+            for step in before:
+                X = step.transform(X)
+            elbo, rate = mae.score(X), float(mae.rate(X).mean())
+            figures = {
+                "elbo": elbo,
+                "log_likelihood": float(mae.log_likelihood(X).mean()),
+                "rate": rate,
+                "distortion": -elbo - rate,
+            }
+    except Exception as error:
+        problem = f"{type(error).__name__}: {error}"
+    else:
+        wrong = [name for name, value in figures.items() if not np.isfinite(value)]
+        problem = f"{', '.join(wrong)} not finite" if wrong else ""
+        scores |= {k: v for k, v in figures.items() if k not in wrong}
+    if problem:
+        warnings.warn(
+            f"information_scorer gives NaN for what it could not compute: {problem}",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+    return scores
+
+
+def _steps(estimator):
+    """Yield the steps of an estimator, Pipelines inside Pipelines flattened."""
+    estimator = getattr(estimator, "best_estimator_", estimator)
+    if isinstance(estimator, Pipeline):
+        for _, step in estimator.steps:
+            yield from _steps(step)
+    elif estimator is not None and not isinstance(estimator, str):
+        yield estimator  # strings and None pass X through

@@ -1,0 +1,524 @@
+"""One contract for every likelihood, encoder and gradient strategy.
+
+Only what the package itself needs is imported here: the tests also run on the oldest
+supported versions.
+"""
+
+import copy
+import itertools
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.distributions import (
+    AffineTransform,
+    Independent,
+    Laplace,
+    MultivariateNormal,
+    Normal,
+    TanhTransform,
+    TransformedDistribution,
+)
+from torch.testing import assert_close
+
+from sklearn_mae.encoders import (
+    Amortised,
+    ForeignEncoder,
+    GaussianEncoder,
+    OneHot,
+    Resampling,
+    Standardised,
+    category_table,
+)
+from sklearn_mae.gradients import Enumeration, Reinforce, Reparametrised
+from sklearn_mae.information import prior_entropy, sandwich, weigh
+from sklearn_mae.likelihoods import (
+    BernoulliLikelihood,
+    CategoricalLikelihood,
+    ForeignLikelihood,
+    GaussianLikelihood,
+)
+from sklearn_mae.model import LatentVariableModel, draw, mlp, private_random
+from tests.statistical import assert_mean_equal
+from tests.toy_models import generator
+
+D_CODE = 2
+
+
+# Modules as a user writes them: float32 and float64, no fixed tensors inside
+
+
+class LaplaceColumns(nn.Module):
+    """Has an analytic mean and reparametrised draws; batch of columns, no event."""
+
+    def __init__(self, n_features, n_components):
+        super().__init__()
+        self.network = nn.Linear(n_components, 2 * n_features)
+
+    def forward(self, z):
+        loc, log_scale = self.network(z).chunk(2, -1)
+        return Laplace(loc, log_scale.exp())
+
+
+class IndependentCode(nn.Module):
+    def __init__(self, n_features, n_components):
+        super().__init__()
+        self.network = nn.Linear(n_features, 2 * n_components)
+
+    def forward(self, features):
+        loc, log_scale = self.network(features).chunk(2, -1)
+        return Independent(Normal(loc, log_scale.exp()), 1)
+
+
+class CorrelatedCode(nn.Module):
+    def __init__(self, n_features, n_components):
+        super().__init__()
+        self.d = n_components
+        self.network = nn.Linear(n_features, n_components + n_components**2)
+
+    def forward(self, features):
+        loc, raw = self.network(features).tensor_split([self.d], -1)
+        raw = raw.unflatten(-1, (self.d, self.d))
+        scale = torch.diag_embed(raw.diagonal(dim1=-2, dim2=-1).exp())
+        return MultivariateNormal(loc, scale_tril=raw.tril(-1) + scale)
+
+
+class SquashedCode(IndependentCode):
+    def forward(self, features):
+        steps = [TanhTransform(cache_size=1), AffineTransform(0.0, 3.0)]
+        return TransformedDistribution(super().forward(features), steps)
+
+
+CARDINALITIES = {"one category": (4,), "ragged categories": (3, 2, 4)}
+N_COLUMNS = {
+    "gaussian": 2,
+    "heteroscedastic": 2,
+    "bernoulli": 3,
+    "one category": 1,
+    "ragged categories": 3,
+    "callable": 2,
+}
+ENCODERS = {
+    "gaussian": None,
+    "resampling": None,
+    "table": None,
+    "independent normal": IndependentCode,
+    "multivariate normal": CorrelatedCode,
+    "transformed": SquashedCode,
+}
+STRATEGIES = ("reparametrised", "enumeration", "reinforce", "leave one out")
+
+
+def decoder(n_outputs):
+    return mlp(D_CODE, (6,), n_outputs, "silu")
+
+
+def build_likelihood(name):
+    n_columns = N_COLUMNS[name]
+    match name:
+        case "gaussian":
+            return GaussianLikelihood(decoder(n_columns), n_columns)
+        case "heteroscedastic":
+            return GaussianLikelihood(
+                decoder(2 * n_columns), n_columns, heteroscedastic=True
+            )
+        case "bernoulli":
+            return BernoulliLikelihood(decoder(n_columns), n_columns)
+        case "callable":
+            return ForeignLikelihood(LaplaceColumns(n_columns, D_CODE), n_columns)
+    cardinalities = CARDINALITIES[name]
+    return CategoricalLikelihood(decoder(sum(cardinalities)), cardinalities)
+
+
+def build_encoder(name, n_features):
+    if name == "table":
+        return category_table(n_features, D_CODE)
+    if ENCODERS[name] is not None:
+        return ForeignEncoder(ENCODERS[name](n_features, D_CODE))
+    return GaussianEncoder.from_sizes(n_features, (6,), D_CODE, "silu")
+
+
+def build(likelihood="gaussian", encoder="gaussian", seed=0):
+    """Return a model in float32, as training has it."""
+    with private_random(seed):
+        if likelihood in CARDINALITIES:
+            features = OneHot(CARDINALITIES[likelihood])
+            n_features = features.n_indicators
+        else:
+            n_features = N_COLUMNS[likelihood]
+            features = Standardised([0.2] * n_features, [1.5] * n_features)
+        parts = (
+            build_likelihood(likelihood),
+            build_encoder(encoder, n_features),
+            build_encoder("table" if encoder == "table" else "gaussian", n_features),
+        )
+        return LatentVariableModel(*parts, features, D_CODE).float()
+
+
+def codes(n, model, seed=1):
+    z = torch.randn(n, D_CODE, generator=generator(seed), dtype=torch.float64)
+    return z.to(model.reference)
+
+
+def rows(n, model, seed=2):
+    """Rows as the model sees them."""
+    with torch.no_grad():
+        p = model.likelihood(codes(n, model, seed))
+        return draw(p, (), generator(seed), reparametrised=False)
+
+
+def build_strategy(name, model):
+    """Return the strategy, or None where the likelihood does not allow it."""
+    match name:
+        case "reparametrised":
+            p = model.likelihood(codes(1, model))
+            return Reparametrised() if p.has_rsample else None
+        case "enumeration":
+            outcomes = model.likelihood.outcomes()
+            return None if outcomes is None else Enumeration(outcomes)
+    return Reinforce(leave_one_out=name == "leave one out")
+
+
+def rule_of(encoder):
+    return Resampling(3) if encoder == "resampling" else Amortised()
+
+
+every_likelihood = pytest.mark.parametrize("likelihood", N_COLUMNS)
+every_encoder = pytest.mark.parametrize("encoder", ENCODERS)
+PAIRS = [
+    (likelihood, encoder)
+    for likelihood, encoder in itertools.product(N_COLUMNS, ENCODERS)
+    if encoder != "table" or likelihood == "one category"
+]
+every_pair = pytest.mark.parametrize(("likelihood", "encoder"), PAIRS)
+TRIPLES = [
+    (*pair, strategy)
+    for pair, strategy in itertools.product(PAIRS, STRATEGIES)
+    if build_strategy(strategy, build(pair[0])) is not None
+]
+every_triple = pytest.mark.parametrize(("likelihood", "encoder", "strategy"), TRIPLES)
+
+
+def test_every_strategy_meets_the_likelihoods_it_can():
+    allowed = {(likelihood, strategy) for likelihood, _, strategy in TRIPLES}
+
+    assert len(allowed) == 3 * 6
+    assert ("bernoulli", "reparametrised") not in allowed
+    assert ("callable", "enumeration") not in allowed
+
+
+# Likelihoods
+
+
+@every_likelihood
+def test_likelihood_shapes(likelihood):
+    model = build(likelihood)
+    x, z = rows(5, model), codes(5, model)
+    n_columns = N_COLUMNS[likelihood]
+    p = model.likelihood(z)
+
+    assert x.shape == (5, n_columns)
+    assert (p.batch_shape, p.event_shape) == ((5,), (n_columns,))
+    assert p.log_prob(x).shape == (5,)
+    assert draw(p, (3, 2), generator()).shape == (3, 2, 5, n_columns)
+    assert model.likelihood.point(p).shape == (5, n_columns)
+    # k draws of each row's code; every row against every code
+    stacked = torch.stack([z, 2 * z, -z])
+    assert model.likelihood(stacked).log_prob(x).shape == (3, 5)
+    assert p.log_prob(x[:4].unsqueeze(1)).shape == (4, 5)
+
+
+@every_likelihood
+def test_broadcasting_changes_no_log_density(likelihood):
+    model = build(likelihood).double()
+    x, z = rows(4, model), codes(3, model)
+    table = model.likelihood(z).log_prob(x.unsqueeze(1))
+
+    for i, j in itertools.product(range(4), range(3)):
+        one = model.likelihood(z[j : j + 1]).log_prob(x[i : i + 1])
+        assert_close(table[i, j], one[0])
+
+
+@every_likelihood
+def test_likelihood_is_normalised(likelihood):
+    model = build(likelihood).double()
+    p = model.likelihood(codes(3, model))
+    outcomes = model.likelihood.outcomes()
+    if outcomes is None:
+        axis = torch.linspace(-40, 40, 1201, dtype=torch.float64)
+        grid = torch.cartesian_prod(axis, axis)
+        cell = float(axis[1] - axis[0]) ** 2
+        total = sum(p.log_prob(x.unsqueeze(1)).exp().sum(0) for x in grid.split(50_000))
+        total = total * cell
+        tolerance = 1e-3 if likelihood == "callable" else 1e-6  # Laplace has a kink
+    else:
+        assert len(outcomes.unique(dim=0)) == len(outcomes)
+        total, tolerance = p.log_prob(outcomes.unsqueeze(1)).exp().sum(0), 1e-12
+
+    assert_close(total, torch.ones_like(total), rtol=0, atol=tolerance)
+
+
+@every_likelihood
+def test_draws_have_the_distribution_s_moments(likelihood):
+    model = build(likelihood).double()
+    with torch.no_grad():
+        p = model.likelihood(codes(2, model))
+        x = draw(p, (20_000,), generator(), reparametrised=False)
+        if likelihood in CARDINALITIES:
+            probabilities = p.log_probs.exp()
+            values = nn.functional.one_hot(x, probabilities.shape[-1]).double()
+            assert_mean_equal(values, probabilities.numpy(), resolution=0.03)
+            return
+        mean = p.mean
+        if likelihood == "bernoulli":
+            variance = mean * (1 - mean)
+        elif likelihood == "callable":
+            variance = p.variance
+        else:
+            variance = (2 * p.log_scale).exp().expand_as(mean)
+    scale = float(variance.sqrt().max())
+    assert_mean_equal(x, mean.numpy(), resolution=0.06 * scale)
+    assert_mean_equal((x - mean).square(), variance.numpy(), resolution=0.2 * scale**2)
+
+
+@every_likelihood
+def test_average_surprise_is_the_entropy(likelihood):
+    """Draws and log_prob are of the same distribution."""
+    model = build(likelihood).double()
+    with torch.no_grad():
+        p = model.likelihood(codes(2, model))
+        x = draw(p, (20_000,), generator(), reparametrised=False)
+        assert_mean_equal(-p.log_prob(x), p.entropy().numpy(), resolution=0.06)
+
+
+@every_likelihood
+def test_point(likelihood):
+    model = build(likelihood).double()
+    z = codes(5, model)
+    p = model.likelihood(z)
+    point = model.likelihood.point(p)
+
+    if likelihood not in CARDINALITIES:
+        assert_close(point, p.mean)
+        return
+    outcomes = model.likelihood.outcomes()
+    best = p.log_prob(outcomes.unsqueeze(1)).argmax(0)
+    assert_close(point, outcomes[best])
+
+
+@every_likelihood
+def test_fisher_information(likelihood):
+    """The mean outer product of the score is J'J; foreign ones need not know it."""
+    model = build(likelihood).double()
+    n = 20_000
+    z = codes(1, model).expand(n, -1).clone().requires_grad_()
+    jacobian = model.likelihood.whitened_jacobian(z[:1].detach())
+    if likelihood == "callable":
+        assert jacobian is None
+        return
+    p = model.likelihood(z)
+    x = draw(p, (), generator(), reparametrised=False)
+    (score,) = torch.autograd.grad(p.log_prob(x).sum(), z)
+    exact = (jacobian.mT @ jacobian)[0].detach()
+
+    assert_mean_equal(score, 0.0, resolution=0.1)
+    assert_mean_equal(
+        score.unsqueeze(-1) * score.unsqueeze(-2),
+        exact.numpy(),
+        resolution=0.2 * float(exact.max()),
+    )
+
+
+# Encoders
+
+
+@every_pair
+def test_encoder_shapes(likelihood, encoder):
+    model, rule = build(likelihood, encoder), rule_of(encoder)
+    x = rows(5, model)
+    q = model.q(x)
+    z = draw(q, (4, rule.n_draws), generator())
+    u = torch.rand(4, 5, generator=generator())
+
+    assert z.shape == (4, rule.n_draws, 5, D_CODE)
+    assert (q.batch_shape, q.event_shape) == ((5,), (D_CODE,))
+    assert {part.shape for part in rule.bound(model, x, q, z)} == {(4, 5)}
+    assert rule.mean_code(model, x, q, z).shape == (4, 5, D_CODE)
+    assert rule.choose(model, x, q, z, u).shape == (4, 5, D_CODE)
+    others = draw(q, (6, rule.n_draws - 1), generator(1))
+    assert rule.log_density(model, x, q, z[0, 0], others).shape == (5,)
+    assert model.log_weights(x, z, q).shape == z.shape[:-1]
+
+
+@every_pair
+def test_bound_is_minus_distortion_minus_rate(likelihood, encoder):
+    model, rule = build(likelihood, encoder).double(), rule_of(encoder)
+    x = rows(5, model)
+    q = model.q(x)
+    elbo, distortion, rate = rule.bound(
+        model, x, q, draw(q, (4, rule.n_draws), generator())
+    )
+
+    assert_close(elbo, -(distortion + rate))
+    assert elbo.isfinite().all()
+
+
+@every_encoder
+def test_encoder_is_normalised(encoder):
+    model = build("one category" if encoder == "table" else "gaussian", encoder)
+    model.double()
+    x = rows(2, model)
+    q = model.q(x)
+    width = 3.0 if encoder == "transformed" else 20.0
+    # midpoints: the squashed density ends at the grid's
+    axis = (torch.arange(800, dtype=torch.float64) + 0.5) / 400 - 1
+    grid = width * torch.cartesian_prod(axis, axis).unsqueeze(1)
+    with torch.no_grad():
+        density = q.log_prob(grid).exp()
+    total = density.sum(0) * (width / 400) ** 2
+    mean = (density.unsqueeze(-1) * grid).sum(0) * (width / 400) ** 2
+
+    assert_close(total, torch.ones_like(total), rtol=0, atol=2e-3)
+    z = draw(q, (20_000,), generator()).detach()
+    assert_mean_equal(z, mean.numpy(), resolution=0.3)
+
+
+@every_encoder
+def test_bound_stays_below_the_likelihood(encoder):
+    """For each row of an enumerable x, against a sum over a fine grid of codes."""
+    model = build("one category", encoder).double()
+    rule, x = rule_of(encoder), model.likelihood.outcomes()
+    axis = torch.linspace(-7, 7, 141, dtype=torch.float64)
+    grid = torch.cartesian_prod(axis, axis).unsqueeze(1)
+    q = model.q(x)
+    with torch.no_grad():
+        exact = torch.logsumexp(model.log_joint(x, grid), 0) + 2 * np.log(0.1)
+        z = draw(q, (20_000, rule.n_draws), generator())
+        elbo = rule.bound(model, x, q, z).elbo
+        log_w = model.log_weights(x, z.flatten(0, 1), q)
+
+    assert_close(exact.exp().sum(), torch.ones(()).double())
+    standard_error = elbo.std(0) / len(elbo) ** 0.5
+    assert (elbo.mean(0) < exact + 5 * standard_error).all()
+    if encoder != "transformed":  # its weights vanish beyond the squashed range
+        assert_mean_equal((log_w - exact).exp(), 1.0, resolution=0.3)
+
+
+# Strategies, and all three together
+
+
+def step(model, rule, strategy, g):
+    """Everything that a training step differentiates, as one number."""
+    x = rows(6, model)
+    q = model.q(x)
+    z0 = codes(16, model, seed=5)
+
+    def bounds(x, log_lik):
+        weighted = weigh(model, x, z0, log_lik, model.r(x), 3, g)
+        return *sandwich(weighted), prior_entropy(D_CODE) + weighted.log_q0
+
+    bound = rule.bound(model, x, q, draw(q, (rule.n_draws,), g))
+    values = strategy.expectation(model.likelihood(z0), bounds, g)
+    return bound, values
+
+
+@every_triple
+def test_gradient_reaches_every_parameter(likelihood, encoder, strategy):
+    model = build(likelihood, encoder)
+    bound, values = step(
+        model, rule_of(encoder), build_strategy(strategy, model), generator()
+    )
+    assert {value.shape for value in values} == {(16,)}
+    sum(part.mean() for part in (bound.elbo, *values)).backward()
+
+    for name, parameter in model.named_parameters():
+        gradient = parameter.grad
+        assert gradient is not None, name
+        assert gradient.isfinite().all(), name
+        assert gradient.abs().max() > 0, name
+
+
+@every_triple
+def test_strategy_changes_no_value(likelihood, encoder, strategy):
+    """It is the plain mean: of f at the draws, or over all outcomes."""
+    model = build(likelihood, encoder).double()
+    z0 = codes(16, model)
+    p = model.likelihood(z0)
+
+    def f(x, log_prob):
+        return log_prob + 1, (model.r(x).log_prob(z0) - log_prob) ** 2
+
+    values = build_strategy(strategy, model).expectation(p, f, generator())
+    if strategy == "enumeration":
+        x = model.likelihood.outcomes().unsqueeze(1)
+        log_prob = p.log_prob(x)
+        plain = [(log_prob.exp() * value).sum(0) for value in f(x, log_prob)]
+    else:
+        x = draw(p, (), generator(), reparametrised=False)
+        plain = f(x, p.log_prob(x))
+
+    for value, expected in zip(values, plain, strict=True):
+        assert_close(value, expected, rtol=1e-12, atol=1e-12)
+
+
+def figures(model, rule):
+    """A few numbers that hang on every part of a model."""
+    x, z = rows(5, model), codes(5, model)
+    q = model.q(x)
+    with torch.no_grad():
+        bound = rule.bound(model, x, q, draw(q, (2, rule.n_draws), generator()))
+        return x, [*bound, model.likelihood(z).log_prob(x), model.r(x).log_prob(z)]
+
+
+@every_pair
+def test_copies_are_equal_and_apart(likelihood, encoder):
+    model, rule = build(likelihood, encoder), rule_of(encoder)
+    _, expected = figures(model, rule)
+
+    for twin in (pickle.loads(pickle.dumps(model)), copy.deepcopy(model)):
+        _, found = figures(twin, rule)
+        for one, other in zip(found, expected, strict=True):
+            assert_close(one, other, rtol=0, atol=0)
+        with torch.no_grad():
+            for parameter in twin.parameters():
+                parameter.add_(1.0)
+    _, after = figures(model, rule)
+    for one, other in zip(after, expected, strict=True):
+        assert_close(one, other, rtol=0, atol=0)
+
+
+@every_pair
+def test_double_precision(likelihood, encoder):
+    """Training is in float32, inference in float64, with the same figures."""
+    single, rule = build(likelihood, encoder), rule_of(encoder)
+    double = copy.deepcopy(single).double()
+    x, z = rows(5, double), codes(5, double)
+    x_single = x if likelihood in CARDINALITIES else x.float()
+    q = double.q(x)
+    noise = draw(q, (rule.n_draws,), generator()).detach()
+    pairs = zip(
+        rule.bound(double, x, q, noise),
+        rule.bound(single, x_single, single.q(x_single), noise.float()),
+        strict=True,
+    )
+
+    for one, other in pairs:
+        assert (one.dtype, other.dtype) == (torch.float64, torch.float32)
+        assert_close(one.float(), other, rtol=1e-3, atol=1e-3)
+    p = double.likelihood(z)
+    assert double.likelihood.point(p).dtype == x.dtype
+    assert draw(p, (), generator()).dtype == x.dtype
+    assert double.draw_codes(3, generator()).dtype == torch.float64
+
+
+@every_pair
+def test_state_dict_restores_a_model(likelihood, encoder):
+    model, rule = build(likelihood, encoder), rule_of(encoder)
+    other = build(likelihood, encoder, seed=1)
+    other.load_state_dict(model.state_dict())
+
+    _, expected = figures(model, rule)
+    for one, two in zip(figures(other, rule)[1], expected, strict=True):
+        assert_close(one, two, rtol=0, atol=0)

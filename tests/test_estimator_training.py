@@ -1,0 +1,923 @@
+"""MutualAutoencoder.fit: warm starts, callbacks, warnings, gradients, callables."""
+
+import functools
+import pickle
+import re
+import warnings
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from joblib import Parallel, delayed
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.model_selection import GridSearchCV
+from skorch.callbacks import Callback, EarlyStopping
+from torch import nn
+from torch.distributions import (
+    Bernoulli,
+    Independent,
+    Laplace,
+    MultivariateNormal,
+    Normal,
+    Poisson,
+)
+
+from sklearn_mae.estimator.convergence import convergence_complaint
+from sklearn_mae.net import FIGURES, MutualAutoencoderNet
+
+pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+
+rng = np.random.default_rng(0)
+X = rng.normal(size=(60, 2)) @ rng.normal(size=(2, 4)) + 0.3 * rng.normal(size=(60, 4))
+BITS = (X > 0).astype(float)
+COUNTS = rng.poisson(np.exp(X[:, :3])).astype(float)
+
+
+def weights(mae):
+    return {k: v.numpy().copy() for k, v in mae.net_.module_.state_dict().items()}
+
+
+def assert_same_fit(one, other):
+    ours, theirs = weights(one), weights(other)
+    for name, values in ours.items():
+        np.testing.assert_array_equal(values, theirs[name])
+    assert one.mutual_info_ == other.mutual_info_
+
+
+# --- history --------------------------------------------------------------------------
+
+UNUSED = {
+    "both": set(),
+    "model": {"multiplier_rate"},
+    "paper": {"information_upper", "multiplier_rate"},
+    None: {
+        "information_lower",
+        "information_upper",
+        "multiplier_model",
+        "multiplier_rate",
+    },
+}
+
+
+@pytest.mark.parametrize("constraint", UNUSED)
+def test_history(small, constraint):
+    params = {"M": None} if constraint is None else {"constraint": constraint}
+    mae = small(max_epochs=4, batch_size=20, **params).fit(X)
+
+    assert mae.n_iter_ == 4
+    assert list(mae.history_) == list(FIGURES)
+    for name, values in mae.history_.items():
+        assert values.shape == (4,)
+        assert values.dtype == np.float64
+        missing = name in UNUSED[constraint]
+        assert np.isnan(values).all() if missing else np.isfinite(values).all()
+    history = mae.history_
+    np.testing.assert_allclose(
+        history["elbo"], -history["distortion"] - history["rate"], rtol=1e-4
+    )
+    if constraint is None:
+        np.testing.assert_array_equal(history["loss"], -history["elbo"])
+
+
+def test_training_estimates_are_in_order(small):
+    history = small(max_epochs=30).fit(X).history_
+
+    assert (history["information_lower"] <= history["information_upper"]).all()
+
+
+def test_the_fit_learns(small):
+    history = small(max_epochs=200, M=None).fit(X).history_
+
+    assert history["elbo"][-10:].mean() > history["elbo"][:10].mean() + 0.5
+
+
+@pytest.mark.parametrize(
+    ("params", "epochs", "batches"),
+    [
+        ({"batch_size": 7, "max_epochs": 2}, 2, 9),
+        ({"batch_size": 1000, "max_epochs": 2}, 2, 1),
+        ({"batch_size": 1, "max_epochs": 1}, 1, 60),
+        ({"max_epochs": 2}, 2, 1),
+    ],
+)
+def test_lengths(small, params, epochs, batches):
+    mae = small(**params).fit(X)
+
+    assert mae.n_iter_ == epochs
+    assert mae.net_.step_ == epochs * batches
+
+
+@pytest.mark.parametrize(
+    ("n", "epochs"),
+    [(10, 2000), (128, 2000), (129, 2000), (1280, 400), (128 * 5000, 1)],
+)
+def test_automatic_length(small, monkeypatch, n, epochs):
+    from sklearn_mae.estimator.parts import _resolve_lengths
+
+    params = small(max_epochs="auto", batch_size="auto")
+
+    assert _resolve_lengths(params, n) == (min(n, 128), epochs)
+
+
+# --- warm_start -----------------------------------------------------------------------
+
+CHANGES = {
+    "n_components": 3,
+    "encoder": "gaussian",
+    "likelihood": "heteroscedastic",
+    "hidden_layer_sizes": (17,),
+    "activation": "relu",
+    "min_scale": 0.1,
+}
+
+
+def test_warm_start_goes_on_from_the_weights(small):
+    mae = small(warm_start=True).fit(X)
+    before, history = weights(mae), mae.history_
+
+    mae.set_params(lr=1e-12, max_epochs=2).fit(X)
+
+    assert mae.n_iter_ == 5
+    for name, values in mae.history_.items():
+        np.testing.assert_array_equal(values[:3], history[name])
+    for name, values in weights(mae).items():
+        np.testing.assert_allclose(values, before[name], atol=1e-8)
+
+
+def test_without_warm_start_everything_starts_anew(small):
+    mae = small().fit(X)
+    fresh = small().fit(X)
+
+    assert_same_fit(mae.fit(X), fresh)
+    assert mae.n_iter_ == 3
+
+
+def test_warm_start_of_the_first_fit(small):
+    assert_same_fit(small(warm_start=True).fit(X), small().fit(X))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"M": 1.0},
+        {"M": None},
+        {"C": 2.0},
+        {"lr": 1e-2},
+        {"max_epochs": 1},
+        {"constraint": "paper"},
+        {"constraint": "model"},
+        {"n_resamples": 2},
+        {"batch_size": 10},
+        {"codes": "sample"},
+        {"hidden_layer_sizes": [16]},
+        {"hidden_layer_sizes": np.array([16])},
+    ],
+    ids=repr,
+)
+def test_what_may_change_between_warm_starts(small, change):
+    mae = small(warm_start=True).fit(X)
+
+    mae.set_params(**change).fit(X)
+
+    assert mae.n_iter_ == 3 + mae.max_epochs
+    assert np.isfinite(mae.transform(X)).all()
+
+
+def test_unconstrained_first(small):
+    mae = small(warm_start=True, M=None).fit(X).set_params(M=1.0).fit(X)
+
+    assert np.isnan(mae.history_["multiplier_model"][:3]).all()
+    assert np.isfinite(mae.history_["multiplier_model"][3:]).all()
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_what_may_not_change_between_warm_starts(small, name):
+    mae = small(warm_start=True).fit(X)
+    before = mae.transform(X)
+    was, now = mae.get_params()[name], CHANGES[name]
+    mae.set_params(**{name: now})
+
+    message = re.escape(f"but {name} (was {was!r}, now {now!r}) changed since")
+    with pytest.raises(ValueError, match=message):
+        mae.fit(X)
+
+    np.testing.assert_array_equal(mae.transform(X), before)
+    assert mae.n_iter_ == 3
+    mae.set_params(**{name: was}).fit(X)
+    assert mae.n_iter_ == 6
+
+
+def test_warm_start_keeps_the_multipliers(small):
+    mae = small(warm_start=True, max_epochs=40).fit(X)
+    mae.fit(X)
+
+    for name in ("multiplier_model", "multiplier_rate"):
+        first, second = mae.history_[name][:40], mae.history_[name][40:]
+        assert abs(first[-1]) > 0.05
+        assert abs(second[0] - first[-1]) < 0.25 * abs(first[-1])
+
+
+def test_warm_start_keeps_the_scales(small):
+    mae = small(warm_start=True, encoder="gaussian").fit(X)
+    before = mae.transform(X)
+
+    mae.set_params(lr=1e-12).fit(100 * X + 50)
+
+    np.testing.assert_allclose(mae.transform(X), before, atol=1e-5)
+
+
+def test_warm_start_draws_other_batches(small):
+    mae = small(warm_start=True, lr=1e-12).fit(X).fit(X)
+
+    losses = mae.history_["loss"]
+    assert not np.isin(losses[3:], losses[:3]).any()
+
+
+# --- what a failing fit leaves behind -------------------------------------------------
+
+
+def with_nan(X):
+    return np.where(X == X.max(), np.nan, X)
+
+
+@pytest.mark.parametrize("warm_start", [False, True])
+@pytest.mark.parametrize(
+    ("params", "rows", "message"),
+    [
+        ({}, with_nan(X), "NaN"),
+        ({}, X[:1], "n_samples=1"),
+        ({"lr": 1e30}, X, "Training diverged"),
+        ({"mi_gradient": "enumeration"}, X, "mi_gradient='enumeration'"),
+        ({"device": "nowhere"}, X, "not available to torch"),
+        ({"M": -1}, X, "'M' parameter"),
+    ],
+    ids=lambda value: None if isinstance(value, np.ndarray) else repr(value),
+)
+def test_a_failing_fit_leaves_the_earlier_one(small, warm_start, params, rows, message):
+    mae = small(warm_start=warm_start).fit(X)
+    before, state = mae.transform(X), set(vars(mae))
+
+    with pytest.raises(ValueError, match=message):
+        mae.set_params(**params).fit(rows)
+
+    assert set(vars(mae)) == state
+    assert mae.n_iter_ == 3
+    np.testing.assert_array_equal(mae.transform(X), before)
+
+
+def test_wrong_width_leaves_the_earlier_fit(small):
+    mae = small(warm_start=True).fit(X)
+
+    with pytest.raises(ValueError, match=r"X has 3 features, but MutualAuto.* 4 feat"):
+        mae.fit(X[:, :3])
+
+    assert mae.n_features_in_ == 4
+
+
+def test_a_failing_first_fit_leaves_nothing(small):
+    mae = small(lr=1e30)
+
+    with pytest.raises(ValueError, match=r"Use a smaller lr \(lr=1e\+30 was given\)"):
+        mae.fit(X)
+
+    assert vars(mae) == vars(small(lr=1e30))
+
+
+# --- callbacks ------------------------------------------------------------------------
+
+
+class Stop(Callback):
+    """Raise KeyboardInterrupt at an event, once an epoch has come."""
+
+    def __init__(self, event, epoch):
+        self.event = event
+        self.epoch = epoch
+
+    def __getattribute__(self, name):
+        if name.startswith("on_") and name == object.__getattribute__(self, "event"):
+            return self._maybe
+        return object.__getattribute__(self, name)
+
+    def _maybe(self, net, **kwargs):
+        if len(net.history) >= self.epoch:
+            raise KeyboardInterrupt
+
+
+class Counter(Callback):
+    epochs = 0
+
+    def on_epoch_end(self, net, **kwargs):
+        self.epochs += 1
+
+
+@pytest.mark.parametrize(
+    "monitor", ["train_loss", "loss", "distortion", "information_upper"]
+)
+def test_early_stopping(small, monitor):
+    stopping = EarlyStopping(monitor, patience=2, threshold=1e9, threshold_mode="abs")
+
+    mae = small(max_epochs=50, callbacks=[stopping]).fit(X)
+
+    assert mae.n_iter_ == 3
+    assert all(len(values) == 3 for values in mae.history_.values())
+    assert np.isfinite(mae.transform(X)).all()
+    assert np.isfinite(mae.mutual_info_)
+
+
+@pytest.mark.parametrize(
+    ("event", "complete"),
+    [
+        ("on_epoch_begin", 1),
+        ("on_batch_begin", 1),
+        ("on_grad_computed", 1),
+        ("on_batch_end", 1),
+        ("on_epoch_end", 2),
+    ],
+)
+def test_a_callback_may_stop_at_any_event(small, event, complete):
+    mae = small(max_epochs=9, callbacks=[Stop(event, 2)]).fit(X)
+
+    assert mae.n_iter_ == complete
+    assert all(len(values) == complete for values in mae.history_.values())
+    assert np.isfinite(mae.transform(X)).all()
+    pickle.dumps(mae)
+
+
+@pytest.mark.parametrize("event", ["on_epoch_begin", "on_batch_end"])
+def test_a_callback_may_stop_in_the_first_epoch(small, event):
+    mae = small(max_epochs=9, callbacks=[Stop(event, 1)]).fit(X)
+
+    assert mae.n_iter_ == 0
+    assert np.isfinite(mae.transform(X)).all()
+
+
+@pytest.mark.parametrize("event", ["on_train_begin", "on_train_end"])
+def test_a_callback_may_stop_around_the_training(small, event):
+    mae = small(callbacks=[Stop(event, 0)]).fit(X)
+
+    assert mae.n_iter_ == (0 if event == "on_train_begin" else 3)
+    assert np.isfinite(mae.transform(X)).all()
+
+
+def test_callbacks_are_cloned(small):
+    callback = Counter()
+    mae = small(callbacks=[callback]).fit(X)
+
+    ((_, used),) = [pair for pair in mae.net_.callbacks_ if type(pair[1]) is Counter]
+    assert used.epochs == 3
+    assert callback.epochs == 0
+    assert mae.callbacks == [callback]
+
+
+@pytest.mark.parametrize("warm_start", [False, True])
+def test_an_interrupt_propagates_and_the_earlier_fit_stays(
+    small, monkeypatch, warm_start
+):
+    mae = small(warm_start=warm_start).fit(X)
+    before, state = mae.transform(X), set(vars(mae))
+    interrupt_the_training(monkeypatch)
+
+    with pytest.raises(KeyboardInterrupt):
+        mae.fit(X)
+
+    assert set(vars(mae)) == state
+    np.testing.assert_array_equal(mae.transform(X), before)
+
+
+def test_an_interrupt_ends_a_search(small, monkeypatch):
+    interrupt_the_training(monkeypatch)
+
+    with pytest.raises(KeyboardInterrupt):
+        GridSearchCV(small(), {"M": [1, 2]}, cv=2).fit(X)
+
+
+def interrupt_the_training(monkeypatch):
+    train_step = MutualAutoencoderNet.train_step
+
+    def interrupted(self, batch, **params):
+        if self.step_ == 2:
+            raise KeyboardInterrupt
+        return train_step(self, batch, **params)
+
+    monkeypatch.setattr(MutualAutoencoderNet, "train_step", interrupted)
+
+
+# --- verbose --------------------------------------------------------------------------
+
+
+def fit_quietly(mae):
+    warnings.simplefilter("ignore")
+    return mae.fit(X).transform(X)[0, 0]
+
+
+@pytest.mark.parametrize("prefer", [None, "threads", "processes"])
+def test_silence(small, capfd, prefer):
+    if prefer is None:
+        fit_quietly(small())
+    else:
+        jobs = [delayed(fit_quietly)(small()) for _ in range(2)]
+        Parallel(n_jobs=2, prefer=prefer)(jobs)
+
+    assert capfd.readouterr() == ("", "")
+
+
+def test_verbose_shows_one_bar(small, capfd):
+    small(max_epochs=5, verbose=1).fit(X)
+
+    out, err = capfd.readouterr()
+    assert out == ""
+    assert err.count("\n") == 1
+    assert err.count("100%") == 1
+    last = err.split("\r")[-1]
+    assert re.search(r"MutualAutoencoder: 100%.* 5/5 ", last)
+    for name in FIGURES:
+        assert f"{name}=" in last
+
+
+def test_the_bar_of_a_stopped_training_is_closed(small, capfd):
+    mae = small(max_epochs=50, verbose=1, callbacks=[Stop("on_epoch_end", 2)]).fit(X)
+
+    assert re.search(r"\D1/50 .*\n$", capfd.readouterr().err.replace("\r", " "))
+    pickle.dumps(mae)
+
+
+# --- ConvergenceWarning ---------------------------------------------------------------
+
+
+def warnings_of_fit(mae, X):
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        mae.fit(X)
+    caught = [w for w in caught if "torch.jit" not in str(w.message)]
+    return caught
+
+
+@pytest.mark.parametrize(
+    ("params", "rows", "causes"),
+    [
+        ({}, X, ["training took 3 steps, fewer than the usual 4000: raise max_epochs"]),
+        (
+            {"C": 0.01},
+            X,
+            [
+                r"the multiplier of the model and the rate ended at its bound C=0\.01: "
+                "raise C",
+                "training took 3 steps",
+            ],
+        ),
+        (
+            {"C": 0.01, "constraint": "model"},
+            X,
+            [r"the multiplier of the model ended at its bound C=0\.01"],
+        ),
+        (
+            {"likelihood": "bernoulli"},
+            BITS[:, :2],
+            ["X has 4 possible outcomes and so at most 1.39 nats: lower M"],
+        ),
+        (
+            {"likelihood": "categorical", "M": 5},
+            BITS,
+            ["X has 16 possible outcomes and so at most 2.77 nats: lower M"],
+        ),
+        (
+            {"constraint": "paper"},
+            X,
+            ["constraint='paper' steers by a lower bound: use constraint='both'"],
+        ),
+    ],
+)
+def test_one_warning_names_all_causes(small, params, rows, causes):
+    (warning,) = warnings_of_fit(small(max_epochs=3, **params), rows)
+
+    assert warning.category is ConvergenceWarning
+    assert warning.filename == __file__
+    message = str(warning.message)
+    assert re.match(r"M=[35] nats was asked for and I\(x, z\) lies in \[", message)
+    for cause in causes:
+        assert re.search(cause, message)
+
+
+@pytest.mark.parametrize("likelihood", ["gaussian", "bernoulli"])
+def test_no_warning_without_a_target(small, likelihood):
+    assert not warnings_of_fit(small(M=None, likelihood=likelihood), BITS)
+
+
+def trained(steps=4000, outcomes=None, model=0.0, rate=0.0):
+    """Stand-in for a net, as far as the complaint looks at it."""
+    from sklearn_mae.net import Rate, TwoSided
+
+    constraint = TwoSided(SimpleNamespace(multiplier=model), None)
+    return SimpleNamespace(
+        constraint=constraint,
+        rate_constraint=Rate(SimpleNamespace(multiplier=rate)),
+        step_=steps,
+        module_=SimpleNamespace(likelihood=SimpleNamespace(outcomes=lambda: outcomes)),
+    )
+
+
+def complaint(small, interval, net, **params):
+    mae = small(**params)
+    mae.mutual_info_interval_ = interval
+    return convergence_complaint(mae, net)
+
+
+@pytest.mark.parametrize(
+    ("M", "interval"),
+    [
+        (3.0, (2.951, 3.059)),
+        (3.0, (2.941, 3.049)),
+        (0.0, (-0.04, 0.04)),
+        (9, (8.83, 9.17)),
+    ],
+)
+def test_a_reached_target_is_no_reason_to_warn(small, M, interval):
+    assert complaint(small, interval, trained(steps=5), M=M) is None
+
+
+@pytest.mark.parametrize(
+    ("M", "interval"),
+    [(3.0, (2.93, 3.06)), (3.0, (2.95, 3.07)), (0.0, (-0.01, 0.06)), (9, (8.8, 9.0))],
+)
+def test_either_end_of_the_interval_can_miss(small, M, interval):
+    assert complaint(small, interval, trained(), M=M) is not None
+
+
+def test_a_multiplier_at_its_bound_is_reason_enough(small):
+    message = complaint(small, (2.99, 3.01), trained(rate=-10.0))
+
+    assert (
+        "Possible causes: the multiplier of the rate ended at its bound C=10" in message
+    )
+
+
+def test_a_wide_interval_is_named(small):
+    message = complaint(small, (2.5, 3.5), trained())
+
+    assert message.endswith(
+        "causes: the bracket is wide: call mutual_info with more samples or a smaller "
+        "tol."
+    )
+
+
+def test_all_causes_at_once(small):
+    outcomes = torch.zeros(4, 2)
+    net = trained(steps=5, outcomes=outcomes, model=10.0, rate=10.0)
+
+    message = complaint(small, (1.0, 1.3), net)
+
+    for cause in ("ended at its bound", "possible outcomes", "5 steps", "is wide"):
+        assert cause in message
+
+
+def test_no_known_cause(small):
+    message = complaint(small, (2.0, 2.01), trained())
+
+    assert "the data or the decoder resist it" in message
+
+
+# --- mi_gradient ----------------------------------------------------------------------
+
+WIDE = (rng.random((30, 20)) < 0.5).astype(float)
+
+
+@pytest.mark.parametrize(
+    ("mi_gradient", "params", "rows", "message"),
+    [
+        (
+            "reparametrised",
+            {"likelihood": "bernoulli"},
+            BITS,
+            "'bernoulli' has none. Use mi_gradient='enumeration' or 'auto'",
+        ),
+        (
+            "reparametrised",
+            {"likelihood": "categorical"},
+            WIDE,
+            "'categorical' has none. Use mi_gradient='reinforce' or 'auto'",
+        ),
+        ("enumeration", {}, X, "likelihood='gaussian' on 4 varying column"),
+        (
+            "enumeration",
+            {"likelihood": "bernoulli"},
+            WIDE,
+            "at most 10,000 outcomes .* on 20 varying column.* Use mi_gradient='auto'",
+        ),
+    ],
+)
+def test_impossible_gradients_are_refused(small, mi_gradient, params, rows, message):
+    with pytest.raises(
+        ValueError, match=f"mi_gradient={mi_gradient!r} needs.*{message}"
+    ):
+        small(mi_gradient=mi_gradient, **params).fit(rows)
+
+
+@pytest.mark.parametrize("constraint", ["both", "paper"])
+@pytest.mark.parametrize(
+    ("mi_gradient", "likelihood", "rows"),
+    [
+        ("auto", "gaussian", X),
+        ("reparametrised", "heteroscedastic", X),
+        ("reinforce", "gaussian", X),
+        ("auto", "bernoulli", BITS),
+        ("enumeration", "bernoulli", BITS),
+        ("reinforce", "bernoulli", WIDE),
+        ("enumeration", "categorical", BITS),
+        ("auto", "categorical", WIDE),
+    ],
+)
+def test_possible_gradients(small, constraint, mi_gradient, likelihood, rows):
+    mae = small(mi_gradient=mi_gradient, likelihood=likelihood, constraint=constraint)
+
+    history = mae.fit(rows).history_
+
+    assert np.isfinite(history["information_lower"]).all()
+
+
+def test_an_impossible_gradient_is_no_matter_without_a_target(small):
+    small(M=None, mi_gradient="enumeration").fit(X)
+
+
+# --- callables ------------------------------------------------------------------------
+
+
+class NormalEncoder(nn.Module):
+    def __init__(self, n_features, n_components):
+        super().__init__()
+        self.n_features = n_features
+        self.network = nn.Linear(n_features, 2 * n_components)
+
+    def parameters_of(self, x):
+        self.seen = x.detach()
+        mean, raw = self.network(x).chunk(2, -1)
+        return mean, nn.functional.softplus(raw) + 1e-3
+
+    def forward(self, x):
+        return Independent(Normal(*self.parameters_of(x)), 1)
+
+
+class FlatEncoder(NormalEncoder):
+    def forward(self, x):
+        return Normal(*self.parameters_of(x))
+
+
+class LaplaceEncoder(NormalEncoder):
+    def forward(self, x):
+        return Independent(Laplace(*self.parameters_of(x)), 1)
+
+
+class FullEncoder(NormalEncoder):
+    def forward(self, x):
+        mean, scale = self.parameters_of(x)
+        return MultivariateNormal(mean, scale_tril=torch.diag_embed(scale))
+
+
+class DropoutEncoder(NormalEncoder):
+    def forward(self, x):
+        return super().forward(nn.functional.dropout(x, 0.3, self.training))
+
+
+class NormalLikelihood(nn.Module):
+    def __init__(self, n_features, n_components):
+        super().__init__()
+        self.mean = nn.Linear(n_components, n_features)
+        self.log_scale = nn.Parameter(torch.zeros(n_features))
+
+    def forward(self, z):
+        return Independent(Normal(self.mean(z), self.log_scale.exp()), 1)
+
+
+class DropoutLikelihood(NormalLikelihood):
+    def forward(self, z):
+        return super().forward(nn.functional.dropout(z, 0.3, self.training))
+
+
+class PoissonLikelihood(nn.Module):
+    def __init__(self, n_features, n_components):
+        super().__init__()
+        self.log_rate = nn.Linear(n_components, n_features)
+
+    def forward(self, z):
+        return Poisson(nn.functional.softplus(self.log_rate(z)))
+
+
+def function_factory(n_features, n_components):
+    return NormalEncoder(n_features, n_components)
+
+
+@pytest.mark.parametrize("n_resamples", [1, 5])
+@pytest.mark.parametrize(
+    "encoder",
+    [
+        NormalEncoder,
+        FlatEncoder,
+        LaplaceEncoder,
+        FullEncoder,
+        DropoutEncoder,
+        function_factory,
+        functools.partial(NormalEncoder),
+    ],
+)
+def test_encoder_callables(small, encoder, n_resamples):
+    mae = small(encoder=encoder, n_resamples=n_resamples).fit(X)
+    Z = mae.transform(X)
+
+    assert Z.shape == (60, 8)
+    np.testing.assert_array_equal(mae.transform(X), Z)
+    np.testing.assert_allclose(mae.transform(X[3:5]), Z[3:5], atol=1e-12)
+    for method in (mae.rate, mae.distortion, mae.score_samples, mae.log_likelihood):
+        values = method(X)
+        assert np.isfinite(values).all()
+        np.testing.assert_allclose(method(X[3:5]), values[3:5], atol=1e-9)
+    mae.set_params(codes="sample")
+    np.testing.assert_allclose(mae.transform(X)[3:5], mae.transform(X[3:5]), atol=1e-12)
+    copied = pickle.loads(pickle.dumps(mae))
+    np.testing.assert_array_equal(copied.transform(X), mae.transform(X))
+
+
+@pytest.mark.parametrize("constraint", ["both", "paper"])
+@pytest.mark.parametrize(
+    ("likelihood", "rows"),
+    [(NormalLikelihood, X), (DropoutLikelihood, X), (PoissonLikelihood, COUNTS)],
+)
+def test_likelihood_callables(small, likelihood, rows, constraint):
+    mae = small(likelihood=likelihood, constraint=constraint).fit(rows)
+    Z = mae.transform(rows)
+
+    assert mae.inverse_transform(Z).shape == rows.shape
+    assert mae.sample(5, random_state=0).shape == (5, rows.shape[1])
+    np.testing.assert_array_equal(
+        mae.sample(5, random_state=0), mae.sample(5, random_state=0)
+    )
+    bound = mae.score_samples(rows)
+    np.testing.assert_allclose(bound, -mae.rate(rows) - mae.distortion(rows))
+    assert mae.mutual_info().method == "sandwich"
+
+
+def test_a_likelihood_callable_models_the_columns_as_given(small):
+    mae = small(likelihood=PoissonLikelihood, M=None, max_epochs=300, lr=0.01)
+    mae.fit(COUNTS)
+    z = np.zeros((1, 8))
+
+    # a distribution over counts sums to one; its mean is what is decoded
+    counts = np.arange(60.0)
+    rows = np.column_stack([counts, np.full((60, 2), 1.0)])
+    at_one = np.exp(mae.conditional_log_prob(rows, np.repeat(z, 60, 0)))
+    mean = (at_one * counts).sum() / at_one.sum()
+    assert mae.inverse_transform(z)[0, 0] == pytest.approx(mean, rel=1e-6)
+    np.testing.assert_allclose(
+        mae.reconstruct(COUNTS).mean(0), COUNTS.mean(0), rtol=0.25
+    )
+    drawn = mae.sample(200, random_state=0)
+    np.testing.assert_array_equal(drawn, np.floor(drawn))
+
+
+def test_callables_get_the_columns_that_vary(small):
+    padded = np.insert(1000 * X + 5, 2, 7.0, axis=1)
+    asked = []
+
+    def encoder(n_features, n_components):
+        asked.append((n_features, n_components))
+        return NormalEncoder(n_features, n_components)
+
+    def likelihood(n_features, n_components):
+        asked.append((n_features, n_components))
+        return NormalLikelihood(n_features, n_components)
+
+    mae = small(encoder=encoder, likelihood=likelihood, n_components=3).fit(padded)
+    mae.transform(padded)
+
+    assert asked == [(4, 3), (4, 3)]
+    small(encoder=encoder).fit(padded)
+    assert asked[-1] == (4, 8)
+
+
+@pytest.mark.parametrize("likelihood", ["gaussian", NormalLikelihood])
+def test_encoder_callables_see_standardised_columns(small, likelihood):
+    mae = small(encoder=NormalEncoder, likelihood=likelihood).fit(1000 * X + 5)
+    seen = mae.net_.module_.encoder.module.seen.numpy()
+
+    np.testing.assert_allclose(seen.mean(0), 0, atol=1e-5)
+    np.testing.assert_allclose(seen.std(0), 1, rtol=1e-5)
+
+
+def test_encoder_callables_see_categories_one_hot(small):
+    codes = np.column_stack([rng.choice([3, 7, 9], 60), rng.choice([0, 5], 60)])
+    mae = small(encoder=NormalEncoder, likelihood="categorical").fit(codes)
+    seen = mae.net_.module_.encoder.module.seen.numpy()
+
+    assert seen.shape[1] == 5
+    assert set(seen.ravel()) == {0, 1}
+    np.testing.assert_array_equal(seen.sum(1), 2)
+
+
+def test_one_categorical_column_has_a_table(small):
+    codes = rng.choice([3, 7, 9], (60, 1))
+    mae = small(likelihood="categorical", lr=1e-9).fit(codes)
+    Z = mae.transform(np.array([[3], [7], [9]]))
+
+    # distinct initial means, of unit size
+    apart = np.linalg.norm(Z[:, None] - Z, axis=-1)[np.triu_indices(3, 1)]
+    assert apart.min() > 0.5
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        {"encoder": DropoutEncoder},
+        {"likelihood": DropoutLikelihood},
+        {"likelihood": DropoutLikelihood, "M": None},
+        {"likelihood": DropoutLikelihood, "constraint": "paper"},
+        {"encoder": LaplaceEncoder, "likelihood": DropoutLikelihood},
+    ],
+    ids=repr,
+)
+def test_callables_that_draw_are_reproducible(small, params):
+    torch.manual_seed(1)
+    before = torch.get_rng_state()
+    one = small(**params).fit(X)
+    one.transform(X)
+    one.log_likelihood(X)
+    one.sample(3, random_state=0)
+    assert torch.equal(torch.get_rng_state(), before)
+
+    torch.manual_seed(2)
+    other = small(**params).fit(X)
+
+    assert_same_fit(one, other)
+    np.testing.assert_array_equal(other.transform(X), one.transform(X))
+
+
+@pytest.mark.parametrize("name", ["encoder", "likelihood"])
+def test_instances_are_refused(small, name):
+    module = NormalEncoder(4, 8) if name == "encoder" else NormalLikelihood(4, 8)
+
+    with pytest.raises(
+        TypeError, match=f"{name}=Normal.* is a module, already built: it"
+    ):
+        small(**{name: module}).fit(X)
+
+
+@pytest.mark.parametrize("name", ["encoder", "likelihood"])
+def test_callables_must_return_modules(small, name):
+    with pytest.raises(TypeError, match=f"{name} returned int; it must return an nn.M"):
+        small(**{name: lambda n_features, n_components: 3}).fit(X)
+
+
+class Returning(nn.Module):
+    """Its forward returns what a function makes of the input."""
+
+    def __init__(self, function):
+        super().__init__()
+        self.function = function
+        self.weight = nn.Parameter(torch.ones(()))
+
+    def forward(self, x):
+        return self.function(x * self.weight)
+
+
+def returning(function):
+    return lambda n_features, n_components: Returning(function)
+
+
+def normal(shape):
+    return lambda x: Normal(x.new_zeros((len(x), *shape)), 1.0)
+
+
+@pytest.mark.parametrize("name", ["encoder", "likelihood"])
+@pytest.mark.parametrize(
+    ("function", "error", "message"),
+    [
+        (lambda x: x, TypeError, "The forward of the {}'s module returned Tensor"),
+        (normal((5,)), ValueError, r"The Distribution of the {} covers .* \(2, 5\)"),
+        (normal(()), ValueError, "The Distribution of the {} covers"),
+        (
+            lambda x: x @ torch.ones(x.shape[-1], 8),
+            ValueError,
+            "The module that {}=.* fails on an input of shape .* It is trained in "
+            "float32 and used in float64: create no tensor of a fixed type in it",
+        ),
+        (
+            lambda x: 1 / 0,
+            ValueError,
+            "The module that {}=.* ZeroDivisionError: divi",
+        ),
+    ],
+    ids=["tensor", "wide", "flat", "fixed type", "broken"],
+)
+def test_wrong_callables_are_named(small, name, function, error, message):
+    with pytest.raises(error, match=message.format(name)):
+        small(**{name: returning(function)}).fit(X)
+
+
+def test_an_encoder_needs_reparametrised_draws(small):
+    bits = returning(lambda x: Independent(Bernoulli(torch.sigmoid(x[:, :3])), 1))
+
+    with pytest.raises(ValueError, match=r"has no reparametrised samples \(rsample\)"):
+        small(encoder=bits, n_components=3).fit(X)
+
+
+def test_a_likelihood_without_reparametrised_draws_refuses_them(small):
+    with pytest.raises(ValueError, match="mi_gradient='reparametrised' needs"):
+        small(likelihood=PoissonLikelihood, mi_gradient="reparametrised").fit(COUNTS)

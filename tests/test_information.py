@@ -1,0 +1,608 @@
+"""Bounds on the information, against models that know theirs."""
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.distributions import MultivariateNormal
+from torch.testing import assert_close
+
+from sklearn_mae.encoders import GaussianEncoder
+from sklearn_mae.gradients import Enumeration, Reinforce, Reparametrised
+from sklearn_mae.information import (
+    amortised_proposal,
+    estimate_sandwich,
+    infomax,
+    local_proposal,
+    prior_entropy,
+    regressed_mean,
+    sandwich,
+    smoothing,
+    weigh,
+)
+from sklearn_mae.information import bounds, certificate, proposals
+from sklearn_mae.information.proposals import DEFENSIVE, Mixture, PrecisionNormal
+from sklearn_mae.likelihoods import GaussianLikelihood
+from sklearn_mae.model import DiagonalNormal, LatentVariableModel
+from tests.statistical import (
+    assert_estimate_equal,
+    assert_mean_equal,
+    assert_mean_positive,
+)
+from tests.toy_models import LinearGaussian, generator, random_model
+
+
+def wrong(d=2, D=3):
+    """Linear-Gaussian model whose r_omega is too wide and beside the point."""
+    return LinearGaussian(d, D, shift=0.5, widening=1.3)
+
+
+@torch.no_grad()
+def weighed(model, n, k, seed=0, proposal=None):
+    z0, x, log_lik = model.joint_draws(n, seed)
+    proposal = model.r(x) if proposal is None else proposal(model, x)
+    return weigh(model, x, z0, log_lik, proposal, k, generator(seed + 1))
+
+
+def first(weighted, k):
+    return weighted._replace(log_w=weighted.log_w[:k])
+
+
+# The bounds' values
+
+
+def test_bounds_bracket_the_truth():
+    model = wrong()
+    lower, upper = sandwich(weighed(model, 40_000, 4))
+
+    assert model.information > 1
+    assert_mean_positive(model.information - lower)
+    assert_mean_positive(upper - model.information)
+    assert_mean_positive(lower - (model.information - 0.4))
+    assert_mean_positive(model.information + 0.4 - upper)
+
+
+def test_more_proposals_come_nearer_from_both_sides():
+    weighted = weighed(wrong(), 10_000, 64)
+    bounds = [sandwich(first(weighted, k)) for k in (1, 4, 16, 64)]
+
+    for (low, high), (lower, upper) in itertools.pairwise(bounds):
+        assert_mean_positive(lower - low)
+        assert_mean_positive(high - upper)
+    lower, upper = bounds[-1]
+    assert_mean_positive(0.05 - (upper - lower))
+
+
+def test_exact_posterior_closes_the_gap():
+    model = LinearGaussian(2, 3)
+    z0, x, log_lik = model.joint_draws(50)
+    density = log_lik - model.marginal().log_prob(x)
+
+    for k in (1, 3):
+        lower, upper = sandwich(weighed(model, 50, k))
+        assert_close(lower, density)
+        assert_close(upper, density)
+    bound = infomax(model.r(x), z0)
+    assert_close(bound, density + model.log_prior(z0) + prior_entropy(2))
+
+
+@pytest.mark.parametrize("d", [1, 3])
+def test_infomax_falls_short_by_the_divergence(d):
+    model = wrong(d, 3)
+    z0, x, _ = model.joint_draws(40_000)
+    bound = infomax(model.r(x), z0).detach()
+
+    truth = model.information - model.reverse_divergence
+    assert_mean_equal(bound, truth, resolution=0.1)
+
+
+def test_prior_entropy():
+    prior = MultivariateNormal(torch.zeros(3).double(), torch.eye(3).double())
+
+    assert prior_entropy(3) == pytest.approx(prior.entropy().item())
+
+
+def test_weights_from_their_definition():
+    model = wrong()
+    z0, x, log_lik = model.joint_draws(5)
+    weighted = weigh(model, x, z0, log_lik, model.r(x), 3, generator())
+    r = model.r(x)
+
+    for j in range(3):
+        z = weighted.z[j]
+        assert_close(weighted.log_w[j], model.log_joint(x, z) - r.log_prob(z))
+        assert_close(weighted.log_lik[j], model.likelihood(z).log_prob(x))
+    assert_close(weighted.log_w0, model.log_joint(x, z0) - r.log_prob(z0))
+    assert_close(weighted.log_q0, r.log_prob(z0))
+    lower, upper = sandwich(weighted)
+    w = torch.cat([weighted.log_w0[None], weighted.log_w]).exp()
+    assert_close(upper, log_lik - w[1:].mean(0).log())
+    assert_close(lower, log_lik - w.mean(0).log())
+
+
+def test_decoding_in_parts_changes_nothing(monkeypatch):
+    model = wrong()
+    whole = weighed(model, 7, 9)
+    monkeypatch.setattr(bounds, "DECODED_AT_ONCE", 15)
+    parts = weighed(model, 7, 9)
+
+    for one, other in zip(whole, parts, strict=True):
+        assert_close(one, other)
+
+
+def test_weights_of_all_outcomes():
+    """x of shape (S, 1, D) against one outcome and one code at a time."""
+    model = random_model("categorical", (3, 2), 2)
+    x, z0 = model.likelihood.outcomes().unsqueeze(1), torch.randn(4, 2).double()
+    log_lik = model.likelihood(z0).log_prob(x)
+    weighted = weigh(model, x, z0, log_lik, model.r(x), 5, generator())
+    lower, upper = sandwich(weighted)
+
+    assert weighted.z.shape == (5, 6, 1, 2)
+    assert lower.shape == upper.shape == weighted.log_q0.shape == (6, 4)
+    for s, i in itertools.product(range(6), range(4)):
+        r = model.r(x[s])
+        z = torch.cat([z0[i : i + 1], weighted.z[:, s, 0]])
+        w = (model.log_joint(x[s].expand(6, 2), z) - r.log_prob(z)).exp()
+        assert_close(upper[s, i], log_lik[s, i] - w[1:].mean().log())
+        assert_close(lower[s, i], log_lik[s, i] - w.mean().log())
+
+
+def bounds_of(model, z0, k, g):
+    """The integrands as training uses them."""
+
+    def bounds(x, log_lik):
+        return sandwich(weigh(model, x, z0, log_lik, model.r(x), k, g))
+
+    return bounds
+
+
+def test_enumeration_and_draws_have_the_same_mean():
+    model = random_model("bernoulli", 3, 2)
+    strategies = Enumeration(model.likelihood.outcomes()), Reinforce()
+    g, gaps = generator(), []
+    with torch.no_grad():
+        for _ in range(300):
+            z0 = model.draw_codes(64, g)
+            p, f = model.likelihood(z0), bounds_of(model, z0, 4, g)
+            exact, drawn = (
+                torch.stack(strategy.expectation(p, f, g)).mean(-1)
+                for strategy in strategies
+            )
+            gaps.append(exact - drawn)
+
+    assert_mean_equal(torch.stack(gaps), 0.0, resolution=0.05)
+
+
+# The bounds' gradients
+
+
+def gradient_and_differences(model, value, parameter, entries, h=1e-5):
+    """Automatic gradient and central differences in some entries of a parameter."""
+    (gradient,) = torch.autograd.grad(value(), parameter)
+    differences = []
+    with torch.no_grad():
+        for entry in entries:
+            before = parameter[entry].item()
+            sides = []
+            for moved in (before + h, before - h):
+                parameter[entry] = moved
+                sides.append(value().item())
+            parameter[entry] = before
+            differences.append((sides[0] - sides[1]) / (2 * h))
+    found = torch.stack([gradient[entry] for entry in entries])
+    return found, torch.tensor(differences).double()
+
+
+def bound_value(model, strategy, side, k=4, n=16):
+    """L_K or U_K at noise that is the same in each call."""
+
+    def value():
+        g = generator(11)
+        z0 = model.draw_codes(n, g)
+        p = model.likelihood(z0)
+        return strategy.expectation(p, bounds_of(model, z0, k, g), g)[side].mean()
+
+    return value
+
+
+class Cut(nn.Module):
+    """Features through which no gradient passes."""
+
+    def __init__(self, features):
+        super().__init__()
+        self.features = features
+
+    def forward(self, x):
+        return self.features(x).detach()
+
+
+@pytest.mark.parametrize("side", [0, 1], ids=["lower", "upper"])
+@pytest.mark.parametrize("kind", ["gaussian", "heteroscedastic", "linear"])
+def test_gradient_is_that_of_the_bound(kind, side):
+    """With a wrong r_omega the paths from x through it matter."""
+    model = wrong() if kind == "linear" else random_model(kind, 3, 2)
+    layer = model.likelihood.decoder
+    weight = layer.weight if kind == "linear" else layer[-1].weight
+    entries = [(0, 0), (2, 1), (1, 0)]
+    value = bound_value(model, Reparametrised(), side)
+    gradient, differences = gradient_and_differences(model, value, weight, entries)
+
+    assert differences.abs().max() > 1e-2
+    assert_close(gradient, differences, rtol=1e-5, atol=1e-7)
+    model.features = Cut(model.features)
+    (cut,) = torch.autograd.grad(value(), weight)
+    cut = torch.stack([cut[entry] for entry in entries])
+    assert (cut - differences).abs().max() > 1e-2
+
+
+@pytest.mark.parametrize("side", [0, 1], ids=["lower", "upper"])
+def test_gradient_in_the_noise_s_scale(side):
+    model = random_model("gaussian", 3, 2)
+    value = bound_value(model, Reparametrised(), side)
+    parameter, entries = model.likelihood.raw_log_scale, [(0,), (2,)]
+    gradient, differences = gradient_and_differences(model, value, parameter, entries)
+
+    assert differences.abs().max() > 1e-2
+    assert_close(gradient, differences, rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("side", [0, 1], ids=["lower", "upper"])
+@pytest.mark.parametrize(
+    ("kind", "columns"), [("bernoulli", 3), ("categorical", (3, 2))]
+)
+def test_gradient_of_the_enumerated_bound(kind, columns, side):
+    model = random_model(kind, columns, 2)
+    value = bound_value(model, Enumeration(model.likelihood.outcomes()), side)
+    parameter, entries = model.likelihood.decoder[-1].weight, [(0, 0), (2, 5)]
+    gradient, differences = gradient_and_differences(model, value, parameter, entries)
+
+    assert differences.abs().max() > 1e-3
+    assert_close(gradient, differences, rtol=1e-5, atol=1e-8)
+
+
+@pytest.mark.parametrize("side", [0, 1], ids=["lower", "upper"])
+def test_reinforced_gradient_of_the_bound(side):
+    """Its mean is the enumerated one's."""
+    model = random_model("bernoulli", 3, 2)
+    parameter = model.likelihood.decoder[-1].weight
+    strategies = Enumeration(model.likelihood.outcomes()), Reinforce()
+    g, gaps = generator(3), []
+    for _ in range(800):
+        z0 = model.draw_codes(128, g)
+        exact, drawn = (
+            torch.autograd.grad(
+                strategy.expectation(
+                    model.likelihood(z0), bounds_of(model, z0, 2, g), g
+                )[side].mean(),
+                parameter,
+            )[0]
+            for strategy in strategies
+        )
+        gaps.append(drawn - exact)
+
+    assert exact.abs().max() > 0.05
+    assert_mean_equal(torch.stack(gaps), 0.0, resolution=0.03)
+
+
+def test_descent_on_the_lower_bound_misleads_while_upper_forgets():
+    """The reason for two sides: minimise each and look at the truth.
+
+    The upper bound takes information away, the lower one adds to it.
+    """
+
+    def descend(side):
+        model = LinearGaussian(1, 2)
+        start = model.information
+        optimiser = torch.optim.SGD([model.likelihood.decoder.weight], lr=0.1)
+        for step in range(60):
+            g = generator(step)
+            z0 = model.draw_codes(64, g)
+            f = bounds_of(model, z0, 1, g)
+            values = Reparametrised().expectation(model.likelihood(z0), f, g)
+            optimiser.zero_grad()
+            values[side].mean().backward(inputs=[model.likelihood.decoder.weight])
+            optimiser.step()
+        model.W = model.likelihood.decoder.weight.detach()
+        return start - model.information
+
+    assert descend(1) > 0.5
+    assert descend(0) < -0.5
+
+
+# Proposals
+
+
+def test_precision_normal_against_torch():
+    loc = torch.randn(3, 2, generator=generator()).double()
+    factor = torch.tensor([[1.0, 0.0], [0.7, 2.0]]).double() * torch.ones(3, 1, 1)
+    ours = PrecisionNormal(loc, factor)
+    theirs = MultivariateNormal(loc, precision_matrix=factor @ factor.mT)
+    z = torch.randn(4, 3, 2, generator=generator(1)).double()
+
+    assert_close(ours.log_prob(z), theirs.log_prob(z))
+    draws = ours.sample((20_000,), generator(2))
+    assert draws.shape == (20_000, 3, 2)
+    e = draws - loc
+    products = e.unsqueeze(-1) * e.unsqueeze(-2)
+    assert_mean_equal(draws, loc.numpy(), resolution=0.1)
+    covariance = theirs.covariance_matrix.numpy()
+    assert_mean_equal(products, covariance, resolution=0.1)
+
+
+def some_mixture():
+    loc = torch.tensor([[0.0], [1.0]]).double()
+    parts = [
+        DiagonalNormal(loc, torch.full_like(loc, -1.0)),
+        DiagonalNormal(loc + 2, torch.zeros_like(loc)),
+        DiagonalNormal(loc - 4, torch.full_like(loc, 0.5)),
+    ]
+    return Mixture([0.5, 0.3, 0.2], parts)
+
+
+def test_mixture_is_a_density_and_draws_from_it():
+    mixture = some_mixture()
+    grid = torch.linspace(-20, 20, 4001, dtype=torch.float64)
+    masses = mixture.log_prob(grid[:, None, None]).exp() * 0.01
+    draws = mixture.sample((50_000,), generator())
+
+    assert draws.shape == (50_000, 2, 1)
+    assert_close(masses.sum(0), torch.ones(2).double())
+    for function in (
+        lambda z: z,
+        torch.square,
+        lambda z: torch.sigmoid(5 * z),
+        lambda z: torch.sigmoid(-5 * (z + 3)),
+    ):
+        exact = (masses * function(grid)[:, None]).sum(0)
+        assert_mean_equal(function(draws.squeeze(-1)), exact.numpy(), resolution=0.3)
+
+
+def test_mixture_draws_are_independent():
+    """Which part a draw comes from says nothing about the next draw's."""
+    mixture = some_mixture()
+    left = (mixture.sample((2, 20_000), generator())[..., 0, 0] < -2).double()
+    left = left - left.mean()
+
+    assert 0.1 < left.std() < 0.5
+    assert_mean_equal(left[0] * left[1], 0.0, resolution=0.01)
+
+
+def test_defensive_share_bounds_the_weights():
+    """However narrow r_omega is."""
+    narrow = LinearGaussian(2, 3, widening=0.2)
+    defended = weighed(narrow, 2000, 16, proposal=amortised_proposal)
+    bare = weighed(narrow, 2000, 16)
+
+    for weighted, bounded in ((defended, True), (bare, False)):
+        excess = weighted.log_w0 - weighted.log_lik0 + math.log(DEFENSIVE)
+        assert (excess.max() < 1e-12) == bounded
+    assert (defended.log_w - defended.log_lik).max() < -math.log(DEFENSIVE) + 1e-12
+
+
+@pytest.mark.parametrize("proposal", [amortised_proposal, local_proposal])
+@pytest.mark.parametrize("widening", [0.3, 1.5])
+def test_bounds_hold_for_every_proposal(proposal, widening):
+    model = LinearGaussian(2, 3, shift=0.5, widening=widening)
+    weighted = weighed(model, 60_000, 8, proposal=proposal)
+    lower, upper = sandwich(weighted)
+    correction, _ = smoothing(weighted)  # it takes noise away
+
+    assert_mean_positive(model.information - (lower + correction) + 0.02)
+    assert_mean_positive(upper + correction - model.information + 0.02)
+    assert_mean_positive(upper - lower)
+
+
+def test_local_proposal_finds_the_posterior_of_a_linear_model():
+    model = LinearGaussian(2, 3, shift=3.0, widening=2.0)
+    _, x, _ = model.joint_draws(6)
+    exact = LinearGaussian(2, 3).r(x)
+    local = local_proposal(model, x).components[0]
+
+    assert_close(local.loc, exact.loc)
+    precision = local.factor @ local.factor.mT * proposals.INFLATION**2
+    assert_close(precision, torch.diag_embed((-2 * exact.log_scale).exp()))
+
+
+@pytest.mark.parametrize(
+    ("kind", "columns"),
+    [
+        ("gaussian", 4),
+        ("heteroscedastic", 4),
+        ("bernoulli", 4),
+        ("categorical", (3, 4)),
+    ],
+)
+def test_local_proposal_climbs_to_the_mode(kind, columns):
+    model = random_model(kind, columns, 2, sharpness=1.5)
+    with torch.no_grad():
+        z0 = torch.randn(50, 2, generator=generator(), dtype=torch.float64)
+        x = model.likelihood(z0).sample((), generator(1))
+        start = model.r(x).loc
+    top = local_proposal(model, x).components[0].loc
+
+    def slope(z):
+        z = z.clone().requires_grad_()
+        (slope,) = torch.autograd.grad(model.log_joint(x, z).sum(), z)
+        return slope.norm(dim=-1)
+
+    assert (model.log_joint(x, top) >= model.log_joint(x, start) - 1e-12).all()
+    assert slope(top).median() < 1e-2 * slope(start).median()
+
+
+# Variance reduction
+
+
+@pytest.mark.parametrize("proposal", [None, amortised_proposal])
+def test_smoothing_has_mean_zero_and_spares_noise(proposal):
+    weighted = weighed(wrong(), 20_000, 8, proposal=proposal)
+    correction, controls = smoothing(weighted)
+    lower, _ = sandwich(weighted)
+
+    assert controls.shape[0] == len(correction) == 20_000
+    assert_mean_equal(correction, 0.0, resolution=0.1)
+    assert_mean_equal(controls, 0.0, resolution=0.1)
+    assert (lower + correction).var() < 0.5 * lower.var()
+
+
+def correlated(n, rng, slope=2.0):
+    """Values of mean 1.5, two controls that explain some of them, one that does not."""
+    controls = rng.standard_normal((n, 3))
+    noise = rng.exponential(size=n) - 1
+    return 1.5 + slope * controls[:, 0] - controls[:, 1] + noise, controls
+
+
+def test_regression_is_unbiased_and_its_error_honest():
+    rng = np.random.default_rng(0)
+    estimates = np.array([regressed_mean(*correlated(100, rng)) for _ in range(2000)])
+    means, errors = estimates.T
+
+    assert_mean_equal(means, 1.5, resolution=0.02)
+    assert_mean_equal((means - 1.5) ** 2 / (errors**2).mean(), 1.0, resolution=0.25)
+
+
+def test_regression_spares_noise():
+    values, controls = correlated(2000, np.random.default_rng(0))
+    mean, se = regressed_mean(values, controls)
+    plain = values.std(ddof=1) / 2000**0.5
+
+    # the noise that no control explains has standard deviation 1, the values sqrt 6
+    assert se == pytest.approx(1 / 2000**0.5, rel=0.1)
+    assert se < 0.5 * plain
+    assert_estimate_equal(mean, se, 1.5, resolution=0.2, n=2000)
+
+
+def test_regression_of_what_is_not_finite():
+    values, controls = correlated(100, np.random.default_rng(0))
+    for spoilt in (values, controls[:, 0]):
+        before, spoilt[3] = spoilt[3], np.inf
+        assert np.isnan(regressed_mean(values, controls)).all()
+        spoilt[3] = before
+
+    assert np.isfinite(regressed_mean(values, controls)).all()
+
+
+def test_regression_uses_no_more_controls_than_samples_bear():
+    rng = np.random.default_rng(0)
+    values, many = rng.standard_normal(100), rng.standard_normal((100, 90))
+    _, se = regressed_mean(values, many)
+
+    assert se < 1.3 * values.std(ddof=1) / 100**0.5
+    few = many[:, : 100 // certificate.SAMPLES_PER_CONTROL]
+    assert regressed_mean(values, many) == regressed_mean(values, few)
+
+
+def test_regression_on_what_explains_nothing():
+    values, controls = correlated(2000, np.random.default_rng(0), slope=0.0)
+    constant = np.zeros((2000, 1))
+    mean, se = regressed_mean(values, constant)
+
+    assert mean == pytest.approx(values.mean())
+    assert se == pytest.approx(values.std(ddof=1) / 2000**0.5)
+    doubled = np.hstack([controls, controls])  # no unique coefficients
+    assert regressed_mean(values, doubled) == pytest.approx(
+        regressed_mean(values, controls)
+    )
+
+
+# The small certificate
+
+
+def test_estimate_brackets_the_truth():
+    model = wrong(4, 6)
+    found = estimate_sandwich(model, 4000, 32, generator())
+
+    assert_estimate_equal(
+        found["upper"], found["upper_se"], model.information, resolution=0.1, n=4000
+    )
+    assert_estimate_equal(
+        found["lower"], found["lower_se"], model.information, resolution=0.1, n=4000
+    )
+    # not only near: the local proposal leaves almost no gap
+    assert 0 < found["upper"] - found["lower"] < 0.02
+
+
+def test_estimate_says_how_far_off_it_is():
+    model = wrong(2, 3)
+    found = [estimate_sandwich(model, 200, 64, generator(seed)) for seed in range(100)]
+    for side in ("lower", "upper"):
+        means = np.array([one[side] for one in found])
+        errors = np.array([one[f"{side}_se"] for one in found])
+        # the bounds' own bias is far below the noise of 200 draws
+        assert_mean_equal(means, model.information, resolution=0.05)
+        ratio = (means - model.information) ** 2 / (errors**2).mean()
+        assert_mean_equal(ratio, 1.0, resolution=0.9)
+
+
+def test_estimate_survives_a_useless_posterior():
+    model = LinearGaussian(2, 3, shift=6.0, widening=0.3)
+    found = estimate_sandwich(model, 2000, 32, generator())
+
+    for side in ("lower", "upper"):
+        assert_estimate_equal(
+            found[side], found[f"{side}_se"], model.information, resolution=0.1, n=2000
+        )
+
+
+@pytest.mark.parametrize("scale", [1e-2, 1e-4])
+def test_estimate_of_a_small_noise_in_single_precision(scale):
+    """As in training: codes that the decoder ignores, others that it copies."""
+    likelihood = GaussianLikelihood(nn.Linear(4, 40), 40, min_scale=scale)
+    g = generator(1)
+    W = torch.randn(40, 4, generator=g) * torch.tensor([1.0, 1.0, 0.0, 0.0])
+    with torch.no_grad():
+        likelihood.decoder.weight.copy_(W)
+        likelihood.raw_log_scale.fill_(-100.0)
+    r = GaussianEncoder(nn.Linear(40, 8))
+    model = LatentVariableModel(likelihood, r, r, nn.Identity(), 4)
+    found = estimate_sandwich(model, 500, 32, g)
+    precision = torch.eye(4).double() + W.double().mT @ W.double() / scale**2
+    truth = 0.5 * float(torch.logdet(precision))
+
+    for side in ("lower", "upper"):
+        assert_estimate_equal(
+            found[side], found[f"{side}_se"], truth, resolution=0.2, n=500
+        )
+
+
+def test_estimate_of_a_diverged_model_is_nan():
+    model = wrong()
+    with torch.no_grad():
+        model.likelihood.decoder.weight[0, 0] = torch.nan
+
+    assert all(np.isnan(list(estimate_sandwich(model, 100, 4, generator()).values())))
+
+
+def test_estimate_does_not_hang_on_the_size_of_chunks(monkeypatch):
+    """Other chunks draw other numbers, and no row is lost."""
+    model = wrong()
+    monkeypatch.setattr(certificate, "WEIGHED_AT_ONCE", 8 * 30)
+    found = estimate_sandwich(model, 1000, 8, generator())
+
+    assert_estimate_equal(
+        0.5 * (found["lower"] + found["upper"]),
+        found["upper_se"],
+        model.information,
+        resolution=0.15,
+        n=1000,
+    )
+
+
+def test_estimate_builds_no_graph_and_leaves_no_gradient():
+    model = wrong()
+    estimate_sandwich(model, 50, 4, generator())
+
+    assert all(parameter.grad is None for parameter in model.parameters())
+
+
+def test_same_seed_same_estimate():
+    model = wrong()
+    one, two, other = (
+        estimate_sandwich(model, 50, 4, generator(seed)) for seed in (0, 0, 1)
+    )
+
+    assert one == two
+    assert one != other

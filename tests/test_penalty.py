@@ -1,0 +1,152 @@
+"""The exact penalty on scripted estimates."""
+
+import math
+
+import pytest
+
+from sklearn_mae.penalty import DualAscent, SignRule
+
+
+class Ascent(DualAscent):
+    """Round gains."""
+
+    integral_gain = 0.5
+    proportional_gain = 2.0
+    near = 0.5
+
+
+def weights(penalty, estimates):
+    found = []
+    for estimate in estimates:
+        penalty.update(estimate)
+        found.append(penalty.weight)
+    return found
+
+
+def test_sign_rule():
+    rule = SignRule(C=3.0, M=1.0)
+
+    assert rule.weight == 0
+    assert weights(rule, [0.2, 1.5, 1.0, 100.0, -2.0]) == [-3, 3, 0, 3, -3]
+    assert rule.multiplier == -3
+
+
+def test_integral_adds_up_the_errors():
+    ascent = Ascent(C=10.0, M=1.0)
+    multipliers = []
+    for estimate in (1.5, 2.0, 1.0, 0.6):
+        ascent.update(estimate)
+        multipliers.append(ascent.multiplier)
+
+    assert multipliers == pytest.approx([0.25, 0.75, 0.75, 0.55])
+
+
+def test_weight_adds_the_last_error():
+    ascent = Ascent(C=10.0, M=1.0)
+
+    # integral + 2 * error
+    assert weights(ascent, [1.5, 1.0]) == pytest.approx([0.25 + 1.0, 0.25])
+    assert Ascent(C=10.0, M=1.0, multiplier=0.7).weight == pytest.approx(0.7)
+
+
+def test_weight_pushes_down_from_above_and_up_from_below():
+    assert weights(Ascent(C=10.0, M=2.0), [2.5])[0] > 0
+    assert weights(Ascent(C=10.0, M=2.0), [1.5])[0] < 0
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_multiplier_and_weight_are_clipped(sign):
+    ascent = Ascent(C=0.75, M=1.0)
+
+    # the weight is clipped as a whole: its parts alone do not show it
+    assert weights(ascent, [1 + sign * 0.5]) == [sign * 0.75]
+    assert ascent.multiplier == pytest.approx(sign * 0.25)
+    assert weights(ascent, [1 + sign * 100.0] * 3) == [sign * 0.75] * 3
+    assert ascent.multiplier == sign * 0.75
+    # and the integral does not remember what was cut off
+    assert weights(ascent, [1 - sign * 0.5])[0] == pytest.approx(sign * (0.5 - 1.0))
+    assert ascent.multiplier == pytest.approx(sign * 0.5)
+
+
+def test_first_multiplier_is_clipped():
+    assert Ascent(C=2.0, M=1.0, multiplier=5.0).multiplier == 2
+    assert Ascent(C=2.0, M=1.0, multiplier=-5.0).multiplier == -2
+
+
+def test_gain_falls_with_the_noise_of_large_information():
+    def first_step(M):
+        ascent = Ascent(C=10.0, M=M)
+        ascent.update(M + 1)
+        return ascent.multiplier
+
+    assert first_step(0.0) == first_step(0.3) == first_step(1.0) == 0.5
+    assert first_step(9.0) == pytest.approx(0.5 / math.sqrt(9))
+
+
+def test_gain_is_per_step_of_the_optimiser():
+    often, seldom = Ascent(C=10.0, M=1.0), Ascent(C=10.0, M=1.0, period=3)
+    for _ in range(3):
+        often.update(1.2)
+    seldom.update(1.2)
+
+    assert seldom.multiplier == pytest.approx(often.multiplier)
+    # the proportional part has no time in it
+    assert seldom.weight == pytest.approx(often.weight)
+
+
+def test_integral_waits_until_the_information_has_grown():
+    ascent = Ascent(C=10.0, M=2.0, patience=100)
+    growing = weights(ascent, [0.1, 0.5, 0.9])
+
+    assert ascent.multiplier == 0
+    # the proportional part does not wait
+    assert growing == pytest.approx([2 * (0.1 - 2), 2 * (0.5 - 2), 2 * (0.9 - 2)])
+    ascent.update(1.0)
+    assert ascent.multiplier < 0
+    moved = ascent.multiplier
+    ascent.update(0.2)  # once near, it never waits again
+    assert ascent.multiplier < moved
+
+
+def test_patience_ends():
+    ascent = Ascent(C=10.0, M=2.0, patience=3)
+    multipliers = []
+    for _ in range(5):
+        ascent.update(0.5)
+        multipliers.append(ascent.multiplier)
+
+    assert multipliers[:3] == [0, 0, 0]
+    assert multipliers[4] < multipliers[3] < 0
+
+
+def test_without_patience_it_starts_at_once():
+    ascent = Ascent(C=10.0, M=2.0)
+    ascent.update(0.0)
+
+    assert ascent.multiplier < 0
+
+
+def test_ascent_solves_for_the_multiplier():
+    """Closed loop: the information that a weight w leaves is 3 - 2 w."""
+    ascent = DualAscent(C=10.0, M=1.0)
+    for _ in range(3000):
+        ascent.update(3 - 2 * ascent.weight)
+
+    assert ascent.weight == pytest.approx(1.0, abs=1e-3)
+    assert ascent.multiplier == pytest.approx(1.0, abs=1e-3)
+
+
+def test_an_information_out_of_reach_ends_at_the_bound():
+    ascent = DualAscent(C=0.5, M=1.0)
+    for _ in range(3000):
+        ascent.update(3 - 2 * ascent.weight)
+
+    assert ascent.multiplier == 0.5
+
+
+def test_numbers_stay_plain():
+    rule, ascent = SignRule(C=1.0, M=1.0), DualAscent(C=1.0, M=1.0)
+    rule.update(2.0)
+    ascent.update(2.0)
+
+    assert type(rule.weight) is type(ascent.weight) is float

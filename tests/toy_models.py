@@ -1,0 +1,125 @@
+"""Small models, some of which know the truth about themselves."""
+
+import math
+
+import torch
+from torch import nn
+from torch.distributions import MultivariateNormal
+
+from sklearn_mae.encoders import GaussianEncoder, OneHot
+from sklearn_mae.likelihoods import (
+    BernoulliLikelihood,
+    CategoricalLikelihood,
+    GaussianLikelihood,
+)
+from sklearn_mae.model import LatentVariableModel, mlp, private_random
+
+
+def generator(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def set_log_scale(likelihood, log_scale):
+    """Make a Gaussian likelihood's log-scales what they shall be."""
+    above_floor = torch.full_like(likelihood.raw_log_scale, log_scale)
+    above_floor = above_floor - likelihood.floor
+    with torch.no_grad():
+        likelihood.raw_log_scale.copy_(
+            likelihood.floor + torch.log(torch.expm1(above_floor))
+        )
+
+
+class LinearGaussian(LatentVariableModel):
+    """x = W z + b + sigma e, its columns of W orthogonal: a diagonal posterior.
+
+    Encoder and posterior are the exact posterior but for a shift of the mean by
+    ``shift`` of its standard deviations and a standard deviation ``widening`` times
+    too large. Everything about it is known.
+    """
+
+    def __init__(self, d, D, sigma=0.5, shift=0.0, widening=1.0, seed=0):
+        g = generator(seed)
+        W, _ = torch.linalg.qr(torch.randn(D, d, generator=g, dtype=torch.float64))
+        W = W * torch.linspace(1.5, 0.7, d, dtype=torch.float64)
+        b = torch.randn(D, generator=g, dtype=torch.float64)
+        precision = 1 + W.square().sum(0) / sigma**2
+        scale = precision.rsqrt()
+        gain = W.mT / sigma**2 / precision[:, None]
+        super().__init__(
+            GaussianLikelihood(nn.Linear(d, D), D),
+            GaussianEncoder(nn.Linear(D, 2 * d)),
+            GaussianEncoder(nn.Linear(D, 2 * d)),
+            nn.Identity(),
+            d,
+        )
+        self.double()
+        self.W, self.b, self.sigma = W, b, sigma
+        self.shift, self.widening = shift, widening
+        set_log_scale(self.likelihood, math.log(sigma))
+        with torch.no_grad():
+            self.likelihood.decoder.weight.copy_(W)
+            self.likelihood.decoder.bias.copy_(b)
+            for part in (self.encoder, self.posterior):
+                part.network.weight.copy_(torch.cat([gain, torch.zeros_like(gain)]))
+                mean = shift * scale - gain @ b
+                log_scale = (widening * scale).log()
+                part.network.bias.copy_(torch.cat([mean, log_scale]))
+
+    @property
+    def information(self):
+        """I(x, z)."""
+        eye = torch.eye(self.n_components, dtype=torch.float64)
+        return float(0.5 * torch.logdet(eye + self.W.mT @ self.W / self.sigma**2))
+
+    @property
+    def divergence(self):
+        """KL(r_omega(z|x) || p(z|x)), and the same for the encoder."""
+        per_axis = 0.5 * (self.widening**2 + self.shift**2 - 1)
+        return self.n_components * (per_axis - math.log(self.widening))
+
+    @property
+    def reverse_divergence(self):
+        """KL(p(z|x) || r_omega(z|x)), and the same for the encoder."""
+        per_axis = 0.5 * ((1 + self.shift**2) / self.widening**2 - 1)
+        return self.n_components * (per_axis + math.log(self.widening))
+
+    def marginal(self):
+        """p(x)."""
+        eye = torch.eye(len(self.b), dtype=torch.float64)
+        return MultivariateNormal(self.b, self.W @ self.W.mT + self.sigma**2 * eye)
+
+    @torch.no_grad()
+    def joint_draws(self, n, seed=0):
+        """Return z0, x and log p(x|z0)."""
+        g = generator(seed)
+        z0 = torch.randn(n, self.n_components, generator=g, dtype=torch.float64)
+        p = self.likelihood(z0)
+        x = p.sample((), g)
+        return z0, x, p.log_prob(x)
+
+
+def random_model(kind, columns, d, sharpness=3.0, hidden=(8,), seed=0):
+    """Model with random weights; its encoder and posterior are wrong.
+
+    ``columns`` is a number of columns or, for categories, their cardinalities.
+    """
+    with private_random(seed):
+        n_features, features = columns, nn.Identity()
+        decoder = lambda n_outputs: mlp(d, hidden, n_outputs, "tanh")
+        if kind == "bernoulli":
+            likelihood = BernoulliLikelihood(decoder(columns), columns)
+        elif kind == "categorical":
+            n_features, features = sum(columns), OneHot(columns)
+            likelihood = CategoricalLikelihood(decoder(n_features), columns)
+        else:
+            varies = kind == "heteroscedastic"
+            likelihood = GaussianLikelihood(
+                decoder(columns * (1 + varies)), columns, heteroscedastic=varies
+            )
+        encoder, posterior = (
+            GaussianEncoder.from_sizes(n_features, hidden, d, "tanh") for _ in range(2)
+        )
+        model = LatentVariableModel(likelihood, encoder, posterior, features, d)
+    with torch.no_grad():
+        likelihood.decoder[-1].weight.mul_(sharpness)
+    return model.double()
