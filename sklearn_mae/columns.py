@@ -98,6 +98,15 @@ class Columns:
             return self._indices(X)
         return (X - self.mean_) / self.scale_ if self.standardise else X
 
+    def keys(self, X: np.ndarray) -> np.ndarray:
+        """Take rows to what their noise may hang on, for ``row_noise``.
+
+        Free of the columns' units and of constant ones; the same for a float32 copy.
+        """
+        with np.errstate(over="ignore"):
+            X = X[:, self.varying_].astype(np.float32).astype(np.float64)
+        return (X - self.mean_) / self.scale_ if self.standardise else X
+
     def inverse_transform(self, Y: np.ndarray) -> np.ndarray:
         """Take what the model sees, shape (..., n_varying), back to columns of X."""
         if self.kind == "categorical":

@@ -121,7 +121,9 @@ class IndependentBernoulli(PrivateDistribution):
     def sample(self, sample_shape=(), generator=None):
         """Draw zeros and ones."""
         p = self.mean.detach().expand(*sample_shape, *self.logits.shape)
-        return torch.bernoulli(p, generator=generator)
+        u = torch.empty_like(p, memory_format=torch.contiguous_format)
+        # not torch.bernoulli: a diverged model's NaN is to be reported, not to raise
+        return (u.uniform_(generator=generator) < p).to(p)
 
 
 class BernoulliLikelihood(nn.Module):
@@ -197,7 +199,8 @@ class IndependentCategorical(PrivateDistribution):
         below = log_probs.exp().cumsum(-1) < u.unsqueeze(-1)
         # rounding may leave the last cumulated probability just below u
         last = (log_probs > IMPOSSIBLE / 2).sum(-1) - 1
-        return torch.minimum(below.sum(-1), last)
+        # and a diverged model, all NaN, has none
+        return torch.minimum(below.sum(-1), last.clamp_min(0))
 
 
 # finite, so that 0 * log 0 is 0 in sums over outcomes

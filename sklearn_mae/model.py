@@ -36,6 +36,7 @@ __all__ = [
     "LatentVariableModel",
     "PrivateDistribution",
     "draw",
+    "log_prior",
     "mlp",
     "private_random",
     "transport",
@@ -190,6 +191,11 @@ def transport(distribution: Distribution, noise: Tensor) -> Tensor | None:
         return None
 
 
+def log_prior(z: Tensor) -> Tensor:
+    """Log p(z) of the prior N(0, I_d), shape ``z.shape[:-1]``."""
+    return -0.5 * z.square().sum(-1) - z.shape[-1] * LOG_SQRT_2PI
+
+
 class LatentVariableModel(nn.Module):
     """p(z) p_theta(x|z) with its encoder q_phi(z|x) and posterior r_omega(z|x).
 
@@ -231,7 +237,7 @@ class LatentVariableModel(nn.Module):
 
     def log_prior(self, z: Tensor) -> Tensor:
         """Log p(z)."""
-        return -0.5 * z.square().sum(-1) - z.shape[-1] * LOG_SQRT_2PI
+        return log_prior(z)
 
     def log_joint(self, x: Tensor, z: Tensor) -> Tensor:
         """Log p(z) + log p_theta(x|z)."""

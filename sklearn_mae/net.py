@@ -20,10 +20,11 @@ from torch.utils.data import Dataset
 from tqdm import tqdm
 
 from sklearn_mae.information import (
-    calibration_estimate,
+    correction,
     infomax,
     prior_entropy,
     sandwich,
+    training_bias,
     weigh,
 )
 from sklearn_mae.model import LatentVariableModel, draw, private_random
@@ -90,6 +91,7 @@ class Term(NamedTuple):
 
     penalty: Tensor
     infomax: Tensor
+    estimate: Tensor
     lower: Tensor
     upper: Tensor
 
@@ -111,9 +113,7 @@ class TwoSided:
     n_samples = 64
     n_proposals = 8
     # the last calibrations decide where the fit ends: they are the most precise
-    calibration_samples = (150, 1_500)
-    calibration_proposals = 32
-    forgetting = 0.99
+    calibration_samples = (100, 1_500)
     # beyond this gap between its bounds, in nats, an estimate is too vague to steer by
     widest_gap = 1.0
 
@@ -122,7 +122,6 @@ class TwoSided:
         self.strategy = strategy
         # what the training estimate overstates, because K is finite and r_omega lags
         self.offset = 0.0
-        self.running: float | None = None
 
     def term(
         self, model: LatentVariableModel, batch: int, generator: torch.Generator
@@ -134,22 +133,20 @@ class TwoSided:
             r = model.r(x)
             weighted = weigh(model, x, z0, log_lik, r, self.n_proposals, generator)
             # as infomax(r, z0), of which the weights have the density already
-            return *sandwich(weighted), prior_entropy(z0.shape[-1]) + weighted.log_q0
+            infomax = prior_entropy(z0.shape[-1]) + weighted.log_q0
+            return *sandwich(weighted), infomax, correction(weighted)
 
         p = model.likelihood(z0)
         values = self.strategy.expectation(p, bounds, generator)
-        lower, upper, infomax = (value.mean() for value in values)
+        lower, upper, infomax, quieter = (value.mean() for value in values)
         weight = self.penalty.weight
         side = upper if weight > 0 else lower
         penalty = self.period * weight * side
-        return Term(penalty, infomax, lower.detach(), upper.detach())
+        estimate = 0.5 * (lower + upper) + quieter
+        return Term(penalty, infomax, estimate, lower, upper)
 
-    def update(self, lower: float, upper: float) -> None:
+    def update(self, estimate: float) -> None:
         """Move the multiplier by this step's estimate."""
-        estimate = 0.5 * (lower + upper)
-        if self.running is None:
-            self.running = estimate
-        self.running += (1 - self.forgetting) * (estimate - self.running)
         self.penalty.update(estimate - self.offset)
 
     def calibrate(self, model: LatentVariableModel, progress: float, generator) -> None:
@@ -166,11 +163,9 @@ class TwoSided:
         """
         first, last = self.calibration_samples
         n_samples = round(first * (last / first) ** progress)
-        estimate, gap = calibration_estimate(
-            model, n_samples, self.calibration_proposals, generator
-        )
-        if self.running is not None and gap < self.widest_gap:  # nor where NaN
-            self.offset += 0.5 * (self.running - estimate - self.offset)
+        bias, gap = training_bias(model, n_samples, self.n_proposals, generator)
+        if gap < self.widest_gap:  # nor where it is NaN
+            self.offset += 0.5 * (bias - self.offset)
 
 
 class Paper:
@@ -210,9 +205,9 @@ class Paper:
         self.penalty.update(float(m))
         bound = estimate()  # line 14, and line 8: B fresh draws
         nothing = torch.full_like(m, torch.nan)
-        return Term(self.penalty.weight * bound, bound, m, nothing)
+        return Term(self.penalty.weight * bound, bound, m, m, nothing)
 
-    def update(self, lower: float, upper: float) -> None:
+    def update(self, estimate: float) -> None:
         """The sign was taken before the step."""
 
     def calibrate(self, model: LatentVariableModel, progress: float, generator) -> None:
@@ -286,7 +281,7 @@ class MutualAutoencoderNet(NeuralNet):
         Of ``skorch.NeuralNet``.
     """
 
-    n_calibrations = 15
+    n_calibrations = 20
     posterior_speed = 2.0
     posterior_batch = 256
 
@@ -441,10 +436,10 @@ class MutualAutoencoderNet(NeuralNet):
     def _record(self, figures, term):
         """Add to the epoch's totals and hand the estimates to the constraints."""
         if term is not None:
-            figures = (*figures, term.lower, term.upper)
+            figures = (*figures, term.lower, term.upper, term.estimate)
         # the step's one synchronisation
         figures = torch.stack([figure.detach() for figure in figures]).tolist()
-        for name, value in zip(FIGURES, figures, strict=False):
+        for name, value in zip(FIGURES[:6], figures, strict=False):
             self._add(name, value)
         if self.rate_constraint is not None:
             self._add("multiplier_rate", self.rate_constraint.penalty.multiplier)
@@ -453,7 +448,7 @@ class MutualAutoencoderNet(NeuralNet):
             return
         self._add("multiplier_model", self.constraint.penalty.multiplier)
         if term is not None:
-            self.constraint.update(*figures[4:])
+            self.constraint.update(figures[-1])
         every = max(1, self.n_steps_ // self.n_calibrations)
         progress = 1.5 * (self.step_ / self.n_steps_) - 0.5
         if progress > 0 and self.step_ % every == 0:

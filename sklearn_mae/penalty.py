@@ -54,7 +54,9 @@ class DualAscent:
     """
 
     integral_gain = 0.01
-    proportional_gain = 0.3
+    proportional_gain = 2.0
+    # of the running mean that the proportional part acts on, for each step
+    forgetting = 0.97
     near = 0.5
 
     def __init__(
@@ -68,6 +70,7 @@ class DualAscent:
         self.C, self.M = C, M
         self.multiplier = self._clip(multiplier)
         self.error = 0.0
+        self._kept = self.forgetting**period
         self._patience = patience
         # the noise of an estimate grows with the information it estimates
         self._gain = period * self.integral_gain / max(1.0, M) ** 0.5
@@ -77,13 +80,14 @@ class DualAscent:
 
     def update(self, estimate: float) -> None:
         """Take a new estimate of I, in nats."""
-        self.error = estimate - self.M
+        error = estimate - self.M
+        self.error += (1 - self._kept) * (error - self.error)
         if estimate >= self.near * self.M:
             self._patience = 0
         if self._patience > 0:
             self._patience -= 1
             return
-        self.multiplier = self._clip(self.multiplier + self._gain * self.error)
+        self.multiplier = self._clip(self.multiplier + self._gain * error)
 
     @property
     def weight(self) -> float:

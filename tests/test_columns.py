@@ -356,3 +356,22 @@ def test_more_noise_begins_with_the_same():
 @pytest.mark.filterwarnings("error")
 def test_noise_of_huge_values_is_finite():
     assert np.isfinite(row_noise(np.array([[1e300, -1e300]]), 0, 100)).all()
+
+
+@pytest.mark.parametrize("kind", ["continuous", "binary", "categorical"])
+def test_keys_know_neither_units_nor_constants_nor_types(kind):
+    X = TABLES[kind]
+    keys = Columns(kind).fit(X).keys(X)
+    padded = Columns(kind).fit(with_constant(X, 1.0))
+
+    np.testing.assert_array_equal(padded.keys(with_constant(X, 1e300)), keys)
+    np.testing.assert_array_equal(Columns(kind).fit(X).keys(X.astype(np.float32)), keys)
+    if kind == "continuous":
+        scaled = X * [2.0**7, 0.5, 2.0**-20]
+        np.testing.assert_array_equal(Columns(kind).fit(scaled).keys(scaled), keys)
+
+
+def test_keys_of_large_categories():
+    X = np.array([[2.0**40], [2.0**40 + 1], [0.0]])
+
+    assert np.isfinite(Columns("categorical").fit(X).keys(X)).all()

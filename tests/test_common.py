@@ -8,9 +8,11 @@ from unittest import SkipTest
 
 import numpy as np
 import pytest
+import sklearn
 import sklearn.utils.estimator_checks as sklearn_checks
 from sklearn.base import clone
 from sklearn.utils.estimator_checks import estimator_checks_generator
+from sklearn.utils.fixes import parse_version
 
 from sklearn_mae import MutualAutoencoder
 
@@ -45,6 +47,10 @@ LEFT_OUT = {
     "check_transformer_get_feature_names_out_pandas": True,
 }
 FRAMES = all(importlib.util.find_spec(name) for name in ("pandas", "polars"))
+
+# scikit-learn 1.6 subtracts a mean, in place, from the integers it made for categories
+OLD = parse_version(sklearn.__version__) < parse_version("1.7")
+BROKEN_CHECK = "check_positive_only_tag_during_fit" if OLD else None
 
 OUTSIDE = "holds values outside [0, 1]"
 FEED_VALUES_OUTSIDE = {
@@ -129,12 +135,16 @@ def reasons(error):
     ],
 )
 def test_check(estimator, name, check):
-    passes(check, estimator)
+    if name == BROKEN_CHECK and estimator.likelihood == "categorical":
+        with pytest.raises(TypeError, match="Cannot cast ufunc 'subtract'"):
+            check(clone(estimator))
+    else:
+        passes(check, estimator)
 
 
 @pytest.mark.parametrize(
     ("estimator", "name", "check"),
-    all_checks("bernoulli", small(likelihood="bernoulli")),
+    list(all_checks("bernoulli", small(likelihood="bernoulli"))),
 )
 def test_check_of_bernoulli(estimator, name, check):
     if name in FEED_VALUES_OUTSIDE:
@@ -147,7 +157,7 @@ def test_check_of_bernoulli(estimator, name, check):
 
 @pytest.mark.parametrize(
     ("estimator", "name", "check"),
-    all_checks("mapped", small(OnUnitInterval, likelihood="bernoulli")),
+    list(all_checks("mapped", small(OnUnitInterval, likelihood="bernoulli"))),
 )
 def test_check_of_bernoulli_on_values_mapped_into_its_range(estimator, name, check):
     passes(check, estimator)

@@ -146,11 +146,11 @@ def test_distortion_is_the_mean_over_codes(fitted, likelihood, encoder):
 
     log_probs = np.array([mae.conditional_log_prob(X, Z) for Z in draws])
 
-    # draws are independent for each row here, and inside distortion the same 64 for all
-    # rows; false alarm: one in a million
+    # 100 draws here and at least 16 in distortion, the rows' own; false alarm: one in a
+    # million
     error = (mae.distortion(X) + log_probs.mean(axis=0)).mean()
     std = log_probs.std(axis=0, ddof=1)
-    se = np.hypot(np.linalg.norm(std) / len(X) / 100**0.5, std.mean() / 64**0.5)
+    se = np.linalg.norm(std) / len(X) * np.sqrt(1 / 100 + 1 / 16)
     assert abs(error) < 4.9 * se
 
 
@@ -186,7 +186,7 @@ def test_log_likelihood_is_the_integral(small, likelihood):
 def test_bounds_grow_towards_the_log_likelihood(fitted):
     mae, X = fitted(encoder="gaussian"), TABLES["gaussian"]
 
-    means = [mae.log_likelihood(X, k).mean() for k in (1, 8, 64, 512)]
+    means = [mae.log_likelihood(X, k).mean() for k in (1, 8, 64)]
 
     assert np.all(np.diff(means) > 0)
 
@@ -661,7 +661,7 @@ def test_a_copy_can_go_on(small):
 def test_long_training_does_not_swell_the_pickle(small):
     short, long = (
         len(pickle.dumps(small(max_epochs=n, batch_size=5).fit(NUMBERS)))
-        for n in (2, 30)
+        for n in (2, 15)
     )
 
     assert long < 1.5 * short

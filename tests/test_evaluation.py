@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 from numpy.testing import assert_array_equal
-from scipy.special import log_softmax, logsumexp
 from torch import nn
 from torch.distributions import Categorical, Independent, MixtureSameFamily, Normal
 from torch.testing import assert_close
@@ -14,9 +13,8 @@ from torch.testing import assert_close
 from sklearn_mae import evaluation
 from sklearn_mae.encoders import Amortised, ForeignEncoder, Resampling
 from sklearn_mae.evaluation import Evaluation
-from sklearn_mae.information import certificate, information_of_model
-from tests.statistical import assert_estimate_equal, assert_mean_equal
-from tests.toy_models import LinearGaussian, generator, random_model
+from tests.statistical import assert_mean_equal
+from tests.toy_models import LinearGaussian, generator
 
 RULES = {"amortised": Amortised(), "resampling": Resampling(3)}
 every_rule = pytest.mark.parametrize("rule", RULES.values(), ids=RULES.keys())
@@ -59,6 +57,8 @@ def figures(model, rule, x, z, noise):
         "bound": torch.stack(found.bound(x), -1),
         "log_likelihood": found.log_likelihood(x, 50),
         "one draw": found.log_likelihood(x, 1),
+        "rotated bound": torch.stack(found.bound(x, noise), -1),
+        "rotated log_likelihood": found.log_likelihood(x, 50, noise),
         "conditional": found.conditional(x, z),
         "decode": found.decode(z),
         "draw_codes": found.draw_codes(x, noise),
@@ -157,6 +157,43 @@ def test_log_likelihood_comes_near_the_truth():
 
     assert errors[1] < 0.02
     assert errors[1] < 0.2 * errors[0]
+
+
+def keyed(model, n=3000):
+    """One row many times over, each with a key of its own."""
+    _, x, _ = model.joint_draws(1)
+    n_noise = Evaluation(model, Amortised(), 0).n_noise
+    keys = torch.randn(n, n_noise, generator=generator(1), dtype=torch.float64)
+    return x.expand(n, -1), keys
+
+
+def test_keys_give_each_row_errors_of_its_own():
+    """So that a mean over rows takes them away."""
+    model = wrong()
+    x, keys = keyed(model)
+    found = Evaluation(model, Amortised(), 0)
+    exact = model.marginal().log_prob(x[:1])
+    common = found.bound(x).elbo - (exact - model.divergence)
+
+    assert common.std() < 1e-12 < common.abs().max()
+    elbo = found.bound(x, keys).elbo
+    assert_mean_equal(elbo, float(exact - model.divergence), resolution=0.02)
+    ratio = (found.log_likelihood(x, 64, keys) - exact).exp()
+    assert_mean_equal(ratio, 1.0, resolution=0.02)
+    assert elbo.std() > 0
+
+
+def test_keys_keep_the_points_even():
+    """A rotated quasi-random set has far less noise than as many random points."""
+    model = wrong()
+    x, keys = keyed(model)
+    rotated = Evaluation(model, Amortised(), 0).bound(x, keys).elbo
+    q = model.q(x[:1])
+    z = q.sample((3000, 16), generator(2))
+    with torch.no_grad():
+        random = Amortised().bound(model, x[:1], q, z.unflatten(1, (16,))).elbo
+
+    assert rotated.std() < 0.5 * random.std()
 
 
 def test_bound_of_the_proposal():
@@ -280,198 +317,3 @@ def test_joint_draws():
     assert_mean_equal(standard, 0.0, resolution=0.05)
     products = standard.unsqueeze(-1) * standard.unsqueeze(-2)
     assert_mean_equal(products, np.eye(5), resolution=0.05)
-
-
-# The model's information
-
-
-def tabulated_information(log_lik, log_mass):
-    """I from log p(x|z), shape (points, outcomes), and the points' masses."""
-    log_mass = log_mass - logsumexp(log_mass)
-    log_marginal = logsumexp(log_lik + log_mass[:, None], axis=0)
-    information = (np.exp(log_lik) * (log_lik - log_marginal)).sum(1)
-    return float((np.exp(log_mass) * information).sum())
-
-
-def brute_force(model, cardinalities, n_points):
-    """Every outcome on a plain grid, from the decoder's logits alone."""
-    d = model.n_components
-    axes = np.meshgrid(*[np.linspace(-7, 7, n_points)] * d, indexing="ij")
-    z = np.stack([axis.ravel() for axis in axes], -1)
-    with torch.no_grad():
-        logits = model.likelihood.decoder(torch.tensor(z)).numpy()
-    if cardinalities is None:  # bits
-        columns = [log_softmax(np.stack([0 * l, l], -1), -1) for l in logits.T]
-    else:
-        parts = np.split(logits, np.cumsum(cardinalities)[:-1], axis=1)
-        columns = [log_softmax(part, -1) for part in parts]
-    log_lik = columns[0]
-    for column in columns[1:]:
-        both = log_lik[:, :, None] + column[:, None, :]
-        log_lik = both.reshape(len(z), -1)
-    return tabulated_information(log_lik, -0.5 * (z**2).sum(-1))
-
-
-@pytest.mark.parametrize("kind", ["bernoulli", "categorical"])
-@pytest.mark.parametrize(("d", "n_points"), [(1, 2000), (2, 150), (3, 40)])
-def test_enumeration_against_brute_force(kind, d, n_points):
-    cardinalities = None if kind == "bernoulli" else (3, 2)
-    model = random_model(kind, cardinalities or 3, d, sharpness=6.0)
-    truth = brute_force(model, cardinalities, n_points)
-    found = information_of_model(model, 2000, 0.1, generator())
-
-    assert truth > 0.1
-    assert found["method"] == "enumeration"
-    assert found["n_outcomes"] == (6 if cardinalities else 8)
-    assert found["estimate"] == 0.5 * (found["lower"] + found["upper"])
-    if d <= 2:
-        assert found["lower"] == found["upper"] == pytest.approx(truth, abs=2e-5)
-        assert found["lower_se"] == found["upper_se"] == 0
-        return
-    # 25 groups make the standard error; the bounds' gap is far below it
-    for side in ("lower", "upper"):
-        se = found[f"{side}_se"]
-        assert_estimate_equal(found[side], se, truth, resolution=0.2, n=25)
-    assert found["lower"] < found["upper"]
-
-
-def test_enumeration_of_a_constant_model():
-    model = random_model("bernoulli", 3, 1, sharpness=0.0)
-
-    assert 0 <= information_of_model(model, 100, 0.1, generator())["lower"] < 1e-9
-
-
-def test_enumeration_of_a_sharp_model():
-    """Four equal slices of the normal: log 4 nats, all but the edges' width."""
-    model = random_model("categorical", (4,), 1)
-    edges = torch.special.ndtri(torch.tensor([0.25, 0.5, 0.75]).double())
-
-    class Slices(nn.Module):
-        def forward(self, z):
-            beyond = nn.functional.logsigmoid(300 * (z - edges)).unbind(-1)
-            below = nn.functional.logsigmoid(-300 * (z - edges)).unbind(-1)
-            parts = [
-                below[0],
-                beyond[0] + below[1],
-                beyond[1] + below[2],
-                beyond[2],
-            ]
-            return torch.stack(parts, -1)
-
-    model.likelihood.decoder = Slices()
-    truth = brute_force(model, (4,), 200_001)
-    found = information_of_model(model, 100, 0.1, generator())
-
-    assert np.log(4) - 0.05 < truth < np.log(4)
-    assert found["estimate"] == pytest.approx(truth, abs=2e-5)
-
-
-@pytest.mark.parametrize(("d", "D"), [(1, 1), (1, 4), (2, 3)])
-def test_grid_against_the_closed_form(d, D):
-    model = LinearGaussian(d, D, sigma=0.3)
-    found = information_of_model(model, 500, 0.1, generator())
-
-    assert found["method"] == "grid"
-    assert_estimate_equal(
-        found["estimate"], found["lower_se"], model.information, resolution=0.3, n=500
-    )
-    width = found["upper"] - found["lower"] + 4 * found["lower_se"]
-    assert 0 < width <= 0.1
-
-
-def test_grid_finds_narrow_posteriors():
-    """A grid of 513 points is blind to a standard deviation of 0.007."""
-    model = LinearGaussian(1, 1, sigma=0.011)
-    found = information_of_model(model, 200, 0.5, generator())
-
-    assert found["method"] == "grid"
-    assert model.information > 4.8
-    assert_estimate_equal(
-        found["estimate"], found["lower_se"], model.information, resolution=0.6, n=200
-    )
-
-
-def test_grid_draws_until_the_interval_is_narrow():
-    model = random_model("gaussian", 4, 1)
-    found = information_of_model(model, 50, 0.02, generator())
-    reference = information_of_model(model, 8000, 1.0, generator(1))
-
-    assert reference["n_samples"] == 8000 > found["n_samples"] > 50
-    assert 0 < 4 * found["lower_se"] <= 0.02
-    se = np.hypot(found["lower_se"], reference["lower_se"])
-    assert_estimate_equal(
-        found["estimate"], se, reference["estimate"], resolution=0.05, n=50
-    )
-
-
-def test_grid_of_categories_too_many_to_list():
-    cardinalities = (30, 30, 30)
-    model = random_model("categorical", cardinalities, 1)
-    found = information_of_model(model, 500, 0.1, generator())
-    truth = brute_force(model, cardinalities, 141)
-
-    assert found["method"] == "grid"
-    assert_estimate_equal(
-        found["estimate"], found["lower_se"], truth, resolution=0.1, n=500
-    )
-
-
-def spy_on_estimates(monkeypatch):
-    """Record how many joint draws and proposals each estimate takes."""
-    spent, plain = [], certificate.estimate_sandwich
-
-    def estimate(model, n_samples, n_proposals, generator):
-        spent.append(n_samples * n_proposals)
-        return plain(model, n_samples, n_proposals, generator)
-
-    monkeypatch.setattr(certificate, "estimate_sandwich", estimate)
-    return spent
-
-
-@pytest.mark.parametrize("tol", [0.2, 0.05])
-def test_sandwich_against_the_closed_form(tol, monkeypatch):
-    spent = spy_on_estimates(monkeypatch)
-    model = LinearGaussian(4, 5, shift=1.0, widening=1.5)
-    found = information_of_model(model, 300, tol, generator())
-    width = found["upper"] - found["lower"]
-    width += 2 * (found["upper_se"] + found["lower_se"])
-
-    assert found["method"] == "sandwich"
-    assert found["lower"] < found["upper"]
-    assert width <= tol
-    assert spent[-1] == found["n_samples"] * found["n_proposals"]
-    for side in ("lower", "upper"):
-        se = found[f"{side}_se"]
-        assert_estimate_equal(
-            found[side], se, model.information, resolution=0.2, n=found["n_samples"]
-        )
-
-
-@pytest.mark.parametrize("budget", [32_000, 100_000, 300_000])
-def test_sandwich_keeps_to_its_budget(budget, monkeypatch):
-    spent = spy_on_estimates(monkeypatch)
-    found = information_of_model(
-        LinearGaussian(4, 5), 500, 1e-6, generator(), budget=budget
-    )
-
-    assert sum(spent) <= budget
-    assert sum(spent) > 0.3 * budget  # what it may spend on such a tol, it does
-    assert found["upper"] > found["lower"]
-
-
-def test_sandwich_takes_over_where_no_grid_is_affordable():
-    found = information_of_model(LinearGaussian(2, 300), 2000, 1.0, generator())
-
-    assert found["method"] == "sandwich"
-
-
-@pytest.mark.parametrize("d", [1, 4])
-def test_same_generator_same_information(d):
-    model = LinearGaussian(d, 5)
-    one, two, other = (
-        information_of_model(model, 100, 1.0, generator(seed), budget=20_000)
-        for seed in (0, 0, 1)
-    )
-
-    assert one == two
-    assert one["estimate"] != other["estimate"]

@@ -8,10 +8,11 @@ from sklearn_mae.penalty import DualAscent, SignRule
 
 
 class Ascent(DualAscent):
-    """Round gains."""
+    """Round gains; the proportional part acts on the last error alone."""
 
     integral_gain = 0.5
     proportional_gain = 2.0
+    forgetting = 0.0
     near = 0.5
 
 
@@ -47,6 +48,20 @@ def test_weight_adds_the_last_error():
     # integral + 2 * error
     assert weights(ascent, [1.5, 1.0]) == pytest.approx([0.25 + 1.0, 0.25])
     assert Ascent(C=10.0, M=1.0, multiplier=0.7).weight == pytest.approx(0.7)
+
+
+def test_weight_adds_a_running_mean_of_the_errors():
+    """Noise would pass through the weight into the gradient otherwise."""
+
+    class Slow(Ascent):
+        integral_gain = 0.0
+        forgetting = 0.5
+
+    assert weights(Slow(C=10.0, M=1.0), [2.0, 2.0, 1.0]) == pytest.approx(
+        [1, 1.5, 0.75]
+    )
+    # what a period skips is forgotten, too
+    assert weights(Slow(C=10.0, M=1.0, period=2), [2.0]) == pytest.approx([1.5])
 
 
 def test_weight_pushes_down_from_above_and_up_from_below():

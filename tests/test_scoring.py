@@ -230,7 +230,7 @@ def test_an_interrupt_is_no_numerical_failure(small):
         information_scorer(pipeline, X[:1])
 
 
-@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+@pytest.mark.filterwarnings("ignore::RuntimeWarning", "ignore:One or more of the test")
 def test_search_survives_a_failure(small):
     wild = X.copy()
     wild[0] = 1e200  # in the first test fold, out of reach for what its rest taught

@@ -716,7 +716,8 @@ default="auto"
         return self._tensor(self._columns.transform(X))
 
     def _keys(self, X, evaluation):
-        return self._tensor(row_noise(X, self._seed, evaluation.n_noise))
+        keys = self._columns.keys(X)
+        return self._tensor(row_noise(keys, self._seed, evaluation.n_noise))
 
     def _bound(self, X):
         check_is_fitted(self)

@@ -13,29 +13,32 @@ The gradient is taken at fixed omega and includes the paths from x through r_ome
 the proposals and their densities.
 
 After training the proposals come from a mixture around each x (``proposals.py``), and
-the noise of a joint draw is averaged out as far as its proposals allow (``smoothing``).
+the noise of a joint draw is averaged out as far as its proposals allow
+(``correction``).
 """
 
 from sklearn_mae.information.bounds import (
     Weighted,
+    control_variates,
+    correction,
     infomax,
     prior_entropy,
     sandwich,
-    smoothing,
     weigh,
 )
 from sklearn_mae.information.certificate import (
-    calibration_estimate,
     estimate_sandwich,
     information_of_model,
     regressed_mean,
+    training_bias,
 )
 from sklearn_mae.information.proposals import amortised_proposal, local_proposal
 
 __all__ = [
     "Weighted",
     "amortised_proposal",
-    "calibration_estimate",
+    "control_variates",
+    "correction",
     "estimate_sandwich",
     "infomax",
     "information_of_model",
@@ -43,6 +46,6 @@ __all__ = [
     "prior_entropy",
     "regressed_mean",
     "sandwich",
-    "smoothing",
+    "training_bias",
     "weigh",
 ]

@@ -1,4 +1,4 @@
-"""The bounds, per sample: weights, sandwich, infomax, and their smoothing."""
+"""The bounds, per sample: weights, sandwich, infomax, and less noise."""
 
 import math
 from typing import NamedTuple
@@ -7,14 +7,15 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
-from sklearn_mae.model import LOG_SQRT_2PI, LatentVariableModel, draw
+from sklearn_mae.model import LOG_SQRT_2PI, LatentVariableModel, draw, log_prior
 
 __all__ = [
     "Weighted",
+    "control_variates",
+    "correction",
     "infomax",
     "prior_entropy",
     "sandwich",
-    "smoothing",
     "weigh",
 ]
 
@@ -102,12 +103,42 @@ def sandwich(weighted: Weighted) -> tuple[Tensor, Tensor]:
     return lower, upper
 
 
-def smoothing(weighted: Weighted) -> tuple[Tensor, Tensor]:
-    """Functions of a joint draw and its proposals that have mean zero, exactly.
+def _posterior_weights(weighted: Weighted) -> Tensor:
+    """Probabilities of z0 and z_1..z_K to be the code that x came from, (K + 1, ..)."""
+    log_w = weighted.log_w.expand(-1, *weighted.log_w0.shape)
+    return torch.softmax(torch.cat([weighted.log_w0.unsqueeze(0), log_w]), 0)
+
+
+@torch.no_grad()
+def correction(weighted: Weighted) -> Tensor:
+    """What to add to the integrand of a bound to quieten it; its mean is zero.
 
     Given the set {z0, z_1, .., z_K}, each of them is the one that x came from with
     probability proportional to its weight. So the weighted mean of any g over the set
-    has the expectation of g(z0): Rao-Blackwell.
+    has the expectation of g(z0): Rao-Blackwell. It replaces log p(x|z0) by the
+    weighted mean of log p(x, z) + H(z), of which log p(z) + H(z) has mean zero.
+
+    Parameters
+    ----------
+    weighted : Weighted
+        Joint draws and independent, identically distributed proposals.
+
+    Returns
+    -------
+    Tensor of the shape of ``log_lik0``
+        The correction, without a gradient.
+    """
+    log_joint = weighted.log_lik + log_prior(weighted.z)
+    log_joint = log_joint.expand(-1, *weighted.log_w0.shape)
+    log_joint0 = (weighted.log_lik0 + log_prior(weighted.z0)).unsqueeze(0)
+    log_joint = torch.cat([log_joint0, log_joint])
+    smoothed = (_posterior_weights(weighted) * log_joint).sum(0)
+    return smoothed + prior_entropy(weighted.z0.shape[-1]) - weighted.log_lik0
+
+
+@torch.no_grad()
+def control_variates(weighted: Weighted) -> Tensor:
+    """Weighted means of polynomials in z whose means under the prior are zero.
 
     Parameters
     ----------
@@ -116,19 +147,13 @@ def smoothing(weighted: Weighted) -> tuple[Tensor, Tensor]:
 
     Returns
     -------
-    correction : Tensor of shape (n,)
-        To be added to log p(x|z0): it becomes the weighted mean of log p(x|z).
-    controls : Tensor of shape (n, c)
-        Weighted means of polynomials in z whose means under the prior are zero: z^2 - 1
-        and z, then z_i z_j and z^3 - 3 z.
+    Tensor of shape (n, c)
+        Of z^2 - 1 and z, then z_i z_j and z^3 - 3 z.
     """
-    log_w = torch.cat([weighted.log_w0.unsqueeze(0), weighted.log_w])
-    weights = torch.softmax(log_w, 0)
-    log_lik = torch.cat([weighted.log_lik0.unsqueeze(0), weighted.log_lik])
+    weights = _posterior_weights(weighted)
     z = torch.cat([weighted.z0.unsqueeze(0), weighted.z])
     i, j = torch.triu_indices(z.shape[-1], z.shape[-1], 1, device=z.device)
     products = torch.einsum("kn,kni,knj->nij", weights, z, z)
     others = torch.cat([z.square() - 1, z, z**3 - 3 * z], -1)
     squares, means, cubes = torch.einsum("kn,kni->ni", weights, others).chunk(3, -1)
-    controls = torch.cat([squares, means, products[:, i, j], cubes], -1)
-    return (weights * log_lik).sum(0) - weighted.log_lik0, controls
+    return torch.cat([squares, means, products[:, i, j], cubes], -1)

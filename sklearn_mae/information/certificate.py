@@ -6,20 +6,26 @@ after every choice (of the number of draws and proposals) was final.
 
 import copy
 import math
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from sklearn_mae.information.bounds import sandwich, smoothing, weigh
+from sklearn_mae.information.bounds import (
+    control_variates,
+    correction,
+    sandwich,
+    weigh,
+)
 from sklearn_mae.information.proposals import amortised_proposal, local_proposal
 from sklearn_mae.model import LatentVariableModel, draw
 
 __all__ = [
-    "calibration_estimate",
     "estimate_sandwich",
     "information_of_model",
     "regressed_mean",
+    "training_bias",
 ]
 
 # a coefficient that few samples support adds more noise than it takes away
@@ -69,6 +75,11 @@ def regressed_mean(
     return float(residuals.mean()), float(residuals.std(ddof=1) / len(values) ** 0.5)
 
 
+def _prior_draws(model, n, generator):
+    z = model.reference.new_empty(n, model.n_components)
+    return z.detach().normal_(generator=generator)
+
+
 @torch.no_grad()
 def estimate_sandwich(
     model: LatentVariableModel,
@@ -96,19 +107,14 @@ def estimate_sandwich(
     """
     values, controls = [], []
     rows = max(1, WEIGHED_AT_ONCE // n_proposals)
-    codes = torch.empty(
-        (n_samples, model.n_components),
-        dtype=model.reference.dtype,
-        device=model.reference.device,
-    ).normal_(generator=generator)
+    codes = _prior_draws(model, n_samples, generator)
     for z0 in codes.split(rows):
         p = model.likelihood(z0)
         x = draw(p, (), generator, reparametrised=False)
         proposal = local_proposal(model, x)
         weighted = weigh(model, x, z0, p.log_prob(x), proposal, n_proposals, generator)
-        correction, control = smoothing(weighted)
-        values.append(torch.stack(sandwich(weighted)) + correction)
-        controls.append(control)
+        values.append(torch.stack(sandwich(weighted)) + correction(weighted))
+        controls.append(control_variates(weighted))
     both = torch.cat(values, 1).double().cpu().numpy()
     regressors = torch.cat(controls).double().cpu().numpy()
     estimates = [regressed_mean(values, regressors) for values in both]
@@ -121,32 +127,56 @@ def estimate_sandwich(
     }
 
 
-def calibration_estimate(
+@torch.no_grad()
+def training_bias(
     model: LatentVariableModel,
     n_samples: int,
     n_proposals: int,
     generator: torch.Generator,
 ) -> tuple[float, float]:
-    """Estimate I(x, z) in a moment, to steer the training by.
+    """Estimate by how much the training's midpoint overstates I(x, z).
+
+    The midpoint of L_K and U_K with few proposals from r_omega against a far better
+    one for the *same* joint draws: what both share, most of the noise, cancels.
+
+    Parameters
+    ----------
+    model : LatentVariableModel
+        The model.
+    n_samples : int
+        Joint draws.
+    n_proposals : int
+        K of the training.
+    generator : torch.Generator
+        Source of all draws.
 
     Returns
     -------
-    estimate, gap : float
-        Midpoint of both bounds and their distance, in nats; NaN where it failed.
+    bias, gap : float
+        Mean difference, and the distance of the better one's own bounds, in nats; NaN
+        where it failed.
     """
-    outcomes, d = model.likelihood.outcomes(), model.n_components
-    if outcomes is None:
-        exact = d == 1 and n_samples * model.likelihood.n_features <= 20_000
-    else:
-        exact = d <= 2 and len(outcomes) <= 512
-    if exact:
+    z0 = _prior_draws(model, n_samples, generator)
+    p = model.likelihood(z0)
+    x = draw(p, (), generator, reparametrised=False)
+    log_lik = p.log_prob(x)
+    rough = weigh(model, x, z0, log_lik, model.r(x), n_proposals, generator)
+    posteriors = None
+    if model.n_components == 1 and x.numel() <= 20_000:
         # sums over a fine grid lose too much in float32
-        model = copy.deepcopy(model).double()
-        result = information_of_model(model, n_samples, math.inf, generator, budget=0)
+        exact = copy.deepcopy(model).double()
+        posteriors = _posteriors_on_grid(
+            exact, x.double() if x.is_floating_point() else x
+        )
+    if posteriors is not None:
+        bounds = (log_lik - posteriors.log_marginal,) * 2
     else:
-        result = estimate_sandwich(model, n_samples, n_proposals, generator)
-    lower, upper = result["lower"], result["upper"]
-    return 0.5 * (lower + upper), upper - lower
+        proposal = local_proposal(model, x)
+        fine = weigh(model, x, z0, log_lik, proposal, 4 * n_proposals, generator)
+        bounds = sandwich(fine)
+    lower, upper = bounds
+    bias = 0.5 * (sum(sandwich(rough)) - lower - upper)
+    return float(bias.mean()), float((upper - lower).mean())
 
 
 def information_of_model(
@@ -254,6 +284,8 @@ def _by_enumeration(model, outcomes):
         if abs(now - before) < 1e-5:
             # what is left of rounding must not make an information negative
             return _exact(max(now, 0.0), "enumeration", n_outcomes=len(outcomes))
+        if math.isnan(now):
+            return None  # a diverged model: no grid will do
         before, n = now, 2 * n - 1
     return None
 
@@ -300,28 +332,29 @@ def _by_enumerated_sandwich(model, outcomes, n_samples, generator, budget):
 def _by_grid(model, n_samples, tol, generator):
     """KL(p(z|x) || p(z)) on a grid over z for draws of x; None if too fine a grid."""
     while True:
-        z0 = torch.empty(
-            (n_samples, model.n_components),
-            dtype=model.reference.dtype,
-            device=model.reference.device,
-        ).normal_(generator=generator)
+        z0 = _prior_draws(model, n_samples, generator)
         x = draw(model.likelihood(z0), (), generator, reparametrised=False)
         on_grid = _posteriors_on_grid(model, x)
         if on_grid is None:
             return None
-        information, moments = (part.cpu().numpy() for part in on_grid)
-        mean, se = regressed_mean(information, moments)
+        information, moments = on_grid.information, on_grid.moments
+        mean, se = regressed_mean(information.cpu().numpy(), moments.cpu().numpy())
         if 4 * se <= tol or n_samples >= 64_000:
             exact = _exact(mean, "grid", n_samples=n_samples)
             return {**exact, "lower_se": se, "upper_se": se}
         n_samples *= 2
 
 
-def _posteriors_on_grid(model, x):
-    """For each row KL(p(z|x) || p(z)), and the posterior means of z^2 - 1 and z.
+class Posteriors(NamedTuple):
+    """Of each row KL(p(z|x) || p(z)), the means of z^2 - 1 and z, and log p(x)."""
 
-    The grid is doubled until two agree.
-    """
+    information: Tensor
+    moments: Tensor
+    log_marginal: Tensor
+
+
+def _posteriors_on_grid(model, x):
+    """Integrate over z for each row, on a grid that is doubled until two agree."""
     affordable = 2e9
     d = model.n_components
     before, n = None, 513 if d == 1 else 65
@@ -346,6 +379,8 @@ def _posteriors_on_grid(model, x):
                 log_marginal[i] = total
         information = means[:, 0] - log_marginal
         if before is not None and float((information - before).abs().max()) < 1e-4:
-            return information, means[:, 1:]
+            return Posteriors(information, means[:, 1:], log_marginal)
+        if information.isnan().any():
+            return None  # a diverged model: no grid will do
         before, n = information, 2 * n - 1
     return None

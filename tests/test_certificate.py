@@ -1,0 +1,472 @@
+"""Estimates of the model's information, against closed forms and brute force."""
+
+import copy
+import itertools
+
+import numpy as np
+import pytest
+import torch
+from scipy.special import log_softmax, logsumexp
+from torch import nn
+
+from sklearn_mae.encoders import GaussianEncoder
+from sklearn_mae.information import (
+    certificate,
+    estimate_sandwich,
+    information_of_model,
+    regressed_mean,
+    sandwich,
+    training_bias,
+    weigh,
+)
+from sklearn_mae.likelihoods import GaussianLikelihood
+from sklearn_mae.model import LatentVariableModel
+from tests.statistical import assert_estimate_equal, assert_mean_equal
+from tests.toy_models import LinearGaussian, generator, random_model
+
+
+def wrong(d=2, D=3):
+    """Linear-Gaussian model whose r_omega is too wide and beside the point."""
+    return LinearGaussian(d, D, shift=0.5, widening=1.3)
+
+
+# Means with control variates
+
+
+def correlated(n, rng, slope=2.0):
+    """Values of mean 1.5, two controls that explain some of them, one that does not."""
+    controls = rng.standard_normal((n, 3))
+    noise = rng.exponential(size=n) - 1
+    return 1.5 + slope * controls[:, 0] - controls[:, 1] + noise, controls
+
+
+def test_regression_is_unbiased_and_its_error_honest():
+    rng = np.random.default_rng(0)
+    estimates = np.array([regressed_mean(*correlated(100, rng)) for _ in range(2000)])
+    means, errors = estimates.T
+
+    assert_mean_equal(means, 1.5, resolution=0.02)
+    assert_mean_equal((means - 1.5) ** 2 / (errors**2).mean(), 1.0, resolution=0.25)
+
+
+def test_regression_spares_noise():
+    values, controls = correlated(2000, np.random.default_rng(0))
+    mean, se = regressed_mean(values, controls)
+    plain = values.std(ddof=1) / 2000**0.5
+
+    # the noise that no control explains has standard deviation 1, the values sqrt 6
+    assert se == pytest.approx(1 / 2000**0.5, rel=0.1)
+    assert se < 0.5 * plain
+    assert_estimate_equal(mean, se, 1.5, resolution=0.2, n=2000)
+
+
+def test_regression_of_what_is_not_finite():
+    values, controls = correlated(100, np.random.default_rng(0))
+    for spoilt in (values, controls[:, 0]):
+        before, spoilt[3] = spoilt[3], np.inf
+        assert np.isnan(regressed_mean(values, controls)).all()
+        spoilt[3] = before
+
+    assert np.isfinite(regressed_mean(values, controls)).all()
+
+
+def test_regression_uses_no_more_controls_than_samples_bear():
+    rng = np.random.default_rng(0)
+    values, many = rng.standard_normal(100), rng.standard_normal((100, 90))
+    _, se = regressed_mean(values, many)
+
+    assert se < 1.3 * values.std(ddof=1) / 100**0.5
+    few = many[:, : 100 // certificate.SAMPLES_PER_CONTROL]
+    assert regressed_mean(values, many) == regressed_mean(values, few)
+
+
+def test_regression_on_what_explains_nothing():
+    values, controls = correlated(2000, np.random.default_rng(0), slope=0.0)
+    constant = np.zeros((2000, 1))
+    mean, se = regressed_mean(values, constant)
+
+    assert mean == pytest.approx(values.mean())
+    assert se == pytest.approx(values.std(ddof=1) / 2000**0.5)
+    doubled = np.hstack([controls, controls])  # no unique coefficients
+    assert regressed_mean(values, doubled) == pytest.approx(
+        regressed_mean(values, controls)
+    )
+
+
+# Sampled bounds
+
+
+def test_estimate_brackets_the_truth():
+    model = wrong(4, 6)
+    found = estimate_sandwich(model, 4000, 32, generator())
+
+    assert_estimate_equal(
+        found["upper"], found["upper_se"], model.information, resolution=0.1, n=4000
+    )
+    assert_estimate_equal(
+        found["lower"], found["lower_se"], model.information, resolution=0.1, n=4000
+    )
+    # not only near: the local proposal leaves almost no gap
+    assert 0 < found["upper"] - found["lower"] < 0.02
+
+
+def test_estimate_says_how_far_off_it_is():
+    model = wrong(2, 3)
+    found = [estimate_sandwich(model, 200, 64, generator(seed)) for seed in range(100)]
+    for side in ("lower", "upper"):
+        means = np.array([one[side] for one in found])
+        errors = np.array([one[f"{side}_se"] for one in found])
+        # the bounds' own bias is far below the noise of 200 draws
+        assert_mean_equal(means, model.information, resolution=0.05)
+        ratio = (means - model.information) ** 2 / (errors**2).mean()
+        assert_mean_equal(ratio, 1.0, resolution=0.9)
+
+
+def test_estimate_survives_a_useless_posterior():
+    model = LinearGaussian(2, 3, shift=6.0, widening=0.3)
+    found = estimate_sandwich(model, 2000, 32, generator())
+
+    for side in ("lower", "upper"):
+        assert_estimate_equal(
+            found[side], found[f"{side}_se"], model.information, resolution=0.1, n=2000
+        )
+
+
+@pytest.mark.parametrize("scale", [1e-2, 1e-4])
+def test_estimate_of_a_small_noise_in_single_precision(scale):
+    """As in training. What the decoder copies leaves no trace of what it ignores."""
+    likelihood = GaussianLikelihood(nn.Linear(4, 40), 40, min_scale=scale)
+    g = generator(1)
+    W = torch.randn(40, 4, generator=g)
+    W[:, 2], W[:, 3] = 0.3 * W[:, 0], -0.7 * W[:, 1]
+    with torch.no_grad():
+        likelihood.decoder.weight.copy_(W)
+        likelihood.raw_log_scale.fill_(-100.0)
+    r = GaussianEncoder(nn.Linear(40, 8))
+    model = LatentVariableModel(likelihood, r, r, nn.Identity(), 4)
+    found = estimate_sandwich(model, 500, 32, g)
+    precision = torch.eye(4).double() + W.double().mT @ W.double() / scale**2
+    truth = 0.5 * float(torch.logdet(precision))
+
+    for side in ("lower", "upper"):
+        assert_estimate_equal(
+            found[side], found[f"{side}_se"], truth, resolution=0.2, n=500
+        )
+
+
+def test_estimate_of_a_diverged_model_is_nan():
+    model = wrong()
+    with torch.no_grad():
+        model.likelihood.decoder.weight[0, 0] = torch.nan
+
+    assert all(np.isnan(list(estimate_sandwich(model, 100, 4, generator()).values())))
+
+
+def test_estimate_does_not_hang_on_the_size_of_chunks(monkeypatch):
+    """Other chunks draw other numbers, and no row is lost."""
+    model = wrong()
+    monkeypatch.setattr(certificate, "WEIGHED_AT_ONCE", 8 * 30)
+    found = estimate_sandwich(model, 1000, 8, generator())
+
+    assert_estimate_equal(
+        0.5 * (found["lower"] + found["upper"]),
+        found["upper_se"],
+        model.information,
+        resolution=0.15,
+        n=1000,
+    )
+
+
+def test_estimate_builds_no_graph_and_leaves_no_gradient():
+    model = wrong()
+    estimate_sandwich(model, 50, 4, generator())
+
+    assert all(parameter.grad is None for parameter in model.parameters())
+
+
+def test_same_seed_same_estimate():
+    model = wrong()
+    one, two, other = (
+        estimate_sandwich(model, 50, 4, generator(seed)) for seed in (0, 0, 1)
+    )
+
+    assert one == two
+    assert one != other
+
+
+# The model's information
+
+
+def tabulated_information(log_lik, log_mass):
+    """I from log p(x|z), shape (points, outcomes), and the points' masses."""
+    log_mass = log_mass - logsumexp(log_mass)
+    log_marginal = logsumexp(log_lik + log_mass[:, None], axis=0)
+    information = (np.exp(log_lik) * (log_lik - log_marginal)).sum(1)
+    return float((np.exp(log_mass) * information).sum())
+
+
+def brute_force(model, cardinalities, n_points):
+    """Every outcome on a plain grid, from the decoder's logits alone."""
+    d = model.n_components
+    axes = np.meshgrid(*[np.linspace(-7, 7, n_points)] * d, indexing="ij")
+    z = np.stack([axis.ravel() for axis in axes], -1)
+    with torch.no_grad():
+        logits = model.likelihood.decoder(torch.tensor(z)).numpy()
+    if cardinalities is None:  # bits
+        columns = [log_softmax(np.stack([0 * l, l], -1), -1) for l in logits.T]
+    else:
+        parts = np.split(logits, np.cumsum(cardinalities)[:-1], axis=1)
+        columns = [log_softmax(part, -1) for part in parts]
+    log_lik = columns[0]
+    for column in columns[1:]:
+        both = log_lik[:, :, None] + column[:, None, :]
+        log_lik = both.reshape(len(z), -1)
+    return tabulated_information(log_lik, -0.5 * (z**2).sum(-1))
+
+
+@pytest.mark.parametrize("kind", ["bernoulli", "categorical"])
+@pytest.mark.parametrize(("d", "n_points"), [(1, 2000), (2, 150), (3, 40)])
+def test_enumeration_against_brute_force(kind, d, n_points):
+    cardinalities = None if kind == "bernoulli" else (3, 2)
+    model = random_model(kind, cardinalities or 3, d, sharpness=6.0)
+    truth = brute_force(model, cardinalities, n_points)
+    found = information_of_model(model, 2000, 0.1, generator())
+
+    assert truth > 0.1
+    assert found["method"] == "enumeration"
+    assert found["n_outcomes"] == (6 if cardinalities else 8)
+    assert found["estimate"] == 0.5 * (found["lower"] + found["upper"])
+    if d <= 2:
+        assert found["lower"] == found["upper"] == pytest.approx(truth, abs=2e-5)
+        assert found["lower_se"] == found["upper_se"] == 0
+        return
+    # 25 groups make the standard error; the bounds' gap is far below it
+    for side in ("lower", "upper"):
+        se = found[f"{side}_se"]
+        assert_estimate_equal(found[side], se, truth, resolution=0.2, n=25)
+    assert found["lower"] < found["upper"]
+
+
+def test_enumeration_of_a_constant_model():
+    model = random_model("bernoulli", 3, 1, sharpness=0.0)
+
+    assert 0 <= information_of_model(model, 100, 0.1, generator())["lower"] < 1e-9
+
+
+def test_enumeration_of_a_sharp_model():
+    """Four equal slices of the normal: log 4 nats, all but the edges' width."""
+    model = random_model("categorical", (4,), 1)
+    edges = torch.special.ndtri(torch.tensor([0.25, 0.5, 0.75]).double())
+
+    class Slices(nn.Module):
+        def forward(self, z):
+            beyond = nn.functional.logsigmoid(300 * (z - edges)).unbind(-1)
+            below = nn.functional.logsigmoid(-300 * (z - edges)).unbind(-1)
+            parts = [
+                below[0],
+                beyond[0] + below[1],
+                beyond[1] + below[2],
+                beyond[2],
+            ]
+            return torch.stack(parts, -1)
+
+    model.likelihood.decoder = Slices()
+    truth = brute_force(model, (4,), 200_001)
+    found = information_of_model(model, 100, 0.1, generator())
+
+    assert np.log(4) - 0.05 < truth < np.log(4)
+    assert found["estimate"] == pytest.approx(truth, abs=2e-5)
+
+
+@pytest.mark.parametrize(("d", "D"), [(1, 1), (1, 4), (2, 3)])
+def test_grid_against_the_closed_form(d, D):
+    model = LinearGaussian(d, D, sigma=0.3)
+    found = information_of_model(model, 500, 0.1, generator())
+
+    assert found["method"] == "grid"
+    assert_estimate_equal(
+        found["estimate"], found["lower_se"], model.information, resolution=0.3, n=500
+    )
+    width = found["upper"] - found["lower"] + 4 * found["lower_se"]
+    assert 0 < width <= 0.1
+
+
+def test_grid_finds_narrow_posteriors():
+    """A grid of 513 points is blind to a standard deviation of 0.007."""
+    model = LinearGaussian(1, 1, sigma=0.011)
+    found = information_of_model(model, 200, 0.5, generator())
+
+    assert found["method"] == "grid"
+    assert model.information > 4.8
+    assert_estimate_equal(
+        found["estimate"], found["lower_se"], model.information, resolution=0.6, n=200
+    )
+
+
+def test_grid_draws_until_the_interval_is_narrow():
+    model = random_model("gaussian", 4, 1)
+    found = information_of_model(model, 50, 0.02, generator())
+    reference = information_of_model(model, 8000, 1.0, generator(1))
+
+    assert reference["n_samples"] == 8000 > found["n_samples"] > 50
+    assert 0 < 4 * found["lower_se"] <= 0.02
+    se = np.hypot(found["lower_se"], reference["lower_se"])
+    assert_estimate_equal(
+        found["estimate"], se, reference["estimate"], resolution=0.05, n=50
+    )
+
+
+def test_grid_of_categories_too_many_to_list():
+    cardinalities = (30, 30, 30)
+    model = random_model("categorical", cardinalities, 1)
+    found = information_of_model(model, 500, 0.1, generator())
+    truth = brute_force(model, cardinalities, 141)
+
+    assert found["method"] == "grid"
+    assert_estimate_equal(
+        found["estimate"], found["lower_se"], truth, resolution=0.1, n=500
+    )
+
+
+def spy_on_estimates(monkeypatch):
+    """Record how many joint draws and proposals each estimate takes."""
+    spent, plain = [], certificate.estimate_sandwich
+
+    def estimate(model, n_samples, n_proposals, generator):
+        spent.append(n_samples * n_proposals)
+        return plain(model, n_samples, n_proposals, generator)
+
+    monkeypatch.setattr(certificate, "estimate_sandwich", estimate)
+    return spent
+
+
+@pytest.mark.parametrize("tol", [0.2, 0.05])
+def test_sandwich_against_the_closed_form(tol, monkeypatch):
+    spent = spy_on_estimates(monkeypatch)
+    model = LinearGaussian(4, 5, shift=1.0, widening=1.5)
+    found = information_of_model(model, 300, tol, generator())
+    width = found["upper"] - found["lower"]
+    width += 2 * (found["upper_se"] + found["lower_se"])
+
+    assert found["method"] == "sandwich"
+    assert found["lower"] < found["upper"]
+    assert width <= tol
+    assert spent[-1] == found["n_samples"] * found["n_proposals"]
+    for side in ("lower", "upper"):
+        se = found[f"{side}_se"]
+        assert_estimate_equal(
+            found[side], se, model.information, resolution=0.2, n=found["n_samples"]
+        )
+
+
+@pytest.mark.parametrize("budget", [32_000, 100_000, 300_000])
+def test_sandwich_keeps_to_its_budget(budget, monkeypatch):
+    spent = spy_on_estimates(monkeypatch)
+    found = information_of_model(
+        LinearGaussian(4, 5), 500, 1e-6, generator(), budget=budget
+    )
+
+    assert sum(spent) <= budget
+    assert sum(spent) > 0.3 * budget  # what it may spend on such a tol, it does
+    assert found["upper"] > found["lower"]
+
+
+def test_sandwich_takes_over_where_no_grid_is_affordable():
+    found = information_of_model(LinearGaussian(2, 300), 2000, 1.0, generator())
+
+    assert found["method"] == "sandwich"
+
+
+@pytest.mark.parametrize("d", [1, 4])
+def test_same_generator_same_information(d):
+    model = LinearGaussian(d, 5)
+    one, two, other = (
+        information_of_model(model, 100, 1.0, generator(seed), budget=20_000)
+        for seed in (0, 0, 1)
+    )
+
+    assert one == two
+    assert one["estimate"] != other["estimate"]
+
+
+# What steers the training
+
+
+def bias_and_midpoint(model, n, k, seed):
+    """What is stated, and the midpoint of the training's bounds from other draws."""
+    bias, gap = training_bias(model, n, k, generator(seed))
+    z0, x, log_lik = model.joint_draws(n, seed + 1000)
+    with torch.no_grad():
+        weighted = weigh(model, x, z0, log_lik, model.r(x), k, generator(seed + 2000))
+    return bias, float(torch.stack(sandwich(weighted)).mean()), gap
+
+
+@pytest.mark.parametrize("d", [1, 2])
+def test_training_bias_is_what_the_midpoint_overstates(d):
+    model = LinearGaussian(d, 3, shift=0.3, widening=0.5)  # too narrow: it overstates
+    found = [bias_and_midpoint(model, 500, 4, seed) for seed in range(100)]
+    biases, midpoints, gaps = np.transpose(found)
+
+    assert abs(biases.mean()) > 0.03
+    assert_mean_equal(biases - (midpoints - model.information), 0.0, resolution=0.05)
+    # the same draws for both of its sides spare most of the noise
+    assert biases.std() < 0.7 * midpoints.std()
+    assert (gaps == 0).all() if d == 1 else (0 < gaps.mean() < 0.2)
+
+
+def test_training_bias_of_the_exact_posterior_is_none():
+    bias, gap = training_bias(LinearGaussian(1, 3), 100, 4, generator())
+
+    assert bias == pytest.approx(0, abs=1e-4)  # the grid's own error
+    assert gap == 0
+
+
+@pytest.mark.parametrize(
+    ("kind", "columns", "d"),
+    [("categorical", (3, 4), 1), ("bernoulli", 3, 2), ("heteroscedastic", 3, 1)],
+)
+def test_training_bias_leaves_the_model_in_training(kind, columns, d):
+    """In single precision, its gradients intact."""
+    model = random_model(kind, columns, d).float()
+    x = model.likelihood(torch.zeros(1, d)).sample((), generator())
+    model.log_prior(model.r(x).loc).sum().backward()
+    before = copy.deepcopy(model.state_dict())
+    gradient = model.posterior.network[0].weight.grad.clone()
+    bias, gap = training_bias(model, 100, 8, generator())
+
+    assert np.isfinite(bias)
+    assert gap >= 0
+    assert model.reference.dtype == torch.float32
+    assert model.training
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, before[name]), name
+    assert torch.equal(model.posterior.network[0].weight.grad, gradient)
+
+
+@pytest.mark.parametrize("d", [1, 3])
+@pytest.mark.parametrize(
+    ("kind", "columns"), [("gaussian", 3), ("bernoulli", 3), ("categorical", (2, 3))]
+)
+def test_training_bias_of_a_diverged_model_is_nan_at_once(
+    kind, columns, d, monkeypatch
+):
+    model = random_model(kind, columns, d)
+    with torch.no_grad():
+        model.likelihood.decoder[-1].bias.fill_(torch.nan)
+    grids, plain = [], certificate._grid
+    monkeypatch.setattr(
+        certificate, "_grid", lambda *sizes: grids.append(sizes) or plain(*sizes)
+    )
+
+    assert np.isnan(training_bias(model, 100, 8, generator())).all()
+    assert len(grids) <= 1
+
+
+def test_information_of_a_diverged_model_is_nan_at_once():
+    """No grid is fine enough for it, and none is tried after the first."""
+    for kind, d in itertools.product(("gaussian", "bernoulli"), (1, 2)):
+        model = random_model(kind, 3, d)
+        with torch.no_grad():
+            model.likelihood.decoder[-1].bias.fill_(torch.nan)
+        found = information_of_model(model, 50, 1.0, generator(), budget=5000)
+        assert np.isnan(found["estimate"])
