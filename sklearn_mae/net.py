@@ -9,6 +9,7 @@ bound where I must fall and through the lower one where it must rise. ``Rate`` i
 same for the encoder's joint: down through the rate R, up through -D.
 """
 
+import contextlib
 from typing import NamedTuple
 
 import numpy as np
@@ -338,13 +339,14 @@ class MutualAutoencoderNet(NeuralNet):
         """Train. Only a callback's KeyboardInterrupt ends it normally."""
         self.n_steps_ = self.max_epochs * len(self.get_iterator(X, training=True))
         self.step_ = 0
-        self._means = {}
-        self.notify("on_train_begin", X=X, y=y)
+        self._totals, self._means = {}, {}
         try:
+            self.notify("on_train_begin", X=X, y=y)
             self.fit_loop(X, y)
         except StopTraining:
             pass
-        self.notify("on_train_end", X=X, y=y)
+        with contextlib.suppress(StopTraining):
+            self.notify("on_train_end", X=X, y=y)
         return self
 
     def notify(self, method_name, **cb_kwargs):
@@ -466,11 +468,13 @@ class MutualAutoencoderNet(NeuralNet):
         del self._theta, self._omega, self._totals, self._means
         self.optimizer_.zero_grad()
         self.optimizer_posterior_.zero_grad()
-        self.history[-1]["batches"].clear()
+        for epoch in self.history[-1:]:
+            epoch["batches"].clear()
 
     def refine_posterior(self, n_steps: int) -> None:
         """Train r_omega alone on draws of the model, its rate decaying to zero."""
-        model = self.module_
+        # evaluation mode: a user's dropout would draw from torch's global generator
+        model = self.module_.eval()
         optimizer = torch.optim.Adam(
             self._omega, lr=self.posterior_speed * self.lr, fused=True
         )

@@ -403,14 +403,14 @@ def bias_and_midpoint(model, n, k, seed):
 
 @pytest.mark.parametrize("d", [1, 2])
 def test_training_bias_is_what_the_midpoint_overstates(d):
-    model = LinearGaussian(d, 3, shift=0.3, widening=0.5)  # too narrow: it overstates
-    found = [bias_and_midpoint(model, 500, 4, seed) for seed in range(100)]
+    model = LinearGaussian(d, 3, shift=0.5, widening=0.6)  # too narrow: it overstates
+    found = [bias_and_midpoint(model, 300, 4, seed) for seed in range(100)]
     biases, midpoints, gaps = np.transpose(found)
 
     assert abs(biases.mean()) > 0.03
-    assert_mean_equal(biases - (midpoints - model.information), 0.0, resolution=0.05)
+    assert_mean_equal(biases - (midpoints - model.information), 0.0, resolution=0.08)
     # the same draws for both of its sides spare most of the noise
-    assert biases.std() < 0.7 * midpoints.std()
+    assert biases.std() < 0.8 * midpoints.std()
     assert (gaps == 0).all() if d == 1 else (0 < gaps.mean() < 0.2)
 
 

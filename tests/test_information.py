@@ -463,7 +463,7 @@ def test_correction_of_all_outcomes_has_mean_zero():
             assert correction(weighted).shape == (6, 32)
             means.append((log_lik.exp() * correction(weighted)).sum(0).mean())
 
-    assert_mean_equal(torch.stack(means), 0.0, resolution=0.03)
+    assert_mean_equal(torch.stack(means), 0.0, resolution=0.06)
 
 
 def test_correction_passes_no_gradient():

@@ -385,13 +385,14 @@ def test_two_sided_hands_the_penalty_the_corrected_estimate():
 
 
 def test_calibration_moves_the_offset_towards_the_bias():
-    model = LinearGaussian(1, 3, shift=1.0, widening=0.7)
+    model = LinearGaussian(2, 3, shift=1.0, widening=0.7)
     constraint, offsets = two_sided(), []
+    constraint.calibration_samples = (500, 500)
     for seed in range(8):
         constraint.calibrate(model, 1.0, generator(seed))
         offsets.append(constraint.offset)
     biases = [
-        training_bias(model, 1500, constraint.n_proposals, generator(100 + seed))[0]
+        training_bias(model, 500, constraint.n_proposals, generator(100 + seed))[0]
         for seed in range(20)
     ]
 
@@ -668,6 +669,12 @@ def test_a_callback_s_interrupt_ends_the_training_normally(method):
     finished = [epoch for epoch in net.history if "loss" in epoch]
     assert len(finished) == (3 if method == "on_epoch_end" else 2)
     net.release()
+
+
+def test_an_interrupt_after_the_last_epoch_is_no_error():
+    net = build(callbacks=[Stopper("on_train_end")]).partial_fit(Rows(table()))
+
+    assert len(net.history) == 3
 
 
 def test_early_stopping_may_watch_any_figure():

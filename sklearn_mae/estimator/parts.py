@@ -139,7 +139,7 @@ def build_model(params, columns: Columns, x: Tensor, seed: int) -> LatentVariabl
         model.float()
         if is_foreign(params):
             _try_foreign(params, model, x)
-    return model
+    return model.eval()  # until training begins
 
 
 def build_strategy(params, model: LatentVariableModel):
