@@ -27,6 +27,7 @@ from sklearn_mae.likelihoods import (
 )
 from sklearn_mae.model import LatentVariableModel, mlp, private_random
 from sklearn_mae.net import (
+    Listed,
     MutualAutoencoderNet,
     Paper,
     ProgressBar,
@@ -199,6 +200,9 @@ def build_net(
     controls : dict
         What ``controls_of`` kept of an earlier fit; empty for a fresh one.
     """
+    batch_size, max_epochs = _resolve_lengths(params, n_rows)
+    # a fresh fit waits a tenth of its steps at most for I to come near M
+    patience = 0 if controls else max_epochs * -(-n_rows // batch_size) // 10
     constraint: TwoSided | Paper | None = None
     rate = None
     if params.M is not None:
@@ -206,16 +210,23 @@ def build_net(
         if params.constraint == "paper":
             constraint = Paper(SignRule(params.C, params.M), strategy)
         else:
-            multiplier = controls.get("model", 0.0)
-            penalty = DualAscent(params.C, params.M, multiplier, period=TwoSided.period)
-            constraint = TwoSided(penalty, strategy)
+            listed = isinstance(strategy, Enumeration) and params.n_components == 1
+            kind = Listed if listed else TwoSided
+            penalty = DualAscent(
+                params.C,
+                params.M,
+                controls.get("model", 0.0),
+                patience=patience // kind.period,
+                period=kind.period,
+            )
+            constraint = kind(penalty, strategy)
             constraint.offset = controls.get("offset", 0.0)
         if params.constraint == "both":
-            rate = Rate(DualAscent(params.C, params.M, controls.get("rate", 0.0)))
+            multiplier = controls.get("rate", 0.0)
+            rate = Rate(DualAscent(params.C, params.M, multiplier, patience))
     callbacks = [clone(callback) for callback in params.callbacks or []]
     if params.verbose:
         callbacks.append(ProgressBar())
-    batch_size, max_epochs = _resolve_lengths(params, n_rows)
     return MutualAutoencoderNet(
         model,
         rule=build_rule(params),

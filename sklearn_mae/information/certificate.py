@@ -295,11 +295,13 @@ def _by_enumerated_sandwich(model, outcomes, n_samples, generator, budget):
     """Sum over outcomes, the sandwich for log p(x).
 
     Codes in groups share their proposals: the standard error is that of the groups'
-    means.
+    means. None where the budget bears too few proposals for each outcome.
     """
     n_groups = 25
     n = max(2, n_samples // n_groups)
-    k = int(min(256, max(8, budget // (n_groups * len(outcomes)))))
+    k = min(256, budget // (n_groups * len(outcomes)))
+    if k < 64:
+        return None
     rows = max(1, min(DECODED_AT_ONCE // k, NUMBERS_AT_ONCE // (n * outcomes.shape[1])))
     means = []
     for _ in range(n_groups):
