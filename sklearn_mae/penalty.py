@@ -53,7 +53,7 @@ class DualAscent:
         Steps of the optimiser between two updates.
     """
 
-    integral_gain = 0.01
+    integral_gain = 0.03
     proportional_gain = 2.0
     # of the running mean that the proportional part acts on, for each step
     forgetting = 0.97

@@ -19,6 +19,7 @@ from sklearn_mae.model import DiagonalNormal
 from sklearn_mae.net import (
     FIGURES,
     Batches,
+    Listed,
     MutualAutoencoderNet,
     Paper,
     Rate,
@@ -424,6 +425,33 @@ def test_calibration_ignores_what_is_vague(monkeypatch):
         constraint.calibrate(None, 1.0, None)
 
     assert constraint.offset == 0
+
+
+def test_listed_outcomes_are_summed_over_the_midpoint_rule():
+    """Value and gradient are those of the sums over a fine grid, up to n^-2."""
+    model = random_model("categorical", [5], 1)
+    outcomes = model.likelihood.outcomes()
+    constraint = Listed(DualAscent(10.0, 1.0, multiplier=1.0), Enumeration(outcomes))
+    term = constraint.term(model, 20, generator())
+
+    z = torch.linspace(-8, 8, 4001, dtype=torch.float64).unsqueeze(1)
+    mass = torch.softmax(-0.5 * z.square().squeeze(1), 0)
+    log_prob = model.likelihood(z).log_prob(outcomes.unsqueeze(1))
+    marginal = (mass * log_prob.exp()).sum(1, keepdim=True)
+    exact = (mass * log_prob.exp() * (log_prob - marginal.log())).sum()
+    theta = list(model.likelihood.parameters())
+
+    assert_close(term.estimate, exact, rtol=0, atol=1e-3)
+    for found, expected in zip(
+        torch.autograd.grad(term.penalty, theta),
+        torch.autograd.grad(constraint.period * exact, theta),
+        strict=True,
+    ):
+        scale = float(expected.abs().max())
+        assert_close(found, expected, rtol=0, atol=0.02 * scale)
+    before = constraint.offset
+    constraint.calibrate(model, 1.0, generator())
+    assert constraint.offset == before == 0
 
 
 def test_paper_s_sign_comes_from_draws_of_its_own():

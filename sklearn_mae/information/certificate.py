@@ -172,7 +172,7 @@ def training_bias(
         bounds = (log_lik - posteriors.log_marginal,) * 2
     else:
         proposal = local_proposal(model, x)
-        fine = weigh(model, x, z0, log_lik, proposal, 4 * n_proposals, generator)
+        fine = weigh(model, x, z0, log_lik, proposal, 8 * n_proposals, generator)
         bounds = sandwich(fine)
     lower, upper = bounds
     bias = 0.5 * (sum(sandwich(rough)) - lower - upper)
