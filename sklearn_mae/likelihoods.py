@@ -224,6 +224,7 @@ class CategoricalLikelihood(nn.Module):
         super().__init__()
         self.decoder = decoder
         self.cardinalities = tuple(cardinalities)
+        self.n_features = len(self.cardinalities)
         widest = max(self.cardinalities)
         cardinality = torch.tensor(self.cardinalities).unsqueeze(-1)
         exists = torch.arange(widest) < cardinality  # (D, widest)

@@ -290,8 +290,9 @@ class ProgressBar(Callback):
 
     def on_train_end(self, net, **kwargs):
         """Close the bar."""
-        self.bar_.close()
-        del self.bar_
+        if hasattr(self, "bar_"):
+            self.bar_.close()
+            del self.bar_
 
 
 class MutualAutoencoderNet(NeuralNet):
@@ -364,11 +365,13 @@ class MutualAutoencoderNet(NeuralNet):
         model = self.module_
         self._theta = [*model.likelihood.parameters(), *model.encoder.parameters()]
         self._omega = list(model.posterior.parameters())
-        fused = {p.device.type for p in self._theta} <= {"cpu", "cuda"}
-        adam = torch.optim.Adam
-        self.optimizer_ = adam(self._theta, lr=self.lr, fused=fused)
-        self.optimizer_posterior_ = adam(self._omega, lr=self.lr, fused=fused)
+        self.optimizer_ = self._adam(self._theta)
+        self.optimizer_posterior_ = self._adam(self._omega)
         return self
+
+    def _adam(self, parameters):
+        fused = all(p.device.type in ("cpu", "cuda") for p in parameters)
+        return torch.optim.Adam(parameters, lr=self.lr, fused=fused)
 
     def partial_fit(self, X, y=None, classes=None, **fit_params):
         """Train. Only a callback's KeyboardInterrupt ends it normally."""
@@ -380,6 +383,11 @@ class MutualAutoencoderNet(NeuralNet):
             self.fit_loop(X, y)
         except StopTraining:
             pass
+        except BaseException:
+            for _, callback in self.callbacks_:
+                if isinstance(callback, ProgressBar):
+                    callback.on_train_end(self)
+            raise
         with contextlib.suppress(StopTraining):
             self.notify("on_train_end", X=X, y=y)
         return self
@@ -514,9 +522,7 @@ class MutualAutoencoderNet(NeuralNet):
         """Train r_omega alone on draws of the model, its rate decaying to zero."""
         # evaluation mode: a user's dropout would draw from torch's global generator
         model = self.module_.eval()
-        optimizer = torch.optim.Adam(
-            self._omega, lr=self.posterior_speed * self.lr, fused=True
-        )
+        optimizer = self._adam(self._omega)
         for step in range(n_steps):
             with torch.no_grad():
                 z0 = model.draw_codes(self.posterior_batch, self.generator)

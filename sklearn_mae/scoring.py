@@ -111,7 +111,9 @@ def information_scorer(estimator, X, y=None):
 
 def _steps(estimator):
     """Yield the steps of an estimator, Pipelines inside Pipelines flattened."""
-    estimator = getattr(estimator, "best_estimator_", estimator)
+    if hasattr(estimator, "refit") and hasattr(estimator, "cv"):  # a search
+        check_is_fitted(estimator, "best_estimator_")
+        estimator = estimator.best_estimator_
     if isinstance(estimator, Pipeline):
         for _, step in estimator.steps:
             yield from _steps(step)

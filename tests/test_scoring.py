@@ -140,10 +140,9 @@ def test_found_in_a_search(small, mae):
     [
         StandardScaler(),
         make_pipeline(StandardScaler(), LogisticRegression()),
-        GridSearchCV(MutualAutoencoder(), {"M": [3]}),
         Pipeline([("scale", "passthrough")]),
     ],
-    ids=["transformer", "pipeline", "unfitted search", "empty"],
+    ids=["transformer", "pipeline", "empty"],
 )
 def test_no_autoencoder(estimator):
     with pytest.raises(TypeError, match="needs a fitted MutualAutoencoder, alone or"):
@@ -157,6 +156,14 @@ def test_no_autoencoder(estimator):
 def test_not_fitted(estimator):
     with pytest.raises(NotFittedError, match="This MutualAutoencoder instance is not"):
         information_scorer(estimator, X)
+
+
+@pytest.mark.parametrize("refit", [True, False])
+def test_search_without_a_best_estimator(refit):
+    search = GridSearchCV(MutualAutoencoder(), {"M": [3]}, refit=refit)
+
+    with pytest.raises(NotFittedError, match="GridSearchCV instance is not fitted"):
+        information_scorer(search, X)
 
 
 # --- numerical failures ---------------------------------------------------------------

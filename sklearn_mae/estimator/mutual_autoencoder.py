@@ -84,7 +84,8 @@ callable, default="gaussian"
         ``"bernoulli"`` takes values in [0, 1], ``"categorical"`` non-negative
         integers, any number of categories in each column. A callable ``(n_features,
         n_components) -> nn.Module``: the module, decoder included, maps codes to a
-        torch Distribution over the columns as given, constant ones left out.
+        torch Distribution over the columns as given, constant ones left out; codes
+        may come with several leading axes, as (n_draws, n, n_components).
     constraint : {"both", "model", "paper"}, default="both"
         What must equal M. ``"model"``: the model's information I_p(x, z).
         ``"both"``: also the rate R of the encoder on the data, an upper bound on the
@@ -118,7 +119,7 @@ default="auto"
     callbacks : list of skorch callbacks or None, default=None
         Cloned. One that raises KeyboardInterrupt, as ``EarlyStopping`` does, ends the
         training normally. There is no validation split: monitor ``"train_loss"`` or a
-        name in `history_`.
+        name in `history_`. Learning-rate schedulers have no effect, see `lr`.
     device : str, default="cpu"
         torch device.
     warm_start : bool, default=False
@@ -645,9 +646,10 @@ default="auto"
         """Bracket the model's information I(x, z) from both sides.
 
         Monte-Carlo estimates with standard errors, not a proof. Depending on the
-        model: sums over all outcomes of x (up to 10,000), an integral over z on a
-        grid (one or two components), else the sandwich of the bounds L_K and U_K
-        with proposals from the information posterior.
+        model: sums over all outcomes of x (up to 10,000; with more than two
+        components up to about 1,000), an integral over z on a grid (one or two
+        components, as far as it can be fine enough), else the sandwich of the bounds
+        L_K and U_K with proposals from the information posterior.
 
         Parameters
         ----------

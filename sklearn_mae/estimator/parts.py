@@ -224,7 +224,13 @@ def build_net(
         if params.constraint == "both":
             multiplier = controls.get("rate", 0.0)
             rate = Rate(DualAscent(params.C, params.M, multiplier, patience))
-    callbacks = [clone(callback) for callback in params.callbacks or []]
+    callbacks = [
+        # skorch takes pairs of a name and a callback, too
+        (callback[0], clone(callback[1]))
+        if isinstance(callback, tuple)
+        else clone(callback)
+        for callback in params.callbacks or []
+    ]
     if params.verbose:
         callbacks.append(ProgressBar())
     return MutualAutoencoderNet(
@@ -260,11 +266,12 @@ def torch_device(params) -> torch.device:
     """Return the device, or refuse one that is not there."""
     try:
         device = torch.device(params.device)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
+        torch.zeros(1, dtype=torch.float64, device=device).cpu()
+    except (RuntimeError, AssertionError, TypeError, NotImplementedError) as error:
         available = ["cpu"] + ["cuda"] * torch.cuda.is_available()
         raise ValueError(
-            f"device={params.device!r} is not available to torch here ({error}). "
+            f"device={params.device!r} is not available to torch here with the "
+            f"float64 that figures are computed in ({error}). "
             f"Available: {available}."
         ) from error
     return device
@@ -323,14 +330,25 @@ def _try_foreign(params, model: LatentVariableModel, x: Tensor) -> None:
             try:
                 with torch.no_grad():
                     distribution = wrapper.module(condition.to(dtype))
+                    # draws of codes come with leading axes
+                    wrapper.module(condition.to(dtype).expand(2, *condition.shape))
             except Exception as error:
                 raise ValueError(
                     f"The module that {name}={params.__dict__[name]!r} built fails on "
-                    f"an input of shape {tuple(condition.shape)} and type {dtype}. It "
+                    f"an input of shape {tuple(condition.shape)}, or of that shape "
+                    f"with another axis in front, and type {dtype}. It "
                     "is trained in float32 and used in float64: create no tensor of a "
                     f"fixed type in it. {type(error).__name__}: {error}"
                 ) from error
             _check_distribution(name, distribution, value.to(dtype))
+            try:
+                distribution.log_prob(value.to(dtype))
+            except Exception as error:
+                raise ValueError(
+                    f"The Distribution of the {name}, {type(distribution).__name__}, "
+                    "gives no log-density of the values it is for: "
+                    f"{type(error).__name__}: {error} Use one whose support holds them."
+                ) from error
 
 
 def _check_distribution(name: str, distribution, value: Tensor) -> None:

@@ -1,7 +1,7 @@
 """Estimates of I(x, z) with standard errors: exact where sums or grids allow it.
 
-The joint draws behind an estimate are its own; what is reported comes from draws made
-after every choice (of the number of draws and proposals) was final.
+The sandwich reports draws made after the choice of their number, and of the number of
+proposals, was final.
 """
 
 import copy
@@ -217,7 +217,7 @@ def information_of_model(
         result = _by_enumeration(model, outcomes) if on_grid else None
         if result is None:
             result = _by_enumerated_sandwich(
-                model, outcomes, n_samples, generator, budget
+                model, outcomes, n_samples, tol, generator, budget
             )
     elif on_grid:
         result = _by_grid(model, n_samples, tol, generator)
@@ -291,17 +291,43 @@ def _by_enumeration(model, outcomes):
 
 
 @torch.no_grad()
-def _by_enumerated_sandwich(model, outcomes, n_samples, generator, budget):
+def _by_enumerated_sandwich(model, outcomes, n_samples, tol, generator, budget):
     """Sum over outcomes, the sandwich for log p(x).
 
     Codes in groups share their proposals: the standard error is that of the groups'
     means. None where the budget bears too few proposals for each outcome.
     """
-    n_groups = 25
+    n_groups, k = 25, 64
     n = max(2, n_samples // n_groups)
-    k = min(256, budget // (n_groups * len(outcomes)))
-    if k < 64:
+    if n_groups * k * len(outcomes) > budget:
         return None
+    while True:
+        means = _enumerated_means(model, outcomes, n_groups, n, k, generator)
+        lower, upper = (float(mean) for mean in means.mean(axis=0))
+        lower_se, upper_se = (
+            float(se) for se in means.std(axis=0, ddof=1) / n_groups**0.5
+        )
+        gap, noise = upper - lower, 2 * (lower_se + upper_se)
+        if gap + noise <= tol or 2 * n_groups * k * len(outcomes) > budget:
+            break
+        if gap > noise:
+            k *= 2
+        else:
+            n_groups *= 2
+    return {
+        "lower": lower,
+        "upper": upper,
+        "lower_se": lower_se,
+        "upper_se": upper_se,
+        "method": "enumeration",
+        "n_outcomes": len(outcomes),
+        "n_samples": n * n_groups,
+        "n_proposals": k,
+    }
+
+
+def _enumerated_means(model, outcomes, n_groups, n, k, generator):
+    """Means over groups of n codes of both integrands summed over x, (groups, 2)."""
     rows = max(1, min(DECODED_AT_ONCE // k, NUMBERS_AT_ONCE // (n * outcomes.shape[1])))
     means = []
     for _ in range(n_groups):
@@ -316,18 +342,7 @@ def _by_enumerated_sandwich(model, outcomes, n_samples, generator, budget):
             both_sides = torch.stack(sandwich(weighted))
             total = total + (log_prob.exp() * both_sides).sum(1).mean(-1)
         means.append(total)
-    both = torch.stack(means).double().cpu().numpy()
-    se = both.std(axis=0, ddof=1) / n_groups**0.5
-    return {
-        "lower": float(both[:, 0].mean()),
-        "upper": float(both[:, 1].mean()),
-        "lower_se": float(se[0]),
-        "upper_se": float(se[1]),
-        "method": "enumeration",
-        "n_outcomes": len(outcomes),
-        "n_samples": n * n_groups,
-        "n_proposals": k,
-    }
+    return torch.stack(means).double().cpu().numpy()
 
 
 @torch.no_grad()
@@ -357,9 +372,11 @@ class Posteriors(NamedTuple):
 
 def _posteriors_on_grid(model, x):
     """Integrate over z for each row, on a grid that is doubled until two agree."""
-    affordable = 2e9
+    affordable = 1e9
     d = model.n_components
     before, n = None, 513 if d == 1 else 65
+    if (2 * n - 1) ** d * x.numel() > affordable:
+        return None  # no second grid to agree with the first
     while n**d * x.numel() <= affordable:
         points, log_mass = _grid(d, n, model.reference)
         log_marginal = points.new_full((len(x),), -math.inf)
