@@ -233,8 +233,8 @@ PROBLEMS = (
     (
         _holds_strings,
         "could not convert string to float: column(s) {} of X hold text. Encode them, "
-        "for example with sklearn.preprocessing.OneHotEncoder in a ColumnTransformer, "
-        "or drop them.",
+        "for example with sklearn.preprocessing.OneHotEncoder in a ColumnTransformer "
+        "(OrdinalEncoder for likelihood='categorical'), or drop them.",
     ),
     (
         _holds_dates,

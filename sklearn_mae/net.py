@@ -398,6 +398,13 @@ class MutualAutoencoderNet(NeuralNet):
             super().notify(method_name, **cb_kwargs)
         except KeyboardInterrupt as stop:
             raise StopTraining from stop
+        except KeyError as error:
+            if "history" not in str(error):
+                raise
+            raise ValueError(
+                f"A callback asks for a figure that is not there: {error} There is no "
+                f"validation split; monitor 'train_loss' or one of {list(FIGURES)}."
+            ) from error
 
     def on_epoch_begin(self, net, **kwargs):
         """Forget the batches of the epoch before: they would grow the pickle."""

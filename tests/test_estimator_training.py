@@ -921,3 +921,20 @@ def test_an_encoder_needs_reparametrised_draws(small):
 def test_a_likelihood_without_reparametrised_draws_refuses_them(small):
     with pytest.raises(ValueError, match="mi_gradient='reparametrised' needs"):
         small(likelihood=PoissonLikelihood, mi_gradient="reparametrised").fit(COUNTS)
+
+
+def test_a_callback_that_asks_for_a_figure_that_is_not_there(small):
+    mae = small(callbacks=[EarlyStopping()])
+
+    with pytest.raises(ValueError, match=r"valid_loss.* no validation split; monitor"):
+        mae.fit(X)
+
+
+def test_the_warning_names_a_callback_that_ended_the_training(small):
+    class Stop(Callback):
+        def on_epoch_end(self, net, **kwargs):
+            raise KeyboardInterrupt
+
+    mae = small(M=5.0, max_epochs=5, callbacks=[Stop()])
+    with pytest.warns(ConvergenceWarning, match="a callback ended the training after"):
+        mae.fit(X)

@@ -42,7 +42,12 @@ def convergence_complaint(fitted, net) -> str | None:
             f"X has {len(outcomes)} possible outcomes and so at most "
             f"{np.log(len(outcomes)):.3g} nats: lower M"
         )
-    if net.step_ < AUTO_STEPS:
+    if net.step_ < net.n_steps_:
+        causes.append(
+            f"a callback ended the training after {net.step_} of {net.n_steps_} steps: "
+            "give it more patience"
+        )
+    elif net.step_ < AUTO_STEPS:
         causes.append(
             f"training took {net.step_} steps, fewer than the usual {AUTO_STEPS}: "
             "raise max_epochs"

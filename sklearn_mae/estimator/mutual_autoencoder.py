@@ -118,8 +118,10 @@ default="auto"
         decreasing linearly to zero.
     callbacks : list of skorch callbacks or None, default=None
         Cloned. One that raises KeyboardInterrupt, as ``EarlyStopping`` does, ends the
-        training normally. There is no validation split: monitor ``"train_loss"`` or a
-        name in `history_`. Learning-rate schedulers have no effect, see `lr`.
+        training normally. There is no validation split: monitor a name in `history_`
+        or ``"train_loss"``, with patience: while multipliers grow, the loss rises and
+        the ELBO may fall, though all goes well. Learning-rate schedulers have no
+        effect, see `lr`.
     device : str, default="cpu"
         torch device.
     warm_start : bool, default=False
@@ -290,7 +292,8 @@ default="auto"
         Warns
         -----
         ConvergenceWarning
-            If the information reached is not M.
+            If an end of `mutual_info_interval_` lies more than max(0.05, 0.02 M) nats
+            from M, or a multiplier ended at its bound C.
         """
         self._validate_params()
         before = self.__dict__.copy()
