@@ -30,7 +30,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
 FAST = bool(os.environ.get("SKLEARN_MAE_FAST"))
-EPOCHS = 10 if FAST else 100
+EPOCHS = 10 if FAST else 60
 start = time.perf_counter()
 
 X, y = load_digits(return_X_y=True)
