@@ -513,6 +513,7 @@ def trained(steps=4000, outcomes=None, model=0.0, rate=0.0):
         constraint=constraint,
         rate_constraint=Rate(SimpleNamespace(multiplier=rate)),
         step_=steps,
+        n_steps_=steps,
         module_=SimpleNamespace(likelihood=SimpleNamespace(outcomes=lambda: outcomes)),
     )
 
