@@ -486,25 +486,29 @@ class MutualAutoencoderNet(NeuralNet):
         self.optimizer_.step()
         if term is not None:
             self.optimizer_posterior_.step()
-        self._record((loss, elbo, distortion, rate), term)
+        self._record(loss=loss, elbo=elbo, distortion=distortion, rate=rate, term=term)
         return loss.detach()
 
-    def _record(self, figures, term):
+    def _record(self, term, **figures):
         """Add to the epoch's totals and hand the estimates to the constraints."""
         if term is not None:
-            figures = (*figures, term.lower, term.upper, term.estimate)
+            figures["information_lower"] = term.lower
+            figures["information_upper"] = term.upper
+            figures["estimate"] = term.estimate
         # the step's one synchronisation
-        figures = torch.stack([figure.detach() for figure in figures]).tolist()
-        for name, value in zip(FIGURES[:6], figures, strict=False):
+        values = torch.stack([figure.detach() for figure in figures.values()]).tolist()
+        figures = dict(zip(figures, values, strict=True))
+        estimate = figures.pop("estimate", None)
+        for name, value in figures.items():
             self._add(name, value)
         if self.rate_constraint is not None:
             self._add("multiplier_rate", self.rate_constraint.penalty.multiplier)
-            self.rate_constraint.penalty.update(figures[3])
+            self.rate_constraint.penalty.update(figures["rate"])
         if self.constraint is None:
             return
         self._add("multiplier_model", self.constraint.penalty.multiplier)
         if term is not None:
-            self.constraint.update(figures[-1])
+            self.constraint.update(estimate)
         every = max(1, self.n_steps_ // self.n_calibrations)
         progress = 1.5 * (self.step_ / self.n_steps_) - 0.5
         if progress > 0 and self.step_ % every == 0:

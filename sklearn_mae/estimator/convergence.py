@@ -22,11 +22,11 @@ def convergence_complaint(fitted, net) -> str | None:
         return None
     low, high = fitted.mutual_info_interval_
     tolerance = max(0.05, 0.02 * M)
-    plain = fitted.constraint == "paper"  # whose multiplier is always at its bound
+    plain = fitted.constraint == "paper"
     at_bound = [
         name
         for name, value in controls_of(net).items()
-        if name != "offset" and abs(value) >= fitted.C and not plain
+        if name != "offset" and abs(value) >= fitted.C
     ]
     if max(M - low, high - M) <= tolerance and not at_bound:
         return None
