@@ -37,6 +37,8 @@ class Evaluation:
 
     # groups of draws behind a row's mean code and bounds; powers of two for Sobol
     n_groups = 16
+    # groups of other draws behind the density of a resampled code
+    n_others = 128
 
     def __init__(self, model: LatentVariableModel, rule, seed: int):
         self.model, self.rule, self.seed = model, rule, seed
@@ -81,6 +83,16 @@ class Evaluation:
             return self.model.likelihood(z).log_prob(x)
 
         return self._by_rows(log_prob, 1, x, z, encoded=False)
+
+    def posterior(self, x: Tensor, z: Tensor) -> Tensor:
+        """Log q(z|x) of the code row by row, shape (n,)."""
+        k = self.rule.n_draws
+
+        def log_density(x, z):
+            q, draws = self._proposals(x, self._noise(self.n_others, k))
+            return self.rule.log_density(self.model, x, q, z, draws[:, 1:])
+
+        return self._by_rows(log_density, self.n_others * k, x, z)
 
     def decode(self, z: Tensor) -> Tensor:
         """What inverse_transform returns for codes (..., d), shape (..., D)."""

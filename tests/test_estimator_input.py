@@ -188,8 +188,9 @@ def test_wrong_names_come_before_missing_values(small):
     [
         lambda mae, Z: mae.inverse_transform(Z),
         lambda mae, Z: mae.conditional_log_prob(X, Z),
+        lambda mae, Z: mae.posterior_log_prob(X, Z),
     ],
-    ids=["inverse_transform", "conditional_log_prob"],
+    ids=["inverse_transform", "conditional_log_prob", "posterior_log_prob"],
 )
 @pytest.mark.parametrize(
     ("Z", "message"),
@@ -206,11 +207,12 @@ def test_wrong_codes(mae, call, Z, message):
         call(mae, Z)
 
 
-def test_one_code_for_each_row(mae):
+@pytest.mark.parametrize("method", ["conditional_log_prob", "posterior_log_prob"])
+def test_one_code_for_each_row(mae, method):
     with pytest.raises(
-        ValueError, match=r"X has 30 rows and Z 4; .* one code for each"
+        ValueError, match=r"X has 30 rows and Z 4; pass one code for each"
     ):
-        mae.conditional_log_prob(X, np.ones((4, 8)))
+        getattr(mae, method)(X, np.ones((4, 8)))
 
 
 def test_tables_to_interpolate_between_are_of_equal_length(mae):
@@ -252,6 +254,7 @@ def test_wrong_tolerance(mae, tol):
             for method in (*TAKE_ROWS, "inverse_transform")
         ],
         lambda mae: mae.conditional_log_prob(X, X),
+        lambda mae: mae.posterior_log_prob(X, X),
         lambda mae: mae.interpolate(X, X),
         lambda mae: mae.sample(),
         lambda mae: mae.mutual_info(),

@@ -11,10 +11,13 @@ from skorch.callbacks import Callback, EarlyStopping
 from torch import nn
 from torch.testing import assert_close
 
-from sklearn_mae import net as net_module
 from sklearn_mae.encoders import Amortised, ForeignEncoder, Resampling
 from sklearn_mae.gradients import Enumeration, Reinforce, Reparametrised
-from sklearn_mae.information import prior_entropy, training_bias
+from sklearn_mae.information import (
+    information_of_model,
+    prior_entropy,
+    training_bias,
+)
 from sklearn_mae.model import DiagonalNormal
 from sklearn_mae.net import (
     FIGURES,
@@ -24,9 +27,10 @@ from sklearn_mae.net import (
     Paper,
     Rate,
     Rows,
-    Term,
     TwoSided,
 )
+from sklearn_mae.net import constraints as constraints_module
+from sklearn_mae.net.constraints import Term
 from sklearn_mae.penalty import DualAscent, SignRule
 from tests.statistical import assert_mean_equal
 from tests.toy_models import LinearGaussian, generator, random_model
@@ -409,7 +413,7 @@ def test_calibrations_grow_with_the_progress(monkeypatch):
         sizes.append(n_samples)
         return 0.0, 0.0
 
-    monkeypatch.setattr(net_module, "training_bias", bias)
+    monkeypatch.setattr(constraints_module, "training_bias", bias)
     constraint = two_sided()
     for progress in (0.0, 0.5, 1.0):
         constraint.calibrate(None, progress, None)
@@ -421,10 +425,106 @@ def test_calibrations_grow_with_the_progress(monkeypatch):
 def test_calibration_ignores_what_is_vague(monkeypatch):
     constraint = two_sided()
     for gap in (constraint.widest_gap, np.nan):
-        monkeypatch.setattr(net_module, "training_bias", lambda *_, g=gap: (7.0, g))
+        monkeypatch.setattr(
+            constraints_module, "training_bias", lambda *_, g=gap: (7.0, g)
+        )
         constraint.calibrate(None, 1.0, None)
 
     assert constraint.offset == 0
+
+
+# Landing
+
+
+def trained_near(M, constraint=None, **options):
+    """A net whose constraint asks for M, and a measure of its exact information."""
+    model = random_model("gaussian", 3, 1)
+    net = build(constraint or two_sided(M), model=model, max_epochs=1, **options)
+    net.partial_fit(Rows(table(40)))
+    net.calls = 0
+
+    def measure():
+        net.calls += 1
+        found = information_of_model(model, 4_000, 1e9, generator(1), budget=0)
+        return found["estimate"], 0.0
+
+    return net, measure
+
+
+@pytest.mark.parametrize("by", [-0.05, 0.05])
+def test_landing_brings_the_information_onto_M(by):
+    net, measure = trained_near(1.0)
+    information, _ = measure()
+    net.constraint.penalty.M = information + by
+    before = parameters(net.module_)
+
+    net.land(measure)
+
+    assert abs(measure()[0] - net.constraint.penalty.M) < 0.1 * abs(by)
+    assert moved(before, net.module_) == {"likelihood"}
+
+
+def test_landing_stops_where_noise_begins():
+    net, measure = trained_near(1.0)
+    information, _ = measure()
+    net.constraint.penalty.M = information + 0.05
+    before = parameters(net.module_)
+
+    net.land(lambda: (information, 0.06))
+
+    assert not moved(before, net.module_)
+
+
+def test_landing_takes_back_a_step_that_did_not_help():
+    net, _ = trained_near(1.0)
+    readings = iter([(0.9, 0.0), (0.8, 0.0)])
+    before = parameters(net.module_)
+
+    net.land(lambda: next(readings))
+
+    assert not moved(before, net.module_)
+    assert next(readings, None) is None
+
+
+@pytest.mark.parametrize("reading", [math.nan, math.inf, -math.inf])
+def test_landing_of_a_model_without_information_keeps_its_weights(reading):
+    net, _ = trained_near(1.0)
+    readings = iter([(0.9, 0.0), (reading, 0.0)])
+    before = parameters(net.module_)
+
+    net.land(lambda: next(readings))
+
+    assert not moved(before, net.module_)
+
+
+def test_landing_goes_no_further_than_some_steps_of_the_optimiser():
+    net, _ = trained_near(1.0)
+    state = net.optimizer_.state
+    before = parameters(net.module_.likelihood)
+    readings = iter([(-1e6, 0.0), (1.0, 0.0)])
+    gradient, _ = net._ascent(list(net.module_.likelihood.parameters()))
+
+    net.land(lambda: next(readings))
+
+    longest = net.longest_landing * net.lr
+    for (name, value), direction in zip(
+        net.module_.likelihood.named_parameters(), gradient, strict=True
+    ):
+        assert value in state
+        # other draws than those of the step, so not the same direction: the same size
+        assert (value - before[name]).norm() < 3 * longest * direction.norm()
+
+
+def test_landing_respects_C_and_the_paper():
+    for constraint in (two_sided(C=2.0), paper()):
+        net, measure = trained_near(1.0, constraint)
+        net.constraint.penalty.multiplier = 2.0
+        before = parameters(net.module_)
+
+        net.land(measure)
+
+        assert not moved(before, net.module_)
+        assert net.calls == 0
 
 
 def test_listed_outcomes_are_summed_over_the_midpoint_rule():

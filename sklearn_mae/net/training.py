@@ -3,15 +3,11 @@
     minimise over theta, phi   -E bound(x)  +  lambda I          (UpdateModel)
     maximise over omega         E log r_omega(z|x)               (UpdateMIEstimate)
 
-A *constraint* contributes a term to the first line. ``Paper`` is Algorithm 1 to the
-letter: the infomax bound under the sign rule. ``TwoSided`` goes through the upper
-bound where I must fall and through the lower one where it must rise. ``Rate`` is the
-same for the encoder's joint: down through the rate R, up through -D.
+A *constraint* (``constraints.py``) contributes the second term of the first line.
 """
 
 import contextlib
-import math
-from typing import NamedTuple
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -21,28 +17,11 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
-from sklearn_mae.information import (
-    correction,
-    infomax,
-    prior_entropy,
-    sandwich,
-    training_bias,
-    weigh,
-)
-from sklearn_mae.model import LatentVariableModel, draw, private_random
-from sklearn_mae.penalty import DualAscent, SignRule
+from sklearn_mae.information import infomax
+from sklearn_mae.model import draw, private_random
+from sklearn_mae.net.constraints import TwoSided
 
-__all__ = [
-    "FIGURES",
-    "Batches",
-    "Listed",
-    "MutualAutoencoderNet",
-    "Paper",
-    "ProgressBar",
-    "Rate",
-    "Rows",
-    "TwoSided",
-]
+__all__ = ["FIGURES", "Batches", "MutualAutoencoderNet", "ProgressBar", "Rows"]
 
 FIGURES = (
     "loss",
@@ -87,187 +66,6 @@ class Batches:
         )
         for rows in order.tensor_split(self.n_batches):
             yield x.index_select(0, rows)
-
-
-class Term(NamedTuple):
-    """What a constraint on the model's information adds to a step."""
-
-    penalty: Tensor
-    infomax: Tensor
-    estimate: Tensor
-    lower: Tensor
-    upper: Tensor
-
-
-class TwoSided:
-    """Constraint on the model's information through both bounds.
-
-    Parameters
-    ----------
-    penalty : DualAscent
-        Holds the multiplier.
-    strategy : object
-        Gradient strategy (``gradients.py``).
-    """
-
-    # every so many steps, with so much more weight: the step of a small network is
-    # dominated by the number of its operations, not by their size
-    period = 3
-    n_samples = 64
-    n_proposals = 8
-    # the last calibrations decide where the fit ends: they are the most precise
-    calibration_samples = (100, 1_500)
-    # beyond this gap between its bounds, in nats, an estimate is too vague to steer by
-    widest_gap = 1.0
-
-    def __init__(self, penalty: DualAscent, strategy):
-        self.penalty = penalty
-        self.strategy = strategy
-        # what the training estimate overstates, because K is finite and r_omega lags
-        self.offset = 0.0
-
-    def term(
-        self, model: LatentVariableModel, batch: int, generator: torch.Generator
-    ) -> Term:
-        """Return the step's term, its weight from earlier estimates."""
-        z0 = model.draw_codes(self.n_samples, generator)
-
-        def bounds(x, log_lik):
-            r = model.r(x)
-            weighted = weigh(model, x, z0, log_lik, r, self.n_proposals, generator)
-            # as infomax(r, z0), of which the weights have the density already
-            infomax = prior_entropy(z0.shape[-1]) + weighted.log_q0
-            return *sandwich(weighted), infomax, correction(weighted)
-
-        p = model.likelihood(z0)
-        values = self.strategy.expectation(p, bounds, generator)
-        lower, upper, infomax, quieter = (value.mean() for value in values)
-        weight = self.penalty.weight
-        side = upper if weight > 0 else lower
-        penalty = self.period * weight * side
-        estimate = 0.5 * (lower + upper) + quieter
-        return Term(penalty, infomax, estimate, lower, upper)
-
-    def update(self, estimate: float) -> None:
-        """Move the multiplier by this step's estimate."""
-        self.penalty.update(estimate - self.offset)
-
-    def calibrate(self, model: LatentVariableModel, progress: float, generator) -> None:
-        """Correct the estimate against a small certificate.
-
-        Parameters
-        ----------
-        model : LatentVariableModel
-            The model.
-        progress : float
-            How far the calibrations have come, from 0 to 1.
-        generator : torch.Generator
-            Source of all draws.
-        """
-        first, last = self.calibration_samples
-        n_samples = round(first * (last / first) ** progress)
-        bias, gap = training_bias(model, n_samples, self.n_proposals, generator)
-        if gap < self.widest_gap:  # nor where it is NaN
-            self.offset += 0.5 * (bias - self.offset)
-
-
-class Listed(TwoSided):
-    """The same for a code of one component and outcomes of x that can be listed.
-
-    Codes stratified over one axis are the midpoint rule: their mean of p(x|z) *is* p(x)
-    but for a term of second order in the strata's width, and a sum over x is exact. So
-    there is one value instead of two bounds and nothing to calibrate. (r_omega, one
-    bump for a category that several stretches of z may decode to, would be a poor
-    proposal.)
-    """
-
-    n_samples = 256
-
-    def term(
-        self, model: LatentVariableModel, batch: int, generator: torch.Generator
-    ) -> Term:
-        """Return the step's term, its weight from earlier estimates."""
-        z0 = model.draw_codes(self.n_samples, generator)
-
-        def densities(x, log_prob):
-            log_marginal = torch.logsumexp(log_prob, -1, keepdim=True)
-            information = log_prob - log_marginal + math.log(self.n_samples)
-            return information, infomax(model.r(x), z0)
-
-        p = model.likelihood(z0)
-        values = self.strategy.expectation(p, densities, generator)
-        information, lowest = (value.mean() for value in values)
-        penalty = self.period * self.penalty.weight * information
-        return Term(penalty, lowest, information, information, information)
-
-    def calibrate(self, model: LatentVariableModel, progress: float, generator) -> None:
-        """There is nothing to correct."""
-
-
-class Paper:
-    """The paper's constraint: infomax bound and sign rule (Algorithm 1).
-
-    Parameters
-    ----------
-    penalty : SignRule
-        Holds the multiplier.
-    strategy : object
-        Gradient strategy (``gradients.py``).
-    """
-
-    period = 1
-
-    def __init__(self, penalty: SignRule, strategy):
-        self.penalty = penalty
-        self.strategy = strategy
-
-    def term(
-        self, model: LatentVariableModel, batch: int, generator: torch.Generator
-    ) -> Term:
-        """Lines 14 to 17 for the model, 8 and 9 for r_omega."""
-
-        def estimate():
-            z0 = model.draw_codes(batch, generator)
-
-            def bound(x, log_lik):
-                return (infomax(model.r(x), z0),)
-
-            p = model.likelihood(z0)
-            (values,) = self.strategy.expectation(p, bound, generator)
-            return values.mean()
-
-        with torch.no_grad():
-            m = estimate()  # lines 15 and 16: draws of their own
-        self.penalty.update(float(m))
-        bound = estimate()  # line 14, and line 8: B fresh draws
-        nothing = torch.full_like(m, torch.nan)
-        return Term(self.penalty.weight * bound, bound, m, m, nothing)
-
-    def update(self, estimate: float) -> None:
-        """The sign was taken before the step."""
-
-    def calibrate(self, model: LatentVariableModel, progress: float, generator) -> None:
-        """The paper has no calibration."""
-
-
-class Rate:
-    """Constraint on the encoder's joint: R = M, down through R and up through -D.
-
-    Rewarding R itself would diverge: that is a negative beta.
-
-    Parameters
-    ----------
-    penalty : DualAscent
-        Holds the multiplier.
-    """
-
-    def __init__(self, penalty: DualAscent):
-        self.penalty = penalty
-
-    def term(self, distortion: Tensor, rate: Tensor) -> Tensor:
-        """Return the step's term from the batch's mean distortion and rate."""
-        weight = self.penalty.weight
-        return weight * rate if weight > 0 else -weight * distortion
 
 
 class StopTraining(Exception):
@@ -318,7 +116,13 @@ class MutualAutoencoderNet(NeuralNet):
         Of ``skorch.NeuralNet``.
     """
 
-    n_calibrations = 20
+    n_calibrations = 15
+    # Newton steps onto M after training, the terms behind each gradient, how many steps
+    # of the optimiser each may be long, and what is near enough, in nats
+    n_landing_steps = 2
+    n_landing_terms = 16
+    longest_landing = 30
+    landed = 1e-3
     posterior_speed = 2.0
     posterior_batch = 256
 
@@ -517,6 +321,66 @@ class MutualAutoencoderNet(NeuralNet):
     def _add(self, name, value):
         total, count = self._totals.get(name, (0.0, 0))
         self._totals[name] = total + value, count + 1
+
+    def land(self, measure: Callable[[], tuple[float, float]]) -> None:
+        """Bring the information from near M, where noise and drift left it, onto M.
+
+        Newton steps along the gradient of I in the optimiser's own metric: of all ways
+        to change I by so much, about the one that costs the likelihood least.
+
+        Parameters
+        ----------
+        measure : callable
+            Returns I(x, z) of the module and the standard error of that estimate,
+            each time from the same draws.
+        """
+        if not isinstance(self.constraint, TwoSided) or self.step_ == 0:
+            return  # the paper's rule ends where it ends
+        penalty = self.constraint.penalty
+        if abs(penalty.multiplier) >= penalty.C:
+            return  # C forbids it
+        parameters = list(self.module_.likelihood.parameters())
+        information, se = measure()
+        for _ in range(self.n_landing_steps):
+            missing = penalty.M - information
+            if not abs(missing) > max(se, self.landed):  # nor where it is NaN
+                return
+            direction, slope = self._ascent(parameters)
+            if not slope > 0:
+                return
+            length = missing / slope
+            longest = self.longest_landing * self.lr
+            length = min(max(length, -longest), longest)
+            before = [parameter.detach().clone() for parameter in parameters]
+            with torch.no_grad():
+                torch._foreach_add_(parameters, direction, alpha=length)
+            information, se = measure()
+            if not abs(penalty.M - information) < abs(missing):
+                with torch.no_grad():
+                    torch._foreach_copy_(parameters, before)
+                return
+
+    def _ascent(self, parameters) -> tuple[list[Tensor], float]:
+        """Direction of ascent of I, and how much I rises along it, from other draws."""
+        gradients = []
+        for _ in range(2):
+            total = [torch.zeros_like(parameter) for parameter in parameters]
+            for _ in range(self.n_landing_terms):
+                term = self.constraint.term(self.module_, 0, self.generator)
+                middle = 0.5 * (term.lower + term.upper) / self.n_landing_terms
+                parts = torch.autograd.grad(middle, parameters)
+                torch._foreach_add_(total, parts)
+            gradients.append(total)
+        first, second = gradients
+        state = self.optimizer_.state
+        direction = [
+            gradient / (state[parameter]["exp_avg_sq"].sqrt() + 1e-8)
+            for parameter, gradient in zip(parameters, first, strict=True)
+        ]
+        slope = sum(
+            float((a * b).sum()) for a, b in zip(direction, second, strict=True)
+        )
+        return direction, slope
 
     def release(self) -> None:
         """Let go of what training alone needs; generators cannot be pickled."""

@@ -1,0 +1,398 @@
+"""Displays: what a code of one component means, drawn (the paper's figures 2 and 4).
+
+scikit-learn's convention: ``from_estimator`` computes from the public methods of a
+fitted :class:`~sklearn_mae.MutualAutoencoder` and draws; ``plot`` draws again from the
+arrays, which are attributes, and leaves ``ax_`` and ``figure_``. A display can also be
+made from arrays alone, such as those of a closed form to lay a model over.
+"""
+
+import numpy as np
+from scipy.stats import norm
+from sklearn.utils import check_array
+from sklearn.utils._optional_dependencies import check_matplotlib_support
+from sklearn.utils.validation import check_is_fitted
+
+__all__ = ["CategoriesDisplay", "ConditionalsDisplay", "PosteriorsDisplay"]
+
+# where a standard normal prior has all but 1e-4 of its mass
+PRIOR_RANGE = 4.0
+
+
+class _Display:
+    """What all displays share: an axis to draw on, and where it is kept."""
+
+    def _axes(self, ax):
+        check_matplotlib_support(f"{type(self).__name__}.plot")
+        from matplotlib import pyplot
+
+        if ax is None:
+            _, ax = pyplot.subplots()
+        self.ax_, self.figure_ = ax, ax.figure
+        return ax
+
+
+class ConditionalsDisplay(_Display):
+    """Curves of p(z) p(x|z) over one continuous column x, one for each code z.
+
+    Fig. 2a of the paper: how a model splits the density of x.
+
+    Parameters
+    ----------
+    x : ndarray of shape (n_points,)
+        Where the curves are known.
+    z : ndarray of shape (n_codes,)
+        Codes.
+    density : ndarray of shape (n_codes, n_points)
+        The curves: p(z) p(x|z), with respect to x in its own units.
+
+    Attributes
+    ----------
+    ax_ : matplotlib Axes
+        Where it was drawn.
+    figure_ : matplotlib Figure
+        Its figure.
+    lines_ : list of matplotlib Line2D
+        One curve for each code.
+
+    See Also
+    --------
+    CategoriesDisplay : The same for a column of categories.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn_mae.plotting import ConditionalsDisplay
+    >>> x, z = np.linspace(-3, 3, 7), np.array([-1.0, 1.0])
+    >>> ConditionalsDisplay(x, z, np.ones((2, 7))).density.shape
+    (2, 7)
+    """
+
+    def __init__(self, x, z, density):
+        self.x, self.z, self.density = x, z, density
+
+    @classmethod
+    def from_estimator(
+        cls,
+        estimator,
+        z=(-2.1, -1.3, -0.4, 0.4, 1.3, 2.1),
+        *,
+        x=None,
+        ax=None,
+        **kwargs,
+    ):
+        """Draw the conditionals of a fitted model.
+
+        Parameters
+        ----------
+        estimator : MutualAutoencoder
+            Fitted to one continuous column with ``n_components=1``.
+        z : array-like of shape (n_codes,)
+            Codes.
+        x : array-like of shape (n_points,) or None, default=None
+            Where to evaluate the curves. None: over the range of 1,000 draws of the
+            model.
+        ax : matplotlib Axes or None, default=None
+            Where to draw; None makes a figure.
+        **kwargs : dict
+            For :meth:`plot`.
+
+        Returns
+        -------
+        ConditionalsDisplay
+            The display, drawn.
+
+        Raises
+        ------
+        ValueError
+            If the model has more than one component or more than one column.
+        """
+        _check_one_component(estimator)
+        _check_one_column(estimator)
+        z = _axis(z, "z")
+        if x is None:
+            rows = estimator.sample(1_000, random_state=0)
+            x = np.linspace(rows.min(), rows.max(), 201)
+        x = _axis(x, "x")
+        Z, X = (grid.reshape(-1, 1) for grid in np.meshgrid(z, x, indexing="ij"))
+        log_p = estimator.conditional_log_prob(X, Z).reshape(len(z), len(x))
+        density = np.exp(log_p + norm.logpdf(z)[:, np.newaxis])
+        return cls(x, z, density).plot(ax, **kwargs)
+
+    def plot(self, ax=None, **kwargs):
+        """Draw.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes or None, default=None
+            Where to draw; None makes a figure.
+        **kwargs : dict
+            For matplotlib's ``Axes.plot``.
+
+        Returns
+        -------
+        ConditionalsDisplay
+            Itself.
+        """
+        ax = self._axes(ax)
+        # the same code has the same colour in every row of a figure
+        colors = _colors(len(self.z)) if "color" not in kwargs else None
+        self.lines_ = []
+        for i, curve in enumerate(self.density):
+            style = {"color": colors[i]} if colors is not None else {}
+            self.lines_ += ax.plot(self.x, curve, **{**style, **kwargs})
+        ax.set(xlabel="x", ylabel="p(z) p(x|z)")
+        return self
+
+
+class CategoriesDisplay(_Display):
+    """Probabilities p(x|z) of one categorical column, stacked over a code axis z.
+
+    Fig. 2b of the paper: a vertical slice at z divides 1 between the categories.
+
+    Parameters
+    ----------
+    z : ndarray of shape (n_points,)
+        Codes.
+    categories : ndarray of shape (n_categories,)
+        Values of the column.
+    probability : ndarray of shape (n_categories, n_points)
+        Value of p(x|z) for each category and code.
+
+    Attributes
+    ----------
+    ax_ : matplotlib Axes
+        Where it was drawn.
+    figure_ : matplotlib Figure
+        Its figure.
+    patches_ : list of matplotlib collections
+        One filled area for each category.
+
+    See Also
+    --------
+    ConditionalsDisplay : The same for a continuous column.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn_mae.plotting import CategoriesDisplay
+    >>> z = np.linspace(-3, 3, 7)
+    >>> CategoriesDisplay(z, np.arange(2), np.full((2, 7), 0.5)).categories
+    array([0, 1])
+    """
+
+    def __init__(self, z, categories, probability):
+        self.z, self.categories, self.probability = z, categories, probability
+
+    @classmethod
+    def from_estimator(cls, estimator, categories, *, z=None, ax=None, **kwargs):
+        """Draw the conditionals of a fitted model.
+
+        Parameters
+        ----------
+        estimator : MutualAutoencoder
+            Fitted to one column of categories with ``n_components=1``.
+        categories : array-like of shape (n_categories,)
+            Values of the column, in the order to stack them in.
+        z : array-like of shape (n_points,) or None, default=None
+            Codes; None: from -4 to 4.
+        ax : matplotlib Axes or None, default=None
+            Where to draw; None makes a figure.
+        **kwargs : dict
+            For :meth:`plot`.
+
+        Returns
+        -------
+        CategoriesDisplay
+            The display, drawn.
+
+        Raises
+        ------
+        ValueError
+            If the model has more than one component or more than one column.
+        """
+        _check_one_component(estimator)
+        _check_one_column(estimator)
+        z, categories = _code_axis(z), _axis(categories, "categories")
+        X, Z = (
+            axis.reshape(-1, 1) for axis in np.meshgrid(categories, z, indexing="ij")
+        )
+        log_p = estimator.conditional_log_prob(X, Z)
+        probability = np.exp(log_p).reshape(len(categories), len(z))
+        return cls(z, categories, probability).plot(ax, **kwargs)
+
+    def plot(self, ax=None, **kwargs):
+        """Draw.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes or None, default=None
+            Where to draw; None makes a figure.
+        **kwargs : dict
+            For matplotlib's ``Axes.stackplot``.
+
+        Returns
+        -------
+        CategoriesDisplay
+            Itself.
+        """
+        ax = self._axes(ax)
+        style = {"colors": _colors(len(self.categories)), **kwargs}
+        self.patches_ = ax.stackplot(self.z, self.probability, **style)
+        ax.set(xlabel="z", ylabel="p(x|z)", xlim=(self.z[0], self.z[-1]), ylim=(0, 1))
+        return self
+
+
+class PosteriorsDisplay(_Display):
+    """Densities over a code axis z, one for each row: the model's or the encoder's.
+
+    Fig. 4 of the paper shows the model's own posteriors p(z|x) above what the encoder
+    makes of them.
+
+    Parameters
+    ----------
+    z : ndarray of shape (n_points,)
+        Codes.
+    density : ndarray of shape (n_rows, n_points)
+        Densities over z.
+
+    Attributes
+    ----------
+    ax_ : matplotlib Axes
+        Where it was drawn.
+    figure_ : matplotlib Figure
+        Its figure.
+    lines_ : list of matplotlib Line2D
+        One curve for each row.
+
+    See Also
+    --------
+    sklearn_mae.MutualAutoencoder.posterior_log_prob : The encoder's density.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn_mae.plotting import PosteriorsDisplay
+    >>> z = np.linspace(-3, 3, 7)
+    >>> PosteriorsDisplay(z, np.ones((1, 7))).z[0]
+    np.float64(-3.0)
+    """
+
+    def __init__(self, z, density):
+        self.z, self.density = z, density
+
+    @classmethod
+    def from_estimator(cls, estimator, X, *, of="model", z=None, ax=None, **kwargs):
+        """Draw the posteriors of rows.
+
+        Parameters
+        ----------
+        estimator : MutualAutoencoder
+            Fitted with ``n_components=1``.
+        X : array-like of shape (n_rows, n_features)
+            Rows.
+        of : {"model", "encoder"}, default="model"
+            ``"model"``: p(z|x), from p(z) p(x|z) by a sum over the points of `z`;
+            ``"encoder"``: q(z|x).
+        z : array-like of shape (n_points,) or None, default=None
+            Codes, equally spaced; None: from -4 to 4.
+        ax : matplotlib Axes or None, default=None
+            Where to draw; None makes a figure.
+        **kwargs : dict
+            For :meth:`plot`.
+
+        Returns
+        -------
+        PosteriorsDisplay
+            The display, drawn.
+
+        Raises
+        ------
+        ValueError
+            If the model has more than one component, or `of` is neither.
+        """
+        _check_one_component(estimator)
+        X = check_array(X, dtype=None)
+        z = _code_axis(z)
+        methods = {
+            "model": estimator.conditional_log_prob,
+            "encoder": estimator.posterior_log_prob,
+        }
+        if of not in methods:
+            raise ValueError(f"of={of!r} is unknown. Pass one of {sorted(methods)}.")
+        rows = np.repeat(X, len(z), axis=0)
+        log_p = methods[of](rows, np.tile(z, len(X))[:, np.newaxis])
+        log_p = log_p.reshape(len(X), len(z))
+        if of == "model":
+            log_p = log_p + norm.logpdf(z)
+            density = np.exp(log_p - log_p.max(axis=1, keepdims=True))
+            density /= np.trapezoid(density, z, axis=1)[:, np.newaxis]
+        else:
+            density = np.exp(log_p)
+        return cls(z, density).plot(ax, **kwargs)
+
+    def plot(self, ax=None, **kwargs):
+        """Draw.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes or None, default=None
+            Where to draw; None makes a figure.
+        **kwargs : dict
+            For matplotlib's ``Axes.plot``.
+
+        Returns
+        -------
+        PosteriorsDisplay
+            Itself.
+        """
+        ax = self._axes(ax)
+        colors = _colors(len(self.density))
+        self.lines_ = []
+        for color, curve in zip(colors, self.density, strict=True):
+            self.lines_ += ax.plot(self.z, curve, **{"color": color, **kwargs})
+        ax.set(xlabel="z", ylabel="density", xlim=(self.z[0], self.z[-1]))
+        ax.set_ylim(bottom=0)
+        return self
+
+
+def _colors(n):
+    from matplotlib import colormaps
+
+    # ten that are easy to tell apart, else as many as are asked for
+    if n <= 10:
+        return colormaps["tab10"](np.arange(n))
+    return colormaps["turbo"](np.linspace(0.05, 0.95, n))
+
+
+def _axis(values, name):
+    values = np.asarray(values)
+    if values.ndim != 1 or len(values) == 0:
+        raise ValueError(
+            f"{name} has shape {values.shape}; it must be one-dimensional and not "
+            "empty. Pass for example numpy.linspace(-4, 4, 201)."
+        )
+    return values
+
+
+def _code_axis(z):
+    if z is None:
+        return np.linspace(-PRIOR_RANGE, PRIOR_RANGE, 401)
+    return _axis(z, "z")
+
+
+def _check_one_component(estimator):
+    check_is_fitted(estimator)
+    n_components = len(estimator.get_feature_names_out())
+    if n_components != 1:
+        raise ValueError(
+            "This display draws a code of one component, and the estimator was fitted "
+            f"with n_components={n_components}. Fit one with n_components=1."
+        )
+
+
+def _check_one_column(estimator):
+    if estimator.n_features_in_ != 1:
+        raise ValueError(
+            "This display draws one column, and the estimator was fitted to "
+            f"{estimator.n_features_in_}. Fit it to one column."
+        )

@@ -1,0 +1,193 @@
+"""Displays: what is drawn is what the estimator's methods say."""
+
+import subprocess
+import sys
+
+import matplotlib as mpl
+import numpy as np
+import pytest
+from matplotlib import pyplot
+from scipy.stats import norm
+
+from sklearn_mae import MutualAutoencoder
+from sklearn_mae.plotting import (
+    CategoriesDisplay,
+    ConditionalsDisplay,
+    PosteriorsDisplay,
+)
+
+mpl.use("Agg")
+pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+
+rng = np.random.default_rng(0)
+NUMBERS = 100 + 5 * rng.normal(size=(60, 1))
+CATEGORIES = np.repeat([2.0, 3.0, 7.0], 20)[:, None]
+
+
+@pytest.fixture(autouse=True)
+def closed_figures():
+    yield
+    pyplot.close("all")
+
+
+def fit(X, **params):
+    settings = {"n_components": 1, "hidden_layer_sizes": (16,), "max_epochs": 50}
+    return MutualAutoencoder(random_state=0, **{**settings, **params}).fit(X)
+
+
+@pytest.fixture(scope="module")
+def of_numbers():
+    return fit(NUMBERS, likelihood="heteroscedastic")
+
+
+@pytest.fixture(scope="module")
+def of_categories():
+    return fit(CATEGORIES, likelihood="categorical", C=5)
+
+
+def draw(name, of_numbers, of_categories, **kwargs):
+    match name:
+        case "conditionals":
+            return ConditionalsDisplay.from_estimator(of_numbers, **kwargs)
+        case "categories":
+            return CategoriesDisplay.from_estimator(of_categories, [2, 3, 7], **kwargs)
+        case "model" | "encoder":
+            return PosteriorsDisplay.from_estimator(
+                of_categories, [[2], [3], [7]], of=name, **kwargs
+            )
+
+
+every_display = pytest.mark.parametrize(
+    "name", ["conditionals", "categories", "model", "encoder"]
+)
+
+
+@every_display
+def test_convention(name, of_numbers, of_categories):
+    display = draw(name, of_numbers, of_categories)
+
+    assert display.ax_.figure is display.figure_
+    assert display.ax_.get_xlabel()
+    assert display.ax_.get_ylabel()
+    _, ax = pyplot.subplots()
+    assert display.plot(ax) is display
+    assert display.ax_ is ax
+
+
+@every_display
+def test_given_axes_are_used(name, of_numbers, of_categories):
+    figure, (left, right) = pyplot.subplots(1, 2)
+
+    display = draw(name, of_numbers, of_categories, ax=right)
+
+    assert display.ax_ is right
+    assert display.figure_ is figure
+    assert not left.has_data()
+
+
+def test_conditionals_divide_the_density(of_numbers):
+    x = np.linspace(60, 140, 2_001)
+    display = ConditionalsDisplay.from_estimator(of_numbers, [-1.0, 0.5], x=x)
+
+    for line, z, curve in zip(display.lines_, display.z, display.density, strict=True):
+        np.testing.assert_array_equal(line.get_ydata(), curve)
+        assert np.trapezoid(curve, x) == pytest.approx(norm.pdf(z), rel=1e-4)
+
+
+def test_conditionals_find_their_range(of_numbers):
+    display = ConditionalsDisplay.from_estimator(of_numbers)
+
+    low, high = display.x[[0, -1]]
+    assert low < NUMBERS.mean() < high
+    assert 0.5 < (high - low) / np.ptp(NUMBERS) < 3
+    assert len(display.lines_) == 6
+    assert (
+        len(
+            {
+                line.get_color()
+                if isinstance(line.get_color(), str)
+                else tuple(line.get_color())
+                for line in display.lines_
+            }
+        )
+        == 6
+    )
+
+
+def test_style_is_handed_on(of_numbers):
+    display = ConditionalsDisplay.from_estimator(of_numbers, color="k", linestyle="--")
+
+    assert {(line.get_color(), line.get_linestyle()) for line in display.lines_} == {
+        ("k", "--")
+    }
+
+
+def test_categories_divide_one(of_categories):
+    display = CategoriesDisplay.from_estimator(of_categories, [2, 3, 7])
+
+    assert len(display.patches_) == 3
+    np.testing.assert_allclose(display.probability.sum(axis=0), 1, rtol=1e-9)
+    alone = of_categories.conditional_log_prob([[3]], [[display.z[100]]])
+    assert display.probability[1, 100] == pytest.approx(np.exp(alone[0]))
+
+
+def test_posteriors_of_the_model_follow_bayes(of_categories):
+    display = PosteriorsDisplay.from_estimator(of_categories, [[2], [3], [7]])
+
+    np.testing.assert_allclose(np.trapezoid(display.density, display.z), 1, rtol=1e-9)
+    # p(z|x) / p(z|x') is p(x|z) / p(x'|z) times a constant
+    z = display.z[:, None]
+    likelihoods = [
+        of_categories.conditional_log_prob(np.full_like(z, x), z) for x in (2.0, 7.0)
+    ]
+    ratio = np.log(display.density[0] / display.density[2]) - np.subtract(*likelihoods)
+    np.testing.assert_allclose(ratio, ratio[0], atol=1e-6)
+
+
+def test_posteriors_of_the_encoder_are_its_density(of_categories):
+    z = np.linspace(-2, 2, 5)
+    display = PosteriorsDisplay.from_estimator(of_categories, [[3]], of="encoder", z=z)
+
+    log_q = of_categories.posterior_log_prob(np.full((5, 1), 3.0), z[:, None])
+    np.testing.assert_allclose(display.density, np.exp(log_q)[None])
+
+
+@pytest.mark.parametrize("n", [3, 30])
+def test_every_curve_has_a_colour_of_its_own(n):
+    z = np.linspace(-1, 1, 5)
+    display = PosteriorsDisplay(z, np.ones((n, 5))).plot()
+
+    assert len({tuple(line.get_color()) for line in display.lines_}) == n
+
+
+@every_display
+def test_one_component_is_needed(name):
+    wide = {"n_components": 2, "max_epochs": 1}
+    of_numbers = fit(NUMBERS, likelihood="heteroscedastic", **wide)
+    of_categories = fit(CATEGORIES, likelihood="categorical", **wide)
+
+    with pytest.raises(ValueError, match=r"n_components=2\. Fit one with n_c"):
+        draw(name, of_numbers, of_categories)
+
+
+def test_one_column_is_needed():
+    mae = fit(np.hstack([NUMBERS, -NUMBERS]), max_epochs=1)
+
+    with pytest.raises(ValueError, match=r"was fitted to 2\. Fit it to one column"):
+        ConditionalsDisplay.from_estimator(mae)
+
+
+def test_unknown_posterior(of_categories):
+    with pytest.raises(ValueError, match=r"of='truth' is unknown\. Pass one of"):
+        PosteriorsDisplay.from_estimator(of_categories, [[2]], of="truth")
+
+
+@pytest.mark.parametrize("z", [[], [[1.0]]], ids=["empty", "table"])
+def test_codes_are_an_axis(of_numbers, z):
+    with pytest.raises(ValueError, match=r"z has shape .* must be one-dimensional"):
+        ConditionalsDisplay.from_estimator(of_numbers, z)
+
+
+def test_import_needs_no_matplotlib():
+    code = "import sys, sklearn_mae.plotting; assert 'matplotlib' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
