@@ -373,7 +373,7 @@ default="auto"
         def measure():
             # other draws than the certificate's, which is to know nothing of them
             generator = self._generator(self._seed ^ 1)
-            found = self._mutual_info(3 * n_samples // 2, np.inf, generator, budget=0)
+            found = self._mutual_info(2 * n_samples, np.inf, generator, budget=0)
             return found.estimate, max(found.lower_se, found.upper_se)
 
         net.land(measure)
@@ -381,7 +381,7 @@ default="auto"
             n_samples,
             0.05,
             self._generator(None, fitted=True),
-            budget=min(1_200_000, max(32_000, 300 * n_steps)),
+            budget=min(2_000_000, max(32_000, 500 * n_steps)),
         )
         self.mutual_info_ = certificate.estimate
         self.mutual_info_interval_ = (

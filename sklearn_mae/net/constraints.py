@@ -49,7 +49,7 @@ class TwoSided:
 
     # every so many steps, with so much more weight: the step of a small network is
     # dominated by the number of its operations, not by their size
-    period = 3
+    period = 4
     n_samples = 64
     n_proposals = 8
     # for the first and for the last calibration
