@@ -381,7 +381,7 @@ default="auto"
             n_samples,
             0.05,
             self._generator(None, fitted=True),
-            budget=min(2_000_000, max(32_000, 500 * n_steps)),
+            budget=min(3_000_000, max(32_000, 750 * n_steps)),
         )
         self.mutual_info_ = certificate.estimate
         self.mutual_info_interval_ = (

@@ -119,9 +119,9 @@ class MutualAutoencoderNet(NeuralNet):
     n_calibrations = 15
     # Newton steps onto M after training, the terms behind each gradient, how many steps
     # of the optimiser each may be long, and what is near enough, in nats
-    n_landing_steps = 2
+    n_landing_steps = 8
     n_landing_terms = 16
-    longest_landing = 30
+    longest_landing = 60
     landed = 1e-3
     posterior_speed = 2.0
     posterior_batch = 256
