@@ -95,18 +95,37 @@ class GaussianEncoder(nn.Module):
         return DiagonalNormal(mean, log_scale.clamp(-12.0, 4.0))
 
 
-def category_table(n_categories: int, n_components: int) -> GaussianEncoder:
-    """One free Gaussian for each category (paper, section 7.2).
+class CategoryTable(nn.Module):
+    """One row of numbers for each category: a linear map of its indicator.
 
-    The means start apart: from a common start the categories would have to break
-    their symmetry first. A linear map of an indicator *is* a table.
+    Parameters
+    ----------
+    n_categories : int
+        Number of categories.
+    n_components : int
+        Dimension d of the code; a row holds d means and d log-scales.
     """
-    table = nn.Linear(n_categories, 2 * n_components, bias=False)
-    with torch.no_grad():
-        mean, log_scale = table.weight.chunk(2, 0)
-        mean.normal_()
-        log_scale.zero_()
-    return GaussianEncoder(table)
+
+    # Adam moves every parameter by about its rate in a step. The weights of a network
+    # move their outputs by many times that; a table's are its outputs.
+    speed = 10.0
+
+    def __init__(self, n_categories, n_components):
+        super().__init__()
+        # the means start apart: from a common start the categories would have to break
+        # their symmetry first
+        means = torch.randn(n_categories, n_components)
+        start = torch.cat([means, torch.zeros_like(means)], -1)
+        self.table = nn.Parameter(start / self.speed)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Return the rows of one-hot features."""
+        return features @ (self.speed * self.table)
+
+
+def category_table(n_categories: int, n_components: int) -> GaussianEncoder:
+    """One free Gaussian for each category (paper, section 7.2)."""
+    return GaussianEncoder(CategoryTable(n_categories, n_components))
 
 
 class ForeignEncoder(nn.Module):

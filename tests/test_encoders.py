@@ -88,9 +88,21 @@ def test_category_table_is_a_table():
     assert_close(q.log_scale, torch.zeros(4, 2).double())
     assert torch.pdist(q.loc).min() > 0.01  # the means start apart
     # a category's entry is its own: the others do not move with it
-    gradient = torch.autograd.grad(q.log_prob(rows[:, :2])[1], table.network.weight)[0]
-    assert (gradient[:, [0, 2, 3]] == 0).all()
-    assert (gradient[:, 1] != 0).all()
+    gradient = torch.autograd.grad(q.log_prob(rows[:, :2])[1], table.network.table)[0]
+    assert (gradient[[0, 2, 3]] == 0).all()
+    assert (gradient[1] != 0).all()
+
+
+def test_category_table_moves_faster_than_its_parameters():
+    """A step of Adam is about lr in every parameter: a table would crawl."""
+    table = category_table(4, 2)
+    before = table(torch.eye(4)).loc.detach()
+    optimizer = torch.optim.Adam(table.parameters(), lr=1e-3)
+    table(torch.eye(4)).loc.sum().backward()
+    optimizer.step()
+
+    moved = (before - table(torch.eye(4)).loc).detach()
+    assert_close(moved, torch.full_like(moved, 1e-2), rtol=1e-3, atol=0)
 
 
 class Module(nn.Module):
