@@ -1,8 +1,14 @@
 """Representations whose information you choose: the mutual autoencoder."""
 
 from sklearn_mae.estimator import MutualAutoencoder
+from sklearn_mae.path import information_path, information_report
 from sklearn_mae.scoring import information_scorer
 
 __version__ = "0.1.0"
 
-__all__ = ["MutualAutoencoder", "information_scorer"]
+__all__ = [
+    "MutualAutoencoder",
+    "information_path",
+    "information_report",
+    "information_scorer",
+]

@@ -7,6 +7,7 @@ noise that is handed in. Computed in the model's own precision, chunk by chunk.
 
 import math
 from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -20,6 +21,19 @@ __all__ = ["Evaluation"]
 
 # codes decoded in one call
 DECODED_AT_ONCE = 4_096
+# numbers held at once where every row meets every code
+PAIRED_AT_ONCE = 4_000_000
+
+
+class EncoderInformation(NamedTuple):
+    """Of each row its terms of both bounds, and its influence on the lower one.
+
+    ``upper`` is None where the code's density is unknown.
+    """
+
+    lower: Tensor
+    upper: Tensor | None
+    influence: Tensor
 
 
 class Evaluation:
@@ -93,6 +107,76 @@ class Evaluation:
             return self.rule.log_density(self.model, x, q, z, draws[:, 1:])
 
         return self._by_rows(log_density, self.n_others * k, x, z)
+
+    @torch.no_grad()
+    def encoder_information(self, x: Tensor, noise: Tensor) -> EncoderInformation:
+        """Integrands of bounds on I_q(x, z) over all rows, one code z for each.
+
+        For any f(x, z) > 0, E log f(x_i, z_i) / mean_j f(x_j, z_i) is a lower bound
+        (the row's own term is in the mean). With f = q(z|x) itself it is an upper bound
+        where the row is left out of the mean (Poole et al. 2019). The density of a
+        resampled code, p(x, z) E[k / (w(z) + w_2 + .. + w_k)], is too costly for all
+        pairs: f has exp L_k(x) for each of the other weights.
+        """
+        z = self.draw_codes(x, noise)
+        exact = self.rule.n_draws == 1
+        n = len(x)
+        q = self.model.q(x)
+        offset = None
+        if not exact:
+            offset = self.bound(x, noise).elbo + math.log(self.rule.n_draws - 1)
+        own, mean, others, weights = [], [], [], z.new_zeros(n)
+        rows = max(1, PAIRED_AT_ONCE // (n * x.shape[-1]))
+        for start in range(0, n, rows):
+            some = z[start : start + rows].unsqueeze(1)
+            if offset is None:
+                log_f = q.log_prob(some)
+            else:
+                log_joint = self.model.log_joint(x, some)
+                log_w = log_joint - q.log_prob(some)
+                log_f = log_joint - torch.logaddexp(log_w, offset)
+            i = torch.arange(start, start + len(some), device=z.device)
+            own.append(log_f[i - start, i])
+            mean.append(torch.logsumexp(log_f, 1) - math.log(n))
+            weights += torch.softmax(log_f, 1).sum(0)
+            log_f[i - start, i] = -math.inf
+            others.append(torch.logsumexp(log_f, 1) - math.log(n - 1))
+        density = torch.cat(own)
+        lower = density - torch.cat(mean)
+        upper = density - torch.cat(others) if exact else None
+        return EncoderInformation(lower, upper, lower - weights)
+
+    def encoder_mutual_info(self, x: Tensor, noise: Tensor) -> dict:
+        """Bracket of I_q(x, z) and of KL(q(z) || p(z)) = R - I_q, in nats."""
+        n = len(x)
+        found = self.encoder_information(x, noise)
+        rates = self.bound(x, noise).rate
+
+        def mean_and_se(values, influence=None):
+            spread = values if influence is None else influence
+            return float(values.mean()), float(spread.std() / n**0.5)
+
+        lower, lower_se = mean_and_se(found.lower, found.influence)
+        rate, rate_se = upper, upper_se = mean_and_se(rates)
+        if found.upper is not None and float(found.upper.mean()) < upper:
+            upper, upper_se = mean_and_se(found.upper)
+        # noise may turn the bounds of next to nothing round
+        lower, upper = max(0.0, min(lower, upper)), max(0.0, lower, upper)
+        mismatch = (
+            max(0.0, rate - upper - 2 * (rate_se + upper_se)),
+            max(0.0, rate - lower + 2 * (rate_se + lower_se)),
+        )
+        return {
+            "estimate": 0.5 * (lower + upper),
+            "lower": lower,
+            "upper": upper,
+            "lower_se": lower_se,
+            "upper_se": upper_se,
+            "method": "contrastive",
+            "n_samples": n,
+            "mismatch": mismatch,
+            "capped": rate > math.log(n),
+        }
 
     def decode(self, z: Tensor) -> Tensor:
         """What inverse_transform returns for codes (..., d), shape (..., D)."""

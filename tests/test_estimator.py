@@ -216,6 +216,32 @@ def test_bounds_grow_towards_the_log_likelihood(fitted):
     assert np.all(np.diff(means) > 0)
 
 
+@pytest.mark.parametrize("encoder", ENCODERS)
+@every_likelihood
+def test_encoder_information_is_bracketed(small, likelihood, encoder):
+    X = TABLES[likelihood]
+    mae = small(likelihood=likelihood, encoder=encoder, max_epochs=100).fit(X)
+
+    found = mae.encoder_mutual_info(X)
+
+    assert 0 <= found.lower <= found.estimate <= found.upper
+    assert found.lower <= np.log(len(X))
+    assert found.upper <= mae.rate(X).mean() + 1e-9
+    assert found.method == "contrastive"
+    assert found.n_samples == len(X)
+    low, high = found.mismatch
+    assert 0 <= low <= high
+    assert found == mae.encoder_mutual_info(X)  # no draw but the rows' own
+
+
+def test_encoder_information_says_when_rows_are_too_few(small):
+    mae = small(M=3.0, max_epochs=300).fit(NUMBERS)
+
+    assert mae.rate(NUMBERS).mean() > np.log(4)
+    assert mae.encoder_mutual_info(NUMBERS[:4]).capped
+    assert not mae.encoder_mutual_info(NUMBERS).capped
+
+
 # --- units ----------------------------------------------------------------------------
 
 

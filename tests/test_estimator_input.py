@@ -215,6 +215,11 @@ def test_one_code_for_each_row(mae, method):
         getattr(mae, method)(X, np.ones((4, 8)))
 
 
+def test_encoder_information_needs_two_rows(mae):
+    with pytest.raises(ValueError, match=r"n_samples=1: .* Pass at least 2 rows"):
+        mae.encoder_mutual_info(X[:1])
+
+
 def test_tables_to_interpolate_between_are_of_equal_length(mae):
     with pytest.raises(ValueError, match="X_a has 30 rows and X_b 4; interpolate goes"):
         mae.interpolate(X, X[:4])

@@ -60,6 +60,7 @@ def figures(model, rule, x, z, noise):
         "rotated bound": torch.stack(found.bound(x, noise), -1),
         "rotated log_likelihood": found.log_likelihood(x, 50, noise),
         "conditional": found.conditional(x, z),
+        "posterior": found.posterior(x, z),
         "decode": found.decode(z),
         "draw_codes": found.draw_codes(x, noise),
     }
@@ -317,3 +318,81 @@ def test_joint_draws():
     assert_mean_equal(standard, 0.0, resolution=0.05)
     products = standard.unsqueeze(-1) * standard.unsqueeze(-2)
     assert_mean_equal(products, np.eye(5), resolution=0.05)
+
+
+# Information of the codes
+
+
+@every_rule
+@pytest.mark.parametrize("d", [1, 3])
+def test_encoder_information_of_the_exact_posterior(rule, d):
+    """Then I_q is the model's I, and both bounds come near it from their sides."""
+    model = LinearGaussian(d, 4)
+    evaluation = Evaluation(model, rule, seed=0)
+    lower, upper = [], []
+    for seed in range(20):
+        _, x, _ = model.joint_draws(400, seed)
+        noise = torch.randn(
+            400, evaluation.n_noise, generator=generator(100 + seed), dtype=x.dtype
+        )
+        found = evaluation.encoder_information(x, noise)
+        lower.append(float(found.lower.mean()))
+        if found.upper is not None:
+            upper.append(float(found.upper.mean()))
+
+    se = np.std(lower, ddof=1) / 20**0.5
+    # one-sided but for noise; false alarm: one in a million
+    assert np.mean(lower) - 4.8 * se < model.information
+    assert np.mean(lower) > model.information - 0.15
+    assert bool(upper) == (rule.n_draws == 1)
+    if upper:
+        se = np.std(upper, ddof=1) / 20**0.5
+        assert np.mean(upper) + 4.8 * se > model.information
+        assert np.mean(upper) < model.information + 0.3
+
+
+def test_encoder_information_s_influence_gives_its_standard_error():
+    model = LinearGaussian(2, 4)
+    evaluation = Evaluation(model, Amortised(), seed=0)
+    means, errors = [], []
+    for seed in range(200):
+        _, x, _ = model.joint_draws(200, seed)
+        noise = torch.randn(
+            200, evaluation.n_noise, generator=generator(1000 + seed), dtype=x.dtype
+        )
+        found = evaluation.encoder_information(x, noise)
+        means.append(float(found.lower.mean()))
+        errors.append(float(found.influence.std()) / 200**0.5)
+
+    # the spread of 200 means is known to 5 %
+    assert np.mean(errors) == pytest.approx(np.std(means, ddof=1), rel=0.25)
+
+
+def test_encoder_information_of_a_useless_code_is_nothing():
+    model = LinearGaussian(2, 4)
+    evaluation = Evaluation(model, Amortised(), seed=0)
+    _, x, _ = model.joint_draws(300)
+    with torch.no_grad():
+        for parameter in model.encoder.parameters():
+            parameter.zero_()
+    noise = torch.randn(300, evaluation.n_noise, generator=generator(), dtype=x.dtype)
+
+    found = evaluation.encoder_information(x, noise)
+
+    assert_close(found.lower, torch.zeros_like(found.lower))
+    assert_close(found.upper, torch.zeros_like(found.upper))
+
+
+@pytest.mark.parametrize("at_once", [1, 5_000])
+@every_rule
+def test_encoder_information_does_not_hang_on_its_chunks(rule, at_once, monkeypatch):
+    model = wrong()
+    x, _, noise = rows(model, rule, 30)
+    whole = Evaluation(model, rule, seed=3).encoder_information(x, noise)
+    monkeypatch.setattr(evaluation, "PAIRED_AT_ONCE", at_once)
+    parts = Evaluation(model, rule, seed=3).encoder_information(x, noise)
+
+    for one, other in zip(whole, parts, strict=True):
+        assert (one is None) == (other is None)
+        if one is not None:
+            assert_close(one, other)

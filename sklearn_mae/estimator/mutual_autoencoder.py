@@ -710,6 +710,50 @@ default="auto"
             )
         return self._mutual_info(n_samples, tol, self._generator(random_state, True))
 
+    def encoder_mutual_info(self, X):
+        """Bracket I_q(x, z), what the codes drawn for rows tell about the rows.
+
+        A property of the encoder on these rows, where :meth:`mutual_info` is one of
+        the model. From above the mean rate and, for the Gaussian encoder, the
+        leave-one-out bound [2]_; from below the contrastive bound over all rows, which
+        no set of n rows lifts above log n.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            At least 2 rows.
+
+        Returns
+        -------
+        Bunch
+            ``estimate`` (the midpoint), ``lower``, ``upper``, ``lower_se``,
+            ``upper_se``, in nats; ``method``, "contrastive"; ``n_samples``;
+            ``mismatch``, an interval (two standard errors included) of
+            KL(q(z) || p(z)), by which the codes' distribution differs from the prior;
+            ``capped``, whether the rate is above log n, so that n rows cannot confirm
+            it.
+
+        Raises
+        ------
+        ValueError
+            If X has fewer than 2 rows.
+
+        References
+        ----------
+        .. [2] B. Poole, S. Ozair, A. van den Oord, A. Alemi and G. Tucker, "On
+           Variational Bounds of Mutual Information", 2019.
+        """
+        check_is_fitted(self)
+        X = self._checked(X)
+        if len(X) < 2:
+            raise ValueError(
+                "encoder_mutual_info got n_samples=1: what a code tells of a row needs "
+                "others to tell it from. Pass at least 2 rows."
+            )
+        evaluation = self._evaluation()
+        x, keys = self._seen(X), self._keys(X, evaluation)
+        return Bunch(**evaluation.encoder_mutual_info(x, keys))
+
     def _mutual_info(self, n_samples, tol, generator, **budget):
         model = self._evaluation().model
         return Bunch(**information_of_model(model, n_samples, tol, generator, **budget))
@@ -778,21 +822,11 @@ default="auto"
         evaluation = self._evaluation()
         x = self._seen(X)
         generator = self._generator(random_state)
-        shape = (len(x), evaluation.n_noise)
-        return torch.stack(
-            [
-                evaluation.draw_codes(
-                    x,
-                    torch.randn(
-                        shape,
-                        generator=generator,
-                        dtype=torch.float64,
-                        device=generator.device,
-                    ),
-                )
-                for _ in range(n_samples)
-            ]
-        )
+        draws = []
+        for _ in range(n_samples):
+            noise = x.new_empty(len(x), evaluation.n_noise, dtype=torch.float64)
+            draws.append(evaluation.draw_codes(x, noise.normal_(generator=generator)))
+        return torch.stack(draws)
 
     def _generator(self, random_state, fitted=False):
         if random_state is None and fitted:

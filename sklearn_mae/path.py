@@ -1,0 +1,281 @@
+"""What a representation's information costs and buys: over M, and of one fit.
+
+Notation: model information I_p(x, z), information of the codes I_q(x, z), rate R and
+distortion D = -E log p(x|z), all in nats. Over increasing M, rate against distortion is
+the rate-distortion curve of the data under the decoder.
+"""
+
+import copy
+import warnings
+from numbers import Real
+
+import numpy as np
+from sklearn.base import clone
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.model_selection import train_test_split
+from sklearn.utils import Bunch, check_random_state
+from sklearn.utils.validation import check_is_fitted
+
+__all__ = ["InformationReport", "information_path", "information_report"]
+
+# length of a warm-started fit, as a part of the first one's
+WARM_PART = 6
+
+
+def information_path(estimator, X, Ms, *, X_test=None, random_state=0):
+    """Fit models over increasing M, each going on from the one before.
+
+    As ``lasso_path``: the first model is fitted from the start, each other one goes on
+    from its neighbour for a sixth of that time.
+
+    Parameters
+    ----------
+    estimator : MutualAutoencoder
+        Its parameters; it is cloned and not fitted itself.
+    X : array-like of shape (n_samples, n_features)
+        Rows.
+    Ms : array-like of shape (n_points,)
+        Targets in nats. They are sorted; one may be None, a model without the
+        constraint, fitted from the start, to compare with.
+    X_test : array-like of shape (n_test, n_features) or None, default=None
+        New rows that rate, distortion and likelihoods are computed on. None: a third
+        of X is held out.
+    random_state : int, RandomState instance or None, default=0
+        Which third.
+
+    Returns
+    -------
+    Bunch
+        Arrays with one entry for each target, in nats: ``M`` (NaN for None),
+        ``information`` with ``information_low`` and ``information_high`` (the bracket,
+        two standard errors included), ``rate``, ``distortion``, ``elbo`` and
+        ``log_likelihood`` (means over new rows); ``estimators``, the fitted models.
+
+    Raises
+    ------
+    ValueError
+        If `Ms` is empty or holds anything but numbers of at least 0 and None.
+
+    Warns
+    -----
+    ConvergenceWarning
+        Once, naming the targets that were missed and those at which the held-out
+        log-likelihood is below that of the model without the constraint, if there is
+        one.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from sklearn_mae import MutualAutoencoder, information_path
+    >>> X, _ = load_iris(return_X_y=True)
+    >>> mae = MutualAutoencoder(
+    ...     n_components=2, hidden_layer_sizes=(16,), max_epochs=500, random_state=0
+    ... )
+    >>> path = information_path(mae, X, [0.5, 1.0])
+    >>> path.information.round(1)
+    array([0.5, 1. ])
+    """
+    targets = sorted(_checked_targets(Ms), key=lambda M: (M is None, M))
+    if X_test is None:
+        X, X_test = train_test_split(
+            X, test_size=1 / 3, random_state=check_random_state(random_state)
+        )
+    rows, missed, models = [], [], []
+    model = None
+    for M in targets:
+        go_on = model is not None and M is not None
+        model = _next_model(model if go_on else None, estimator, M)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            model.fit(X)
+        for warning in caught:
+            if issubclass(warning.category, ConvergenceWarning):
+                missed.append(M)
+            else:
+                warnings.warn_explicit(
+                    warning.message, warning.category, warning.filename, warning.lineno
+                )
+        models.append(model)
+        rows.append(_figures(model, X_test))
+    path = Bunch(
+        **{name: np.array([row[name] for row in rows]) for name in rows[0]},
+        estimators=models,
+    )
+    complaint = _path_complaint(path, missed)
+    if complaint:
+        warnings.warn(complaint, ConvergenceWarning, stacklevel=2)
+    return path
+
+
+def _checked_targets(Ms):
+    targets = list(Ms)
+    for M in targets:
+        if M is not None and not (isinstance(M, Real) and M >= 0):
+            raise ValueError(
+                f"Ms holds {M!r}; targets are numbers of nats of at least 0, or None "
+                "for a model without the constraint. Pass for example [1, 3, 9]."
+            )
+    if not targets:
+        raise ValueError("Ms is empty. Pass at least one target, for example [1, 3].")
+    return targets
+
+
+def _next_model(before, estimator, M):
+    if before is None:
+        return clone(estimator).set_params(M=M, warm_start=False)
+    n_epochs = before.n_iter_ if not before.warm_start else before.max_epochs
+    model = copy.deepcopy(before)
+    if not before.warm_start:
+        n_epochs = max(1, -(-n_epochs // WARM_PART))
+    return model.set_params(M=M, warm_start=True, max_epochs=n_epochs)
+
+
+def _figures(model, X_test):
+    low, high = model.mutual_info_interval_
+    elbo, rate = model.score(X_test), float(model.rate(X_test).mean())
+    return {
+        "M": np.nan if model.M is None else float(model.M),
+        "information": model.mutual_info_,
+        "information_low": low,
+        "information_high": high,
+        "rate": rate,
+        "distortion": -elbo - rate,
+        "elbo": elbo,
+        "log_likelihood": float(model.log_likelihood(X_test).mean()),
+    }
+
+
+def _path_complaint(path, missed):
+    parts = []
+    if missed:
+        parts.append(
+            f"M was missed at {', '.join(f'{M:g}' for M in missed)}: fit these alone, "
+            "or with a larger max_epochs"
+        )
+    free = np.isnan(path.M)
+    if free.any():
+        worse = path.M[path.log_likelihood < path.log_likelihood[free].max()]
+        worse = worse[np.isfinite(worse)]
+        if len(worse):
+            parts.append(
+                "at M = "
+                f"{', '.join(f'{M:g}' for M in worse)} the held-out log-likelihood is "
+                "below that of the model without the constraint"
+            )
+    return f"information_path: {'; '.join(parts)}." if parts else ""
+
+
+class InformationReport:
+    """Figures of one fit on some rows, with what they mean; made to be printed.
+
+    Parameters
+    ----------
+    rows : list of tuple
+        Of each figure its name, value, low and high end, and meaning.
+
+    See Also
+    --------
+    information_report : Makes one.
+
+    Examples
+    --------
+    >>> from sklearn_mae.path import InformationReport
+    >>> print(InformationReport([("I_p(x, z)", 3.0, 2.97, 3.02, "of the model")]))
+    figure     value    low   high  meaning
+    I_p(x, z)   3.00   2.97   3.02  of the model
+    """
+
+    columns = ("figure", "value", "low", "high", "meaning")
+
+    def __init__(self, rows):
+        self.rows = rows
+
+    def to_frame(self):
+        """Return the report as a DataFrame.
+
+        Returns
+        -------
+        pandas.DataFrame
+            One row for each figure.
+        """
+        import pandas
+
+        return pandas.DataFrame(self.rows, columns=self.columns).set_index("figure")
+
+    def __repr__(self):
+        width = max(len(row[0]) for row in [*self.rows, self.columns])
+        head, *numbers, meaning = self.columns
+        lines = [f"{head:{width}}" + "".join(f"{n:>7}" for n in numbers)]
+        lines[0] += f"  {meaning}"
+        for name, *values, meaning in self.rows:
+            cells = "".join(f"{'':7}" if np.isnan(v) else f"{v:7.2f}" for v in values)
+            lines.append(f"{name:{width}}{cells}  {meaning}")
+        return "\n".join(lines)
+
+
+def information_report(estimator, X):
+    """Say in one table what a fitted model's code holds, for the model and for rows.
+
+    Parameters
+    ----------
+    estimator : MutualAutoencoder
+        Fitted.
+    X : array-like of shape (n_samples, n_features)
+        Rows, better new ones.
+
+    Returns
+    -------
+    InformationReport
+        Prints as a table; ``to_frame()`` makes it a DataFrame.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from sklearn_mae import MutualAutoencoder, information_report
+    >>> X, _ = load_iris(return_X_y=True)
+    >>> mae = MutualAutoencoder(
+    ...     M=1, n_components=2, hidden_layer_sizes=(16,), max_epochs=20,
+    ...     random_state=0,
+    ... )
+    >>> report = information_report(mae.fit(X), X)
+    >>> list(report.to_frame().columns)
+    ['value', 'low', 'high', 'meaning']
+    """
+    check_is_fitted(estimator)
+    low, high = estimator.mutual_info_interval_
+    codes = estimator.encoder_mutual_info(X)
+    figures = {
+        "rate R": (estimator.rate(X), "what the codes cost; at least I_q"),
+        "distortion D": (estimator.distortion(X), "what they leave unexplained"),
+        "bound": (estimator.score_samples(X), "on log p(x): -(D + R)"),
+        "log p(x)": (estimator.log_likelihood(X), "by importance weighting"),
+    }
+    rows = []
+    if estimator.M is not None:
+        rows.append(("M", float(estimator.M), np.nan, np.nan, "nats asked for"))
+    rows.append(("I_p(x, z)", estimator.mutual_info_, low, high, "of the model"))
+    capped = ""
+    if codes.capped:
+        capped = f"; {codes.n_samples} rows confirm log n = "
+        capped += f"{np.log(codes.n_samples):.2f} at most"
+    rows.append(
+        (
+            "I_q(x, z)",
+            codes.estimate,
+            codes.lower - 2 * codes.lower_se,
+            codes.upper + 2 * codes.upper_se,
+            "of the codes drawn for these rows" + capped,
+        )
+    )
+    for name, (values, meaning) in figures.items():
+        mean, se = float(values.mean()), float(values.std() / len(values) ** 0.5)
+        rows.append((name, mean, mean - 2 * se, mean + 2 * se, meaning))
+    rows.append(
+        (
+            "KL(q(z), p(z))",
+            sum(codes.mismatch) / 2,
+            *codes.mismatch,
+            "how far codes are from the prior",
+        )
+    )
+    return InformationReport(rows)
