@@ -62,9 +62,8 @@ for encoder, (above, below) in zip(("gaussian", "resampling"), axes.T, strict=Tr
     below.set(ylabel="q(z|x)", ylim=(0, top))
 
     # KL(q(z|x) || p(z|x)) by a sum over z, averaged over the categories
-    with np.errstate(divide="ignore"):
-        ratio = np.log(learned.density) - np.log(model.density)
-    kl = np.trapezoid(np.where(learned.density > 0, learned.density * ratio, 0), z)
+    q, p = (np.maximum(d.density, 1e-300) for d in (learned, model))
+    kl = np.trapezoid(q * (np.log(q) - np.log(p)), z)
     print(
         f"{encoder:>10}: I(x, z) = {mae.mutual_info_:.3f} of {np.log(10):.3f} nats, "
         f"mean KL(encoder || posterior) = {kl.mean():.3f}, bound on log p(x) = "

@@ -1,4 +1,4 @@
-"""Displays: what a code of one component means, drawn (the paper's figures 2 and 4).
+"""Displays: what information costs and buys, and what a code of one component means.
 
 scikit-learn's convention: ``from_estimator`` computes from the public methods of a
 fitted :class:`~sklearn_mae.MutualAutoencoder` and draws; ``plot`` draws again from the
@@ -12,7 +12,14 @@ from sklearn.utils import check_array
 from sklearn.utils._optional_dependencies import check_matplotlib_support
 from sklearn.utils.validation import check_is_fitted
 
-__all__ = ["CategoriesDisplay", "ConditionalsDisplay", "PosteriorsDisplay"]
+from sklearn_mae.path import information_path
+
+__all__ = [
+    "CategoriesDisplay",
+    "ConditionalsDisplay",
+    "InformationPathDisplay",
+    "PosteriorsDisplay",
+]
 
 # where a standard normal prior has all but 1e-4 of its mass
 PRIOR_RANGE = 4.0
@@ -29,6 +36,135 @@ class _Display:
             _, ax = pyplot.subplots()
         self.ax_, self.figure_ = ax, ax.figure
         return ax
+
+
+class InformationPathDisplay(_Display):
+    """A figure of new rows against the information of the model, over a path.
+
+    Fig. 1 of the paper is the likelihood against the information; the rate against the
+    distortion is the rate-distortion curve of the data under the decoder.
+
+    Parameters
+    ----------
+    path : Bunch
+        As :func:`~sklearn_mae.information_path` returns it.
+
+    Attributes
+    ----------
+    ax_ : matplotlib Axes
+        Where it was drawn.
+    figure_ : matplotlib Figure
+        Its figure.
+    container_ : matplotlib ErrorbarContainer
+        The curve; bars are brackets of the information.
+
+    See Also
+    --------
+    sklearn_mae.information_path : Fits the models.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from sklearn_mae import MutualAutoencoder
+    >>> from sklearn_mae.plotting import InformationPathDisplay
+    >>> X, _ = load_iris(return_X_y=True)
+    >>> mae = MutualAutoencoder(
+    ...     n_components=2, hidden_layer_sizes=(16,), max_epochs=500, random_state=0
+    ... )
+    >>> display = InformationPathDisplay.from_estimator(mae, X, [0.5, 1.0])
+    >>> display.ax_.get_ylabel()
+    'held-out log p(x), nats'
+    """
+
+    labels = {  # noqa: RUF012
+        "log_likelihood": "held-out log p(x), nats",
+        "elbo": "held-out bound on log p(x), nats",
+        "rate": "rate of new rows, nats",
+        "distortion": "distortion of new rows, nats",
+        "information": "I(x, z), nats",
+        "M": "M, nats",
+    }
+
+    def __init__(self, path):
+        self.path = path
+
+    @classmethod
+    def from_estimator(
+        cls,
+        estimator,
+        X,
+        Ms,
+        *,
+        x="information",
+        y="log_likelihood",
+        ax=None,
+        **kwargs,
+    ):
+        """Fit models over increasing M and draw them.
+
+        Parameters
+        ----------
+        estimator : MutualAutoencoder
+            Its parameters; it is not fitted itself.
+        X : array-like of shape (n_samples, n_features)
+            Rows, a third of which is held out.
+        Ms : array-like of shape (n_points,)
+            Targets in nats.
+        x, y : str, default="information", "log_likelihood"
+            What to draw against what, see :meth:`plot`.
+        ax : matplotlib Axes or None, default=None
+            Where to draw; None makes a figure.
+        **kwargs : dict
+            For :meth:`plot`.
+
+        Returns
+        -------
+        InformationPathDisplay
+            The display, drawn.
+        """
+        path = information_path(estimator, X, Ms)
+        return cls(path).plot(ax, x=x, y=y, **kwargs)
+
+    def plot(self, ax=None, *, x="information", y="log_likelihood", **kwargs):
+        """Draw.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes or None, default=None
+            Where to draw; None makes a figure.
+        x, y : str, default="information", "log_likelihood"
+            Of ``"information"``, ``"M"``, ``"rate"``, ``"distortion"``, ``"elbo"`` and
+            ``"log_likelihood"``.
+        **kwargs : dict
+            For matplotlib's ``Axes.errorbar``.
+
+        Returns
+        -------
+        InformationPathDisplay
+            Itself.
+
+        Raises
+        ------
+        ValueError
+            If `x` or `y` is none of these.
+        """
+        for name, value in (("x", x), ("y", y)):
+            if value not in self.labels:
+                raise ValueError(
+                    f"{name}={value!r} is unknown. Pass one of {sorted(self.labels)}."
+                )
+        ax = self._axes(ax)
+        kept = np.isfinite(self.path.M)  # a model without M is no point of the curve
+        bars = {}
+        for name, value in (("xerr", x), ("yerr", y)):
+            if value == "information":
+                middle = self.path.information[kept]
+                low = self.path.information_low[kept]
+                bars[name] = [middle - low, self.path.information_high[kept] - middle]
+        style = {"marker": "o", "capsize": 3, **bars, **kwargs}
+        self.container_ = ax.errorbar(self.path[x][kept], self.path[y][kept], **style)
+        ax.set(xlabel=self.labels[x], ylabel=self.labels[y])
+        return self
 
 
 class ConditionalsDisplay(_Display):

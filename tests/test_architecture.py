@@ -31,9 +31,9 @@ LEVELS = {
     "evaluation": 2,
     "estimator": 3,
     "scoring": 4,
-    "plotting": 4,
     "path": 4,
-    "__init__": 5,
+    "plotting": 5,
+    "__init__": 6,
 }
 WITHOUT_TORCH = {"text", "columns", "penalty", "datasets"}
 MAX_LINES_OF_CODE = 400

@@ -756,6 +756,30 @@ def test_likelihood_callables(small, likelihood, rows, constraint):
     assert mae.mutual_info().method == "sandwich"
 
 
+class PartlyTrainable(NormalLikelihood):
+    """Parameters that are frozen, and others that nothing depends on."""
+
+    def __init__(self, n_features, n_components):
+        super().__init__(n_features, n_components)
+        self.unused = nn.Linear(3, 3)
+        self.frozen = nn.Parameter(torch.ones(n_features), requires_grad=False)
+
+    def forward(self, z):
+        p = super().forward(z)
+        return Independent(Normal(p.mean + self.frozen, p.stddev), 1)
+
+
+def test_a_likelihood_callable_may_hold_parameters_that_do_not_train(small):
+    mae = small(likelihood=PartlyTrainable, M=0.5, max_epochs=20).fit(X)
+    likelihood = mae.net_.module_.likelihood.module
+
+    assert (likelihood.frozen == 1).all()
+    assert np.isfinite(mae.mutual_info_)
+    np.testing.assert_array_equal(
+        pickle.loads(pickle.dumps(mae)).transform(X), mae.transform(X)
+    )
+
+
 def test_a_likelihood_callable_models_the_columns_as_given(small):
     mae = small(likelihood=PoissonLikelihood, M=None, max_epochs=300, lr=0.01)
     mae.fit(COUNTS)

@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 from matplotlib import pyplot
 from scipy.stats import norm
+from sklearn.utils import Bunch
 
 from sklearn_mae import MutualAutoencoder
 from sklearn_mae.plotting import (
     CategoriesDisplay,
     ConditionalsDisplay,
+    InformationPathDisplay,
     PosteriorsDisplay,
 )
 
@@ -150,6 +152,53 @@ def test_posteriors_of_the_encoder_are_its_density(of_categories):
 
     log_q = of_categories.posterior_log_prob(np.full((5, 1), 3.0), z[:, None])
     np.testing.assert_allclose(display.density, np.exp(log_q)[None])
+
+
+PATH = Bunch(
+    M=np.array([1.0, 2.0, np.nan]),
+    information=np.array([1.1, 2.0, 7.0]),
+    information_low=np.array([1.0, 1.9, 6.0]),
+    information_high=np.array([1.3, 2.2, 8.0]),
+    rate=np.array([1.2, 2.1, 9.0]),
+    log_likelihood=np.array([-5.0, -4.0, -9.0]),
+)
+
+
+def test_path_is_drawn_with_its_brackets():
+    display = InformationPathDisplay(PATH).plot(label="digits")
+
+    line, _, (bars,) = display.container_
+    np.testing.assert_array_equal(line.get_xdata(), [1.1, 2.0])
+    np.testing.assert_array_equal(line.get_ydata(), [-5.0, -4.0])
+    ends = np.array([segment[:, 0] for segment in bars.get_segments()])
+    np.testing.assert_allclose(ends, [[1.0, 1.3], [1.9, 2.2]])
+    assert display.ax_.figure is display.figure_
+    assert display.container_.get_label() == "digits"
+
+
+def test_path_draws_what_is_asked_for():
+    display = InformationPathDisplay(PATH).plot(x="M", y="rate")
+
+    line, _, bars = display.container_
+    np.testing.assert_array_equal(line.get_xdata(), [1.0, 2.0])
+    np.testing.assert_array_equal(line.get_ydata(), [1.2, 2.1])
+    assert not bars
+    with pytest.raises(ValueError, match=r"y='accuracy' is unknown\. Pass one of"):
+        display.plot(y="accuracy")
+
+
+def test_path_from_estimator():
+    X = np.hstack([NUMBERS, NUMBERS + rng.normal(size=(60, 1))])
+    mae = MutualAutoencoder(
+        n_components=1, hidden_layer_sizes=(16,), max_epochs=6, random_state=0
+    )
+    _, ax = pyplot.subplots()
+
+    display = InformationPathDisplay.from_estimator(mae, X, [0.5, 0.2], ax=ax)
+
+    assert display.ax_ is ax
+    np.testing.assert_array_equal(display.path.M, [0.2, 0.5])
+    assert not hasattr(mae, "net_")
 
 
 @pytest.mark.parametrize("n", [3, 30])

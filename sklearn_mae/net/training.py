@@ -167,7 +167,8 @@ class MutualAutoencoderNet(NeuralNet):
     def initialize_optimizer(self, *args, **kwargs):
         """One optimiser for theta and phi, one for omega."""
         model = self.module_
-        self._theta = [*model.likelihood.parameters(), *model.encoder.parameters()]
+        theta = [*model.likelihood.parameters(), *model.encoder.parameters()]
+        self._theta = [p for p in theta if p.requires_grad]  # a user may freeze some
         self._omega = list(model.posterior.parameters())
         self.optimizer_ = self._adam(self._theta)
         self.optimizer_posterior_ = self._adam(self._omega)
@@ -339,7 +340,9 @@ class MutualAutoencoderNet(NeuralNet):
         penalty = self.constraint.penalty
         if abs(penalty.multiplier) >= penalty.C:
             return  # C forbids it
-        parameters = list(self.module_.likelihood.parameters())
+        # those that training moved: a user's module may hold others
+        state = self.optimizer_.state
+        parameters = [p for p in self.module_.likelihood.parameters() if state.get(p)]
         information, se = measure()
         for _ in range(self.n_landing_steps):
             missing = penalty.M - information
