@@ -16,17 +16,20 @@ from sklearn.model_selection import train_test_split
 from sklearn.utils import Bunch, check_random_state
 from sklearn.utils.validation import check_is_fitted
 
+from sklearn_mae.estimator.parts import resolve_lengths
+
 __all__ = ["InformationReport", "information_path", "information_report"]
 
-# length of a warm-started fit, as a part of the first one's
-WARM_PART = 6
+# lengths of the first and of each other fit, as parts of a usual one's: together no more
+# steps than that takes before it begins to learn its rows by heart
+FIRST_PART, WARM_PART = 2, 10
 
 
 def information_path(estimator, X, Ms, *, X_test=None, random_state=0):
     """Fit models over increasing M, each going on from the one before.
 
-    As ``lasso_path``: the first model is fitted from the start, each other one goes on
-    from its neighbour for a sixth of that time.
+    As ``lasso_path``: the first model is fitted from the start for half the usual
+    number of epochs, each other one goes on from its neighbour for a tenth of it.
 
     Parameters
     ----------
@@ -80,11 +83,21 @@ def information_path(estimator, X, Ms, *, X_test=None, random_state=0):
         X, X_test = train_test_split(
             X, test_size=1 / 3, random_state=check_random_state(random_state)
         )
+    _, n_epochs = resolve_lengths(estimator, len(X))
     rows, missed, models = [], [], []
     model = None
     for M in targets:
-        go_on = model is not None and M is not None
-        model = _next_model(model if go_on else None, estimator, M)
+        if M is None:
+            model = clone(estimator).set_params(M=M, warm_start=False)
+        elif model is None:
+            n_first = n_epochs if len(targets) == 1 else -(-n_epochs // FIRST_PART)
+            model = clone(estimator).set_params(
+                M=M, warm_start=False, max_epochs=n_first
+            )
+        else:
+            model = copy.deepcopy(model).set_params(
+                M=M, warm_start=True, max_epochs=-(-n_epochs // WARM_PART)
+            )
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             model.fit(X)
@@ -118,16 +131,6 @@ def _checked_targets(Ms):
     if not targets:
         raise ValueError("Ms is empty. Pass at least one target, for example [1, 3].")
     return targets
-
-
-def _next_model(before, estimator, M):
-    if before is None:
-        return clone(estimator).set_params(M=M, warm_start=False)
-    n_epochs = before.n_iter_ if not before.warm_start else before.max_epochs
-    model = copy.deepcopy(before)
-    if not before.warm_start:
-        n_epochs = max(1, -(-n_epochs // WARM_PART))
-    return model.set_params(M=M, warm_start=True, max_epochs=n_epochs)
 
 
 def _figures(model, X_test):

@@ -5,6 +5,7 @@ import warnings
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
 
 from sklearn_mae import MutualAutoencoder, information_path, information_report
@@ -29,12 +30,20 @@ def test_path_is_sorted_and_each_point_goes_on_from_the_last():
     assert MAE.get_params() == before
     assert not hasattr(MAE, "net_")
     lengths = [model.n_iter_ for model in path.estimators]
-    assert lengths == [12, 12 + 2, 12 + 2 + 2, 12]  # the last has no constraint
+    assert lengths == [6, 6 + 2, 6 + 2 + 2, 12]  # the last has no constraint
     assert [model.M for model in path.estimators] == [0.25, 0.5, 1.0, None]
     # the models do not share their weights
     codes = [model.transform(X) for model in path.estimators]
     assert not any(np.array_equal(a, codes[-1]) for a in codes[:-1])
     assert not np.array_equal(codes[0], codes[1])
+
+
+@quiet
+def test_path_of_one_point_is_a_fit():
+    path = information_path(MAE, X[:80], [0.5], X_test=X[80:])
+    alone = clone(MAE).set_params(M=0.5).fit(X[:80])
+
+    np.testing.assert_array_equal(path.estimators[0].transform(X), alone.transform(X))
 
 
 @quiet

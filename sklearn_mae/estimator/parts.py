@@ -45,6 +45,7 @@ __all__ = [
     "build_strategy",
     "controls_of",
     "is_foreign",
+    "resolve_lengths",
     "torch_device",
 ]
 
@@ -200,7 +201,7 @@ def build_net(
     controls : dict
         What ``controls_of`` kept of an earlier fit; empty for a fresh one.
     """
-    batch_size, max_epochs = _resolve_lengths(params, n_rows)
+    batch_size, max_epochs = resolve_lengths(params, n_rows)
     # a fresh fit waits a tenth of its steps at most for I to come near M
     patience = 0 if controls else max_epochs * -(-n_rows // batch_size) // 10
     constraint: TwoSided | Paper | None = None
@@ -277,7 +278,8 @@ def torch_device(params) -> torch.device:
     return device
 
 
-def _resolve_lengths(params, n_rows: int) -> tuple[int, int]:
+def resolve_lengths(params, n_rows: int) -> tuple[int, int]:
+    """Return batch size and number of epochs, "auto" resolved for so many rows."""
     size = AUTO_BATCH_SIZE if params.batch_size == "auto" else params.batch_size
     size = min(size, n_rows)
     if params.max_epochs != "auto":
