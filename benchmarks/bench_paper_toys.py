@@ -12,8 +12,9 @@ categories the mean of KL(encoder || true posterior).
 Parts: ``ours`` (constraint="both", the defaults), ``rules`` (constraints "model" and
 "paper", and M=None), ``networks`` (the poster's networks), ``ablation`` (over C),
 ``collapse`` (M=None on Unif[10]: I over the steps), ``gradients`` (strategies side by
-side: variance and time). A row is written as soon as its fit ends; rows that are there
-already are not run again; ``--table`` only summarises.
+side: variance and time). A row is written as soon as its fit ends; fits whose rows
+are there already are not run again (``collapse`` and ``gradients`` start anew);
+``--table`` only summarises.
 """
 
 import argparse
@@ -50,8 +51,7 @@ FIELDS = (
     "toy network encoder constraint M C seed information nll bound rate kl "
     "low high multiplier seconds warning"
 ).split()
-# codes from end to end of the prior, by the midpoint rule in its quantiles and out to
-# where it has no mass left
+# codes from end to end of the prior, and the logarithms of their masses
 Z = np.linspace(-7, 7, 4_001)
 LOG_MASS = norm.logpdf(Z) + math.log(Z[1] - Z[0])
 

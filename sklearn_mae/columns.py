@@ -10,7 +10,7 @@ from collections.abc import Iterable
 import numpy as np
 from scipy.special import ndtri
 
-__all__ = ["Columns", "row_noise", "table_problems"]
+__all__ = ["Columns", "row_noise", "table_problems", "with_occurrence"]
 
 KINDS = ("continuous", "binary", "categorical")
 
@@ -284,6 +284,29 @@ def row_noise(X: np.ndarray, seed: int, n_columns: int) -> np.ndarray:
         counters = np.arange(1, n_columns + 1, dtype=np.uint64)
         mixed = _mix(state[:, None] + counters * np.uint64(0x9E3779B97F4A7C15))
     return ndtri(((mixed >> np.uint64(11)).astype(np.float64) + 0.5) / 2.0**53)
+
+
+def with_occurrence(X: np.ndarray) -> np.ndarray:
+    """Add a column that tells equal rows apart: 0 for the first of them, 1, 2, ...
+
+    Parameters
+    ----------
+    X : ndarray of shape (n, D)
+        Rows.
+
+    Returns
+    -------
+    ndarray of shape (n, D + 1)
+        All different, for ``row_noise``.
+    """
+    _, group, counts = np.unique(
+        X.astype(np.float32), axis=0, return_inverse=True, return_counts=True
+    )
+    order = np.argsort(group.reshape(-1), kind="stable")
+    starts = np.repeat(np.cumsum(counts) - counts, counts)
+    occurrence = np.empty(len(X))
+    occurrence[order] = np.arange(len(X)) - starts
+    return np.column_stack([X, occurrence])
 
 
 def _mix(state: np.ndarray) -> np.ndarray:

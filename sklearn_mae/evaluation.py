@@ -25,6 +25,11 @@ DECODED_AT_ONCE = 4_096
 PAIRED_AT_ONCE = 4_000_000
 
 
+def _at_least_zero(value: float) -> float:
+    """Cut off what is below zero; NaN stays."""
+    return 0.0 if value < 0 else value
+
+
 class EncoderInformation(NamedTuple):
     """Of each row its terms of both bounds, and its influence on the lower one.
 
@@ -124,9 +129,10 @@ class Evaluation:
         q = self.model.q(x)
         offset = None
         if not exact:
-            offset = self.bound(x, noise).elbo + math.log(self.rule.n_draws - 1)
+            # of other draws than z: a function of x alone, as the bound's proof needs
+            offset = self.bound(x).elbo + math.log(self.rule.n_draws - 1)
         own, mean, others, weights = [], [], [], z.new_zeros(n)
-        rows = max(1, PAIRED_AT_ONCE // (n * x.shape[-1]))
+        rows = max(1, PAIRED_AT_ONCE // (n * max(x.shape[-1], z.shape[-1])))
         for start in range(0, n, rows):
             some = z[start : start + rows].unsqueeze(1)
             if offset is None:
@@ -160,11 +166,12 @@ class Evaluation:
         rate, rate_se = upper, upper_se = mean_and_se(rates)
         if found.upper is not None and float(found.upper.mean()) < upper:
             upper, upper_se = mean_and_se(found.upper)
-        # noise may turn the bounds of next to nothing round
-        lower, upper = max(0.0, min(lower, upper)), max(0.0, lower, upper)
+        if lower > upper:  # noise may turn the bounds of next to nothing round
+            (lower, lower_se), (upper, upper_se) = (upper, upper_se), (lower, lower_se)
+        lower, upper = _at_least_zero(lower), _at_least_zero(upper)
         mismatch = (
-            max(0.0, rate - upper - 2 * (rate_se + upper_se)),
-            max(0.0, rate - lower + 2 * (rate_se + lower_se)),
+            _at_least_zero(rate - upper - 2 * (rate_se + upper_se)),
+            _at_least_zero(rate - lower + 2 * (rate_se + lower_se)),
         )
         return {
             "estimate": 0.5 * (lower + upper),

@@ -14,14 +14,15 @@ from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import train_test_split
 from sklearn.utils import Bunch, check_random_state
+from sklearn.utils._optional_dependencies import check_pandas_support
 from sklearn.utils.validation import check_is_fitted
 
 from sklearn_mae.estimator.parts import resolve_lengths
 
 __all__ = ["InformationReport", "information_path", "information_report"]
 
-# lengths of the first and of each other fit, as parts of a usual one's: together no more
-# steps than that takes before it begins to learn its rows by heart
+# lengths of the first and of each other fit, as parts of a usual one's: with many more
+# steps in all, the later models would learn their rows by heart
 FIRST_PART, WARM_PART = 2, 10
 
 
@@ -37,7 +38,7 @@ def information_path(estimator, X, Ms, *, X_test=None, random_state=0):
         Its parameters; it is cloned and not fitted itself.
     X : array-like of shape (n_samples, n_features)
         Rows.
-    Ms : array-like of shape (n_points,)
+    Ms : iterable of shape (n_points,)
         Targets in nats. They are sorted; one may be None, a model without the
         constraint, fitted from the start, to compare with.
     X_test : array-like of shape (n_test, n_features) or None, default=None
@@ -83,8 +84,11 @@ def information_path(estimator, X, Ms, *, X_test=None, random_state=0):
         X, X_test = train_test_split(
             X, test_size=1 / 3, random_state=check_random_state(random_state)
         )
+    estimator._validate_params()
     _, n_epochs = resolve_lengths(estimator, len(X))
+    usual = {name: getattr(estimator, name) for name in ("warm_start", "max_epochs")}
     rows, missed, models = [], [], []
+    log_likelihoods = []
     model = None
     for M in targets:
         if M is None:
@@ -103,25 +107,31 @@ def information_path(estimator, X, Ms, *, X_test=None, random_state=0):
             model.fit(X)
         for warning in caught:
             if issubclass(warning.category, ConvergenceWarning):
-                missed.append(M)
+                missed.append((M, warning.message))
             else:
                 warnings.warn_explicit(
                     warning.message, warning.category, warning.filename, warning.lineno
                 )
-        models.append(model)
-        rows.append(_figures(model, X_test))
+        models.append(model.set_params(**usual))
+        log_likelihoods.append(model.log_likelihood(X_test))
+        rows.append(_figures(model, X_test, log_likelihoods[-1]))
     path = Bunch(
         **{name: np.array([row[name] for row in rows]) for name in rows[0]},
         estimators=models,
     )
-    complaint = _path_complaint(path, missed)
+    complaint = _path_complaint(path.M, missed, log_likelihoods)
     if complaint:
         warnings.warn(complaint, ConvergenceWarning, stacklevel=2)
     return path
 
 
 def _checked_targets(Ms):
-    targets = list(Ms)
+    try:
+        targets = list(Ms)
+    except TypeError as error:
+        raise ValueError(
+            f"Ms={Ms!r} is one target; a path has several. Pass for example [1, 3, 9]."
+        ) from error
     for M in targets:
         if M is not None and not (isinstance(M, Real) and M >= 0):
             raise ValueError(
@@ -133,7 +143,7 @@ def _checked_targets(Ms):
     return targets
 
 
-def _figures(model, X_test):
+def _figures(model, X_test, log_likelihoods):
     low, high = model.mutual_info_interval_
     elbo, rate = model.score(X_test), float(model.rate(X_test).mean())
     return {
@@ -144,28 +154,33 @@ def _figures(model, X_test):
         "rate": rate,
         "distortion": -elbo - rate,
         "elbo": elbo,
-        "log_likelihood": float(model.log_likelihood(X_test).mean()),
+        "log_likelihood": float(log_likelihoods.mean()),
     }
 
 
-def _path_complaint(path, missed):
+def _path_complaint(M, missed, log_likelihoods):
     parts = []
     if missed:
-        parts.append(
-            f"M was missed at {', '.join(f'{M:g}' for M in missed)}: fit these alone, "
-            "or with a larger max_epochs"
-        )
-    free = np.isnan(path.M)
-    if free.any():
-        worse = path.M[path.log_likelihood < path.log_likelihood[free].max()]
-        worse = worse[np.isfinite(worse)]
-        if len(worse):
+        targets = ", ".join(f"{target:g}" for target, _ in missed)
+        parts.append(f"M was missed at {targets}; at {missed[0][0]:g}: {missed[0][1]}")
+    for free in np.flatnonzero(np.isnan(M)):
+        worse = [
+            f"{target:g}"
+            for target, values in zip(M, log_likelihoods, strict=True)
+            if _is_below(values, log_likelihoods[free])
+        ]
+        if worse:
             parts.append(
-                "at M = "
-                f"{', '.join(f'{M:g}' for M in worse)} the held-out log-likelihood is "
-                "below that of the model without the constraint"
+                f"At M = {', '.join(worse)} the held-out log-likelihood is below that "
+                "of the model without the constraint."
             )
-    return f"information_path: {'; '.join(parts)}." if parts else ""
+    return f"information_path: {' '.join(parts)}" if parts else ""
+
+
+def _is_below(values, others):
+    """Whether one mean is below the other by two standard errors, row by row."""
+    difference = values - others
+    return difference.mean() < -2 * difference.std() / len(difference) ** 0.5
 
 
 class InformationReport:
@@ -184,8 +199,8 @@ class InformationReport:
     --------
     >>> from sklearn_mae.path import InformationReport
     >>> print(InformationReport([("I_p(x, z)", 3.0, 2.97, 3.02, "of the model")]))
-    figure     value    low   high  meaning
-    I_p(x, z)   3.00   2.97   3.02  of the model
+    figure     value   low  high  meaning
+    I_p(x, z)   3.00  2.97  3.02  of the model
     """
 
     columns = ("figure", "value", "low", "high", "meaning")
@@ -200,19 +215,25 @@ class InformationReport:
         -------
         pandas.DataFrame
             One row for each figure.
-        """
-        import pandas
 
+        Raises
+        ------
+        ImportError
+            If pandas is not installed.
+        """
+        pandas = check_pandas_support("InformationReport.to_frame")
         return pandas.DataFrame(self.rows, columns=self.columns).set_index("figure")
 
     def __repr__(self):
-        width = max(len(row[0]) for row in [*self.rows, self.columns])
-        head, *numbers, meaning = self.columns
-        lines = [f"{head:{width}}" + "".join(f"{n:>7}" for n in numbers)]
-        lines[0] += f"  {meaning}"
+        table = [self.columns]
         for name, *values, meaning in self.rows:
-            cells = "".join(f"{'':7}" if np.isnan(v) else f"{v:7.2f}" for v in values)
-            lines.append(f"{name:{width}}{cells}  {meaning}")
+            cells = ["" if np.isnan(value) else f"{value:.2f}" for value in values]
+            table.append((name, *cells, meaning))
+        widths = [max(len(row[i]) for row in table) for i in range(4)]
+        lines = []
+        for name, *cells, meaning in table:
+            aligned = [f"{c:>{w}}" for c, w in zip(cells, widths[1:], strict=True)]
+            lines.append("  ".join([f"{name:{widths[0]}}", *aligned, meaning]))
         return "\n".join(lines)
 
 
@@ -276,7 +297,7 @@ def information_report(estimator, X):
     rows.append(
         (
             "KL(q(z), p(z))",
-            sum(codes.mismatch) / 2,
+            np.nan,
             *codes.mismatch,
             "how far codes are from the prior",
         )

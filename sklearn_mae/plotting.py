@@ -8,8 +8,11 @@ made from arrays alone, such as those of a closed form to lay a model over.
 
 import numpy as np
 from scipy.stats import norm
-from sklearn.utils import check_array
-from sklearn.utils._optional_dependencies import check_matplotlib_support
+from sklearn.utils import _safe_indexing
+from sklearn.utils._optional_dependencies import (
+    check_matplotlib_support,
+    check_pandas_support,
+)
 from sklearn.utils.validation import check_is_fitted
 
 from sklearn_mae.path import information_path
@@ -95,6 +98,8 @@ class InformationPathDisplay(_Display):
         X,
         Ms,
         *,
+        X_test=None,
+        random_state=0,
         x="information",
         y="log_likelihood",
         ax=None,
@@ -107,9 +112,13 @@ class InformationPathDisplay(_Display):
         estimator : MutualAutoencoder
             Its parameters; it is not fitted itself.
         X : array-like of shape (n_samples, n_features)
-            Rows, a third of which is held out.
-        Ms : array-like of shape (n_points,)
+            Rows.
+        Ms : iterable of shape (n_points,)
             Targets in nats.
+        X_test : array-like of shape (n_test, n_features) or None, default=None
+            New rows; None: a third of X is held out.
+        random_state : int, RandomState instance or None, default=0
+            Which third.
         x, y : str, default="information", "log_likelihood"
             What to draw against what, see :meth:`plot`.
         ax : matplotlib Axes or None, default=None
@@ -122,7 +131,11 @@ class InformationPathDisplay(_Display):
         InformationPathDisplay
             The display, drawn.
         """
-        path = information_path(estimator, X, Ms)
+        cls._check_names(x, y)
+        check_matplotlib_support(f"{cls.__name__}.from_estimator")
+        path = information_path(
+            estimator, X, Ms, X_test=X_test, random_state=random_state
+        )
         return cls(path).plot(ax, x=x, y=y, **kwargs)
 
     def plot(self, ax=None, *, x="information", y="log_likelihood", **kwargs):
@@ -148,11 +161,7 @@ class InformationPathDisplay(_Display):
         ValueError
             If `x` or `y` is none of these.
         """
-        for name, value in (("x", x), ("y", y)):
-            if value not in self.labels:
-                raise ValueError(
-                    f"{name}={value!r} is unknown. Pass one of {sorted(self.labels)}."
-                )
+        self._check_names(x, y)
         ax = self._axes(ax)
         kept = np.isfinite(self.path.M)  # a model without M is no point of the curve
         bars = {}
@@ -165,6 +174,14 @@ class InformationPathDisplay(_Display):
         self.container_ = ax.errorbar(self.path[x][kept], self.path[y][kept], **style)
         ax.set(xlabel=self.labels[x], ylabel=self.labels[y])
         return self
+
+    @classmethod
+    def _check_names(cls, x, y):
+        for name, value in (("x", x), ("y", y)):
+            if value not in cls.labels:
+                raise ValueError(
+                    f"{name}={value!r} is unknown. Pass one of {sorted(cls.labels)}."
+                )
 
 
 class ConditionalsDisplay(_Display):
@@ -250,7 +267,8 @@ class ConditionalsDisplay(_Display):
             x = np.linspace(rows.min(), rows.max(), 201)
         x = _axis(x, "x")
         Z, X = (grid.reshape(-1, 1) for grid in np.meshgrid(z, x, indexing="ij"))
-        log_p = estimator.conditional_log_prob(X, Z).reshape(len(z), len(x))
+        log_p = estimator.conditional_log_prob(_named(X, estimator), Z)
+        log_p = log_p.reshape(len(z), len(x))
         density = np.exp(log_p + norm.logpdf(z)[:, np.newaxis])
         return cls(x, z, density).plot(ax, **kwargs)
 
@@ -352,7 +370,7 @@ class CategoriesDisplay(_Display):
         X, Z = (
             axis.reshape(-1, 1) for axis in np.meshgrid(categories, z, indexing="ij")
         )
-        log_p = estimator.conditional_log_prob(X, Z)
+        log_p = estimator.conditional_log_prob(_named(X, estimator), Z)
         probability = np.exp(log_p).reshape(len(categories), len(z))
         return cls(z, categories, probability).plot(ax, **kwargs)
 
@@ -447,15 +465,21 @@ class PosteriorsDisplay(_Display):
             If the model has more than one component, or `of` is neither.
         """
         _check_one_component(estimator)
-        X = check_array(X, dtype=None)
         z = _code_axis(z)
+        if len(z) < 2 or not np.all(np.diff(z) > 0):
+            raise ValueError(
+                "z must hold at least two codes in increasing order, to integrate "
+                "over. Pass for example numpy.linspace(-4, 4, 401)."
+            )
+        if not hasattr(X, "iloc"):
+            X = np.asarray(X)
         methods = {
             "model": estimator.conditional_log_prob,
             "encoder": estimator.posterior_log_prob,
         }
         if of not in methods:
             raise ValueError(f"of={of!r} is unknown. Pass one of {sorted(methods)}.")
-        rows = np.repeat(X, len(z), axis=0)
+        rows = _safe_indexing(X, np.repeat(np.arange(len(X)), len(z)))
         log_p = methods[of](rows, np.tile(z, len(X))[:, np.newaxis])
         log_p = log_p.reshape(len(X), len(z))
         if of == "model":
@@ -489,6 +513,14 @@ class PosteriorsDisplay(_Display):
         ax.set(xlabel="z", ylabel="density", xlim=(self.z[0], self.z[-1]))
         ax.set_ylim(bottom=0)
         return self
+
+
+def _named(X, estimator):
+    """Give a generated column the name that the estimator knows it by."""
+    names = getattr(estimator, "feature_names_in_", None)
+    if names is None:
+        return X
+    return check_pandas_support("from_estimator").DataFrame(X, columns=names)
 
 
 def _colors(n):

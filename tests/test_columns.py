@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 from scipy import sparse, stats
 
-from sklearn_mae.columns import Columns, row_noise, table_problems
+from sklearn_mae.columns import Columns, row_noise, table_problems, with_occurrence
 
 rng = np.random.default_rng(0)
 NUMBERS = rng.normal(size=(50, 3)) * [1e-6, 1.0, 1e6] + [1.0, 0.0, -1e7]
@@ -375,3 +375,13 @@ def test_keys_of_large_categories():
     X = np.array([[2.0**40], [2.0**40 + 1], [0.0]])
 
     assert np.isfinite(Columns("categorical").fit(X).keys(X)).all()
+
+
+def test_occurrences_tell_equal_rows_apart():
+    X = np.array([[1.0, 2.0], [0.0, 0.0], [1.0, 2.0], [1.0, 2.0], [0.0, 0.0]])
+
+    numbered = with_occurrence(X)
+
+    np.testing.assert_array_equal(numbered[:, :2], X)
+    np.testing.assert_array_equal(numbered[:, 2], [0, 0, 1, 2, 1])
+    assert len(np.unique(row_noise(numbered, 0, 1))) == len(X)

@@ -234,6 +234,28 @@ def test_encoder_information_is_bracketed(small, likelihood, encoder):
     assert found == mae.encoder_mutual_info(X)  # no draw but the rows' own
 
 
+def test_encoder_information_counts_equal_rows_one_by_one(small):
+    """Ten categories in 600 rows are 600 draws: the error is as small as it says."""
+    X = np.tile(np.arange(10.0), 60)[:, None]
+    mae = small(
+        M=1.0,
+        likelihood="categorical",
+        n_components=1,
+        encoder="gaussian",
+        max_epochs=200,
+    ).fit(X)
+    lower, errors = [], []
+    for seed in range(40):
+        mae._seed = seed  # of the rows' draws
+        found = mae.encoder_mutual_info(X)
+        lower.append(found.lower)
+        errors.append(found.lower_se)
+
+    # which rows there are does not vary here: the spread is below the standard error;
+    # with one draw for each category it was seven times as large
+    assert np.std(lower, ddof=1) < 1.5 * np.mean(errors)
+
+
 def test_encoder_information_says_when_rows_are_too_few(small):
     mae = small(M=3.0, max_epochs=300).fit(NUMBERS)
 

@@ -756,6 +756,44 @@ def test_likelihood_callables(small, likelihood, rows, constraint):
     assert mae.mutual_info().method == "sandwich"
 
 
+class Frozen(NormalLikelihood):
+    """Nothing of it trains."""
+
+    def __init__(self, n_features, n_components):
+        super().__init__(n_features, n_components)
+        self.requires_grad_(False)
+
+
+class DifferentInTraining(NormalLikelihood):
+    """A parameter that is used in training mode alone."""
+
+    def __init__(self, n_features, n_components):
+        super().__init__(n_features, n_components)
+        self.shift = nn.Parameter(torch.zeros(n_features))
+
+    def forward(self, z):
+        p = super().forward(z)
+        shift = self.shift if self.training else 0.0
+        return Independent(Normal(p.mean + shift, p.stddev), 1)
+
+
+@pytest.mark.parametrize("likelihood", [Frozen, DifferentInTraining])
+def test_a_likelihood_callable_may_train_in_part(small, likelihood):
+    mae = small(likelihood=likelihood, M=0.5, max_epochs=20).fit(X)
+
+    assert np.isfinite(mae.mutual_info_)
+
+
+def test_a_fit_that_is_too_short_says_so_and_is_not_forced(small):
+    """What training left far off is not landed by the decoder alone."""
+    short = small(M=3.0, n_components=2, max_epochs=20)
+    with pytest.warns(ConvergenceWarning, match=r"training took \d+ steps"):
+        short.fit(X)
+
+    # the bound is where the training left it
+    assert short.score(X) > short.history_["elbo"][-1] - 1
+
+
 class PartlyTrainable(NormalLikelihood):
     """Parameters that are frozen, and others that nothing depends on."""
 

@@ -497,11 +497,23 @@ def test_landing_of_a_model_without_information_keeps_its_weights(reading):
     assert not moved(before, net.module_)
 
 
+@pytest.mark.parametrize("missing", [0.6, -0.6])
+def test_landing_leaves_alone_what_training_left_far_off(missing):
+    net, _ = trained_near(1.0)
+    before = parameters(net.module_)
+    readings = iter([(1.0 - missing, 0.0)])
+
+    net.land(lambda: next(readings))
+
+    assert not moved(before, net.module_)
+
+
 def test_landing_goes_no_further_than_some_steps_of_the_optimiser():
     net, _ = trained_near(1.0)
     state = net.optimizer_.state
     before = parameters(net.module_.likelihood)
-    readings = iter([(-1e6, 0.0), (1.0, 0.0)])
+    net._ascent, ascend = lambda p: (ascend(p)[0], 1e-9), net._ascent
+    readings = iter([(0.9, 0.0), (1.0, 0.0)])
     gradient, _ = net._ascent(list(net.module_.likelihood.parameters()))
 
     net.land(lambda: next(readings))

@@ -76,7 +76,15 @@ def test_path_says_once_what_was_missed():
         information_path(MAE, X, [5.0, 7.0])
 
     (warning,) = caught
-    assert "M was missed at 5, 7: fit these alone, or with" in str(warning.message)
+    assert "M was missed at 5, 7; at 5: M=5 nats was asked for" in str(warning.message)
+
+
+@pytest.mark.parametrize("wrong", [{"batch_size": 0}, {"max_epochs": "many"}])
+def test_path_of_wrong_parameters(wrong):
+    name = next(iter(wrong))
+
+    with pytest.raises(ValueError, match=f"The '{name}' parameter"):
+        information_path(clone(MAE).set_params(**wrong), X, [1.0])
 
 
 def test_path_says_where_the_constraint_costs_likelihood():
@@ -99,6 +107,7 @@ def test_path_says_where_the_constraint_costs_likelihood():
         ([1.0, -1.0], "Ms holds -1.0; targets are numbers of nats of at least 0"),
         (["3"], "Ms holds '3'; targets are numbers"),
         ([np.nan], "Ms holds nan; targets are numbers"),
+        (3.0, r"Ms=3.0 is one target; a path has several"),
     ],
 )
 def test_wrong_targets(Ms, message):
@@ -108,7 +117,7 @@ def test_wrong_targets(Ms, message):
 
 @quiet
 def test_report_agrees_with_the_methods():
-    mae = MAE.set_params(M=0.5).fit(X)
+    mae = clone(MAE).set_params(M=0.5).fit(X)
     report = information_report(mae, X)
     frame = report.to_frame()
 
@@ -131,7 +140,7 @@ def test_report_agrees_with_the_methods():
     printed = str(report).splitlines()
     assert len(printed) == len(frame) + 1
     assert max(map(len, printed)) <= 88
-    MAE.set_params(M=3.0)
+    assert np.isnan(frame.loc["KL(q(z), p(z))", "value"])
 
 
 @quiet
@@ -159,7 +168,24 @@ def test_report_of_an_unfitted_model():
         information_report(MutualAutoencoder(), X)
 
 
-def test_report_leaves_unknown_ends_blank():
-    report = InformationReport([("M", 3.0, np.nan, np.nan, "asked for")])
+def test_report_leaves_unknown_ends_blank_and_columns_apart():
+    report = InformationReport(
+        [
+            ("M", 3.0, np.nan, np.nan, "asked for"),
+            ("log p(x)", -123456.7, -123460.0, -123450.0, "of rows"),
+        ]
+    )
 
-    assert str(report).splitlines()[1].split() == ["M", "3.00", "asked", "for"]
+    _, first, second = str(report).splitlines()
+    assert first.split() == ["M", "3.00", "asked", "for"]
+    assert second.split()[2:5] == ["-123456.70", "-123460.00", "-123450.00"]
+    assert first.index("asked") == second.index("of")
+
+
+def test_path_s_models_have_the_estimator_s_parameters():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        path = information_path(MAE, X, [0.5, 1.0])
+
+    for M, model in zip([0.5, 1.0], path.estimators, strict=True):
+        assert model.get_params() == {**MAE.get_params(), "M": M}

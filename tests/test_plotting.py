@@ -5,6 +5,7 @@ import sys
 
 import matplotlib as mpl
 import numpy as np
+import pandas as pd
 import pytest
 from matplotlib import pyplot
 from scipy.stats import norm
@@ -229,6 +230,29 @@ def test_one_column_is_needed():
 def test_unknown_posterior(of_categories):
     with pytest.raises(ValueError, match=r"of='truth' is unknown\. Pass one of"):
         PosteriorsDisplay.from_estimator(of_categories, [[2]], of="truth")
+
+
+@pytest.mark.parametrize("z", [[0.0], [1.0, -1.0]], ids=["one", "falling"])
+def test_posteriors_need_rising_codes(of_categories, z):
+    with pytest.raises(ValueError, match="at least two codes in increasing order"):
+        PosteriorsDisplay.from_estimator(of_categories, [[2]], z=z)
+
+
+@pytest.mark.filterwarnings("error::UserWarning")
+def test_named_columns_keep_their_names():
+    frame = pd.DataFrame(CATEGORIES, columns=["size"])
+    mae = fit(frame, likelihood="categorical", max_epochs=2)
+
+    CategoriesDisplay.from_estimator(mae, [2, 3, 7])
+    display = PosteriorsDisplay.from_estimator(mae, frame[:2])
+    assert display.density.shape == (2, 401)
+    numbers = pd.DataFrame(NUMBERS, columns=["length"])
+    ConditionalsDisplay.from_estimator(fit(numbers, max_epochs=2))
+
+
+def test_path_is_refused_before_anything_is_fitted():
+    with pytest.raises(ValueError, match="x='size' is unknown"):
+        InformationPathDisplay.from_estimator(None, None, [1.0], x="size")
 
 
 @pytest.mark.parametrize("z", [[], [[1.0]]], ids=["empty", "table"])

@@ -333,7 +333,7 @@ class MutualAutoencoderNet(NeuralNet):
         ----------
         measure : callable
             Returns I(x, z) of the module and the standard error of that estimate,
-            each time from the same draws.
+            each time from the same draws; NaN where it is too vague to act on.
         """
         if not isinstance(self.constraint, TwoSided) or self.step_ == 0:
             return  # the paper's rule ends where it ends
@@ -342,8 +342,16 @@ class MutualAutoencoderNet(NeuralNet):
             return  # C forbids it
         # those that training moved: a user's module may hold others
         state = self.optimizer_.state
-        parameters = [p for p in self.module_.likelihood.parameters() if state.get(p)]
+        parameters = [
+            parameter
+            for parameter in self.module_.likelihood.parameters()
+            if parameter.requires_grad and state.get(parameter)
+        ]
         information, se = measure()
+        # what training left far off, too few steps for example, is not for the decoder
+        # alone to mend, away from data and encoder
+        if not parameters or abs(penalty.M - information) > max(0.5, 0.1 * penalty.M):
+            return
         for _ in range(self.n_landing_steps):
             missing = penalty.M - information
             if not abs(missing) > max(se, self.landed):  # nor where it is NaN
@@ -371,19 +379,28 @@ class MutualAutoencoderNet(NeuralNet):
             for _ in range(self.n_landing_terms):
                 term = self.constraint.term(self.module_, 0, self.generator)
                 middle = 0.5 * (term.lower + term.upper) / self.n_landing_terms
-                parts = torch.autograd.grad(middle, parameters)
+                # a user's module may use a parameter in training mode alone
+                parts = torch.autograd.grad(
+                    middle, parameters, allow_unused=True, materialize_grads=True
+                )
                 torch._foreach_add_(total, parts)
             gradients.append(total)
         first, second = gradients
-        state = self.optimizer_.state
         direction = [
-            gradient / (state[parameter]["exp_avg_sq"].sqrt() + 1e-8)
+            (gradient / self._scale_of(parameter)).clamp(-1, 1)
             for parameter, gradient in zip(parameters, first, strict=True)
         ]
         slope = sum(
             float((a * b).sum()) for a, b in zip(direction, second, strict=True)
         )
         return direction, slope
+
+    def _scale_of(self, parameter) -> Tensor:
+        """By what Adam divides a parameter's gradient."""
+        state = self.optimizer_.state[parameter]
+        beta = self.optimizer_.param_groups[0]["betas"][1]
+        second_moment = state["exp_avg_sq"] / (1 - beta ** float(state["step"]))
+        return second_moment.sqrt() + 1e-8
 
     def release(self) -> None:
         """Let go of what training alone needs; generators cannot be pickled."""
