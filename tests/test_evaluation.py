@@ -330,7 +330,7 @@ def test_encoder_information_of_the_exact_posterior(rule, d):
     model = LinearGaussian(d, 4)
     evaluation = Evaluation(model, rule, seed=0)
     lower, upper = [], []
-    for seed in range(20):
+    for seed in range(40):
         _, x, _ = model.joint_draws(400, seed)
         noise = torch.randn(
             400, evaluation.n_noise, generator=generator(100 + seed), dtype=x.dtype
@@ -341,11 +341,11 @@ def test_encoder_information_of_the_exact_posterior(rule, d):
             upper.append(float(found.upper.mean()))
 
     # false alarms as in tests/statistical.py; the slack is what finite n leaves
-    assert_mean_positive(model.information + 0.05 - np.array(lower))
+    assert_mean_positive(model.information + 0.1 - np.array(lower))
     assert_mean_positive(np.array(lower) - model.information + 0.15)
     assert bool(upper) == (rule.n_draws == 1)
     if upper:
-        assert_mean_positive(np.array(upper) - model.information + 0.05)
+        assert_mean_positive(np.array(upper) - model.information + 0.1)
         assert_mean_positive(model.information + 0.3 - np.array(upper))
 
 

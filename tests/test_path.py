@@ -97,7 +97,7 @@ def test_path_says_where_the_constraint_costs_likelihood():
 
     assert path.log_likelihood[0] < path.log_likelihood[1]
     (warning,) = [w for w in caught if w.category is ConvergenceWarning]
-    assert "at M = 0 the held-out log-likelihood is below that" in str(warning.message)
+    assert "At M = 0 the held-out log-likelihood is below that" in str(warning.message)
 
 
 @pytest.mark.parametrize(

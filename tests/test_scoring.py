@@ -47,7 +47,12 @@ def assert_same(scores, expected):
 
 
 def test_exported():
-    assert sklearn_mae.__all__ == ["MutualAutoencoder", "information_scorer"]
+    assert sklearn_mae.__all__ == [
+        "MutualAutoencoder",
+        "information_path",
+        "information_report",
+        "information_scorer",
+    ]
 
 
 # --- figures --------------------------------------------------------------------------

@@ -377,10 +377,8 @@ default="auto"
             n = n_samples if self.n_components == 2 else 2 * n_samples
             found = self._mutual_info(n, np.inf, generator, budget=0)
             vague = found.upper - found.lower > TwoSided.widest_gap
-            return (
-                np.nan if vague else found.estimate,
-                max(found.lower_se, found.upper_se),
-            )
+            se = max(found.lower_se, found.upper_se)
+            return np.nan if vague else found.estimate, se
 
         net.land(measure)
         certificate = self._mutual_info(
@@ -823,8 +821,7 @@ default="auto"
         return evaluation.bound(self._seen(X), self._keys(X, evaluation))
 
     def _decoded(self, z):
-        points = _to_numpy(self._evaluation().decode(z))
-        return self._columns.inverse_transform(points)
+        return self._columns.inverse_transform(_to_numpy(self._evaluation().decode(z)))
 
     def _drawn_codes(self, X, n_samples, random_state):
         _check_count("n_samples", n_samples, 1)
