@@ -67,6 +67,12 @@ def information_path(estimator, X, Ms, *, X_test=None, random_state=0):
         log-likelihood is below that of the model without the constraint, if there is
         one.
 
+    Notes
+    -----
+    A point reaches its M as a fit of its own does. Its held-out log-likelihood may stay
+    below that fit's, the more the further along the path: its network has been trained
+    for other targets first. Choose M by a cross-validated search instead.
+
     Examples
     --------
     >>> from sklearn.datasets import load_iris
