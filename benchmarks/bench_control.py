@@ -15,7 +15,6 @@ size by held-out log-likelihood.
 """
 
 import argparse
-import csv
 import time
 import warnings
 from collections import defaultdict
@@ -23,6 +22,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from rows import append, read
 from sklearn.datasets import (
     load_breast_cancer,
     load_diabetes,
@@ -112,14 +112,6 @@ def key(row) -> tuple:
     return row["data"], row["model"], str(row["M"]), str(row["seed"])
 
 
-def read(path: Path) -> list[dict]:
-    """Rows of an earlier run."""
-    if not path.exists():
-        return []
-    with path.open(newline="") as file:
-        return list(csv.DictReader(file))
-
-
 def table(rows: list[dict]) -> None:
     """Print one line for each data set, model and M."""
     groups = defaultdict(list)
@@ -200,12 +192,7 @@ def main():
                 continue
             row = run(data, model, M, seed)
         rows.append(row)
-        new = not path.exists()
-        with path.open("a", newline="") as file:
-            writer = csv.DictWriter(file, FIELDS)
-            if new:
-                writer.writeheader()
-            writer.writerow(row)
+        append(path, FIELDS, row)
         print({name: row[name] for name in FIELDS[:13]}, flush=True)
     table(rows)
 

@@ -28,6 +28,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from rows import append, read
 from scipy.special import logsumexp
 from scipy.stats import norm
 from skorch.callbacks import Callback
@@ -321,14 +322,6 @@ def key(row) -> tuple:
     return tuple(M if n == "M" else str(row[n]) for n in names)
 
 
-def read(path: Path) -> list[dict]:
-    """Rows of an earlier run."""
-    if not path.exists():
-        return []
-    with path.open(newline="") as file:
-        return list(csv.DictReader(file))
-
-
 def worst(values) -> str:
     return f"{max(values):.4f}"
 
@@ -431,12 +424,7 @@ def main():
                 if key(job) in {key(row) for row in read(path)}:
                     continue
                 row = run(**job)
-                new = not path.exists()
-                with path.open("a", newline="") as file:
-                    writer = csv.DictWriter(file, FIELDS)
-                    if new:
-                        writer.writeheader()
-                    writer.writerow(row)
+                append(path, FIELDS, row)
                 print({name: row[name] for name in FIELDS[:16]}, flush=True)
     table(read(path))
 

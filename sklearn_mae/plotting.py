@@ -288,12 +288,7 @@ class ConditionalsDisplay(_Display):
             Itself.
         """
         ax = self._axes(ax)
-        # the same code has the same colour in every row of a figure
-        colors = _colors(len(self.z)) if "color" not in kwargs else None
-        self.lines_ = []
-        for i, curve in enumerate(self.density):
-            style = {"color": colors[i]} if colors is not None else {}
-            self.lines_ += ax.plot(self.x, curve, **{**style, **kwargs})
+        self.lines_ = _curves(ax, self.x, self.density, kwargs)
         ax.set(xlabel="x", ylabel="p(z) p(x|z)")
         return self
 
@@ -506,10 +501,7 @@ class PosteriorsDisplay(_Display):
             Itself.
         """
         ax = self._axes(ax)
-        colors = _colors(len(self.density))
-        self.lines_ = []
-        for color, curve in zip(colors, self.density, strict=True):
-            self.lines_ += ax.plot(self.z, curve, **{"color": color, **kwargs})
+        self.lines_ = _curves(ax, self.z, self.density, kwargs)
         ax.set(xlabel="z", ylabel="density", xlim=(self.z[0], self.z[-1]))
         ax.set_ylim(bottom=0)
         return self
@@ -521,6 +513,14 @@ def _named(X, estimator):
     if names is None:
         return X
     return check_pandas_support("from_estimator").DataFrame(X, columns=names)
+
+
+def _curves(ax, x, curves, style):
+    """Draw curves, each in a colour of its own, the same in every row of a figure."""
+    lines = []
+    for color, curve in zip(_colors(len(curves)), curves, strict=True):
+        lines += ax.plot(x, curve, **{"color": color, **style})
+    return lines
 
 
 def _colors(n):
