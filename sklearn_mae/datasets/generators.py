@@ -1,17 +1,6 @@
-"""Data whose entropy, likelihood and information are known exactly.
+"""Vectors and categories whose entropy, likelihood and information are known.
 
-Notation: data x ~ q(x), latent code z ~ p(z), H(x) the entropy of q and I(x, z) the
-mutual information of the joint distribution that made the data. Everything is in nats.
-
-Each ``make_*`` returns a :class:`~sklearn.utils.Bunch` with at least
-
-- ``data``, of shape (n_samples, n_features);
-- ``entropy``, H(x): no model has a lower expected negative log-likelihood;
-- ``log_likelihood``, a function of X that gives log q(x) for each row, shape (n,);
-  rows outside the support have ``-inf``;
-
-and where a latent variable made the data, ``codes`` and ``information``. A Bunch can
-be pickled. Draw training and test rows in one call: another seed is another q.
+Each generator holds to the contract that the package ``sklearn_mae.datasets`` states.
 """
 
 from functools import partial

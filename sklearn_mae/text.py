@@ -1,0 +1,570 @@
+"""Texts to rows of word numbers and back: ``SequenceVectorizer``. No torch."""
+
+import re
+import reprlib
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from math import prod
+from numbers import Integral
+
+import numpy as np
+from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.feature_extraction.text import CountVectorizer
+from sklearn.utils import check_array
+from sklearn.utils._param_validation import HasMethods, Interval, RealNotInt
+from sklearn.utils.validation import check_is_fitted
+
+__all__ = ["SequenceVectorizer"]
+
+PAD, UNKNOWN, END, FIRST_WORD = range(4)
+UNKNOWN_MARK = "<unk>"
+# parameters of CountVectorizer that say how a text becomes words
+READING = ("lowercase", "preprocessor", "tokenizer", "token_pattern")
+
+OPENING = frozenset("([{“‘«$£€#¿¡")
+CLOSING = frozenset(".,!?;:)]}%…”’»")
+QUOTES = frozenset("\"'")
+CLITIC = re.compile(r"n['’]t|['’]\w+")
+
+
+class SequenceVectorizer(TransformerMixin, BaseEstimator):
+    r"""Turn texts into rows of word numbers, and such rows into texts again.
+
+    For ``MutualAutoencoder(likelihood="sequence")``, as the step before it in a
+    Pipeline. A row holds the numbers of a text's words in their order, then the end
+    mark, then padding:
+
+    ====== =============================================
+    number meaning
+    ====== =============================================
+    0      padding
+    1      a word that is not in the vocabulary
+    2      end of the text, exactly once in each row
+    3, ... the words of ``vocabulary_``
+    ====== =============================================
+
+    Parameters mean what they mean in scikit-learn's ``CountVectorizer``. Its defaults
+    are kept, too, but for `token_pattern`: a text that is to be read again needs its
+    punctuation and its one-letter words.
+
+    Parameters
+    ----------
+    max_length : int or None, default=None
+        Number of columns, the end mark included: texts of `max_length` words or more
+        are cut to their first ``max_length - 1`` words, counted and warned of. None:
+        room for the longest text seen in fit.
+    lowercase : bool, default=True
+        Whether to turn texts to lower case. They do not come back capitalised.
+    preprocessor : callable or None, default=None
+        Function from text to text, in place of turning it to lower case.
+    tokenizer : callable or None, default=None
+        Function from text to words, strings, in place of `token_pattern`.
+    token_pattern : str or None
+        Regular expression of a word, with one capturing group at most; ignored if
+        `tokenizer` is given. The default,
+        ``\d+(?:[.,:/]\d+)+|\w+(?:['’-]\w+)*|\.{2,}|-{2,}|[^\w\s]``, finds words of
+        any length, contractions and compounds (``don't``, ``well-made``) and numbers
+        (``1.5``, ``10/10``) whole, and every punctuation mark as a word of its own,
+        with runs of dots or of hyphens as one. That of ``CountVectorizer`` drops
+        punctuation and one-letter words and breaks the others at it.
+    min_df : float in [0, 1] or int, default=1
+        Words in fewer texts than this, a fraction or a number of them, are unknown
+        ones. Ignored if `vocabulary` is given.
+    max_df : float in [0, 1] or int, default=1.0
+        Words in more texts than this, a fraction or a number of them, are unknown
+        ones. Ignored if `vocabulary` is given.
+    max_features : int or None, default=None
+        If given, only that many words are known, those with the most occurrences in
+        all texts; of equally many, the first in alphabetical order. Ignored if
+        `vocabulary` is given.
+    vocabulary : iterable of str, mapping of str to int or None, default=None
+        Known words. They are numbered from 3 in the order given, a set's in
+        alphabetical order. A mapping is what ``vocabulary_`` was earlier: word to
+        number, from 3 without gaps. None: the words of the texts seen in fit, in
+        alphabetical order.
+
+    Attributes
+    ----------
+    vocabulary_ : dict of str to int
+        Number of each known word, from 3.
+    max_length_ : int
+        Number of columns, the end mark included.
+    n_cut_ : int
+        Number of texts that fit had to cut.
+
+    See Also
+    --------
+    sklearn.feature_extraction.text.CountVectorizer : Counts words, forgets their order.
+
+    Notes
+    -----
+    In a text, ``<unk>`` is an unknown word, whatever `tokenizer` would make of it. So
+    what :meth:`inverse_transform` writes, :meth:`transform` reads as the same row, with
+    the default `token_pattern` and with any tokenizer that can.
+
+    Marks that Unicode combines with the letter before them are words of their own, as
+    punctuation is. For scripts that need them pass a `tokenizer`.
+
+    Examples
+    --------
+    >>> from sklearn_mae import SequenceVectorizer
+    >>> vectorizer = SequenceVectorizer()
+    >>> X = vectorizer.fit_transform(["I like it.", "I don't (yet)."])
+    >>> X
+    array([[ 7,  9,  8,  5,  2,  0,  0],
+           [ 7,  6,  3, 10,  4,  5,  2]])
+    >>> vectorizer.inverse_transform(X)
+    array(['i like it.', "i don't (yet)."], dtype=object)
+    >>> vectorizer.inverse_transform(vectorizer.transform(["I like tea."]))
+    array(['i like <unk>.'], dtype=object)
+    """
+
+    _parameter_constraints: dict = {  # noqa: RUF012
+        "max_length": [Interval(Integral, 2, None, closed="left"), None],
+        "lowercase": ["boolean"],
+        "preprocessor": [callable, None],
+        "tokenizer": [callable, None],
+        "token_pattern": [str, None],
+        "min_df": [
+            Interval(RealNotInt, 0, 1, closed="both"),
+            Interval(Integral, 1, None, closed="left"),
+        ],
+        "max_df": [
+            Interval(RealNotInt, 0, 1, closed="both"),
+            Interval(Integral, 1, None, closed="left"),
+        ],
+        "max_features": [Interval(Integral, 1, None, closed="left"), None],
+        "vocabulary": [Mapping, HasMethods("__iter__"), None],
+    }
+
+    def __init__(
+        self,
+        *,
+        max_length=None,
+        lowercase=True,
+        preprocessor=None,
+        tokenizer=None,
+        token_pattern=r"\d+(?:[.,:/]\d+)+|\w+(?:['’-]\w+)*|\.{2,}|-{2,}|[^\w\s]",
+        min_df=1,
+        max_df=1.0,
+        max_features=None,
+        vocabulary=None,
+    ):
+        self.max_length = max_length
+        self.lowercase = lowercase
+        self.preprocessor = preprocessor
+        self.tokenizer = tokenizer
+        self.token_pattern = token_pattern
+        self.min_df = min_df
+        self.max_df = max_df
+        self.max_features = max_features
+        self.vocabulary = vocabulary
+
+    def fit(self, X, y=None):
+        """Learn the vocabulary and the number of columns.
+
+        Parameters
+        ----------
+        X : iterable of str
+            Texts.
+        y : Ignored
+            Present for API consistency.
+
+        Returns
+        -------
+        SequenceVectorizer
+            The fitted vectorizer.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If a parameter or a text is not what it must be, or no word is left. An
+            earlier fit stays.
+
+        Warns
+        -----
+        UserWarning
+            If texts are cut, or the default tokenizer cannot find words of
+            `vocabulary`.
+        """
+        self._learn(X, stacklevel=4)
+        return self
+
+    def fit_transform(self, X, y=None):
+        """Learn from texts and transform them, reading them once.
+
+        Parameters
+        ----------
+        X : iterable of str
+            Texts; a generator will do.
+        y : Ignored
+            Present for API consistency.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, max_length_), int64
+            Word numbers, as :meth:`transform` gives them.
+        """
+        return self._numbers(self._learn(X, stacklevel=5))
+
+    def transform(self, X):
+        """Turn texts into rows of word numbers.
+
+        Parameters
+        ----------
+        X : iterable of str
+            Texts.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, max_length_), int64
+            Word numbers. A text without words is an end mark and padding.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If X is no iterable of strings.
+
+        Warns
+        -----
+        UserWarning
+            If texts are cut.
+        """
+        check_is_fitted(self)
+        texts = _read(X, _reader(self._reading))
+        _count_cut(texts, self.max_length_, stacklevel=4)
+        return self._numbers(texts)
+
+    def inverse_transform(self, X):
+        """Turn rows of word numbers into texts.
+
+        What stands after an end mark is ignored, and so is padding. Unknown words are
+        written ``<unk>``. Words are put together as one writes them, with no space
+        before a full stop or within brackets and quotation marks, where the tokenizer
+        reads the text as the same words; else with one space between them, or with
+        nothing between them if that is what it reads as the same words.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_columns) or (n_draws, n_samples, \
+n_columns)
+            Word numbers, floats if they are whole. Any number of columns will do.
+
+        Returns
+        -------
+        ndarray of shape (n_samples,) or (n_draws, n_samples), object
+            Texts, each a str.
+
+        Raises
+        ------
+        ValueError
+            If an entry is no word number.
+        """
+        check_is_fitted(self)
+        X = check_array(
+            X,
+            ensure_2d=False,
+            allow_nd=True,
+            ensure_min_samples=0,
+            ensure_min_features=0,
+            input_name="X",
+        )
+        self._check_numbers(X)
+        words_of = [None, UNKNOWN_MARK, None, *self.vocabulary_]
+        read = _reader(self._reading)
+        texts = np.empty(prod(X.shape[:-1]), dtype=object)
+        rows = X.astype(np.int64).reshape(len(texts), X.shape[-1])
+        for i, row in enumerate(rows.tolist()):
+            if END in row:
+                row = row[: row.index(END)]
+            texts[i] = _written([words_of[number] for number in row if number], read)
+        return texts.reshape(X.shape[:-1])
+
+    def get_feature_names_out(self, input_features=None):
+        """Return the names of the columns: token0, token1, ...
+
+        Parameters
+        ----------
+        input_features : Ignored
+            Present for API consistency.
+
+        Returns
+        -------
+        ndarray of shape (max_length_,), object
+            Names.
+        """
+        check_is_fitted(self)
+        names = [f"token{i}" for i in range(self.max_length_)]
+        return np.asarray(names, dtype=object)
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.input_tags.string = True
+        tags.input_tags.two_d_array = False
+        tags.transformer_tags.preserves_dtype = []
+        return tags
+
+    def _learn(self, X, stacklevel):
+        """Fit, and return the words of the texts.
+
+        Nothing is set before everything is known: a failed fit changes nothing.
+        """
+        self._validate_params()
+        reading = {name: getattr(self, name) for name in READING}
+        read = _reader(reading)
+        given = None
+        if self.vocabulary is not None:
+            given = _checked_vocabulary(self.vocabulary)
+        texts = _read(X, read)
+        longest = max(map(len, texts), default=0)
+        if not longest:
+            raise ValueError(
+                f"empty vocabulary; none of the {len(texts)} texts in X holds a word. "
+                "Pass texts with words; if these have some, look at preprocessor, "
+                "tokenizer and token_pattern."
+            )
+        if given is None:
+            vocabulary = self._vocabulary_of(texts)
+        else:
+            vocabulary = given
+            if self.tokenizer is None:
+                _warn_of_unreadable(vocabulary, read, stacklevel)
+        max_length = longest + 1 if self.max_length is None else int(self.max_length)
+        n_cut = _count_cut(texts, max_length, stacklevel)
+        self.vocabulary_ = vocabulary
+        self.max_length_ = max_length
+        self.n_cut_ = n_cut
+        self._reading = reading
+        return texts
+
+    def _vocabulary_of(self, texts):
+        occurrences, in_texts = Counter(), Counter()
+        for words in texts:
+            occurrences.update(words)
+            in_texts.update(set(words))
+        del occurrences[UNKNOWN_MARK]
+        least, most = (
+            limit if isinstance(limit, Integral) else limit * len(texts)
+            for limit in (self.min_df, self.max_df)
+        )
+        if most < least:
+            raise ValueError(
+                f"max_df={self.max_df!r} corresponds to fewer texts than min_df="
+                f"{self.min_df!r}: {most:g} and {least:g} of {len(texts)}. Lower "
+                "min_df or raise max_df."
+            )
+        words = [word for word in occurrences if least <= in_texts[word] <= most]
+        if not words:
+            raise ValueError(
+                f"empty vocabulary; of {len(occurrences)} words none is in at least "
+                f"min_df={self.min_df!r} and at most max_df={self.max_df!r} of the "
+                f"{len(texts)} texts. Lower min_df or raise max_df."
+            )
+        words.sort(key=lambda word: (-occurrences[word], word))
+        return _numbered(sorted(words[: self.max_features]))
+
+    def _numbers(self, texts):
+        number_of = self.vocabulary_.get
+        X = np.full((len(texts), self.max_length_), PAD, dtype=np.int64)
+        for row, words in zip(X, texts, strict=True):
+            numbers = [number_of(word, UNKNOWN) for word in words[: len(row) - 1]]
+            row[: len(numbers) + 1] = [*numbers, END]
+        return X
+
+    def _check_numbers(self, X):
+        if X.ndim < 2:
+            raise ValueError(
+                "X must have shape (n_samples, n_columns) or (n_draws, n_samples, "
+                f"n_columns). Got shape {X.shape}. Pass one row as X.reshape(1, -1)."
+            )
+        last = len(self.vocabulary_) + FIRST_WORD - 1
+        wrong = np.ones(X.shape, dtype=bool)
+        if X.dtype.kind in "iuf":
+            wrong = (X < 0) | (X > last) | (X != np.floor(X))
+        if wrong.any():
+            raise ValueError(
+                f"X holds entries that are no word numbers, for example {X[wrong][0]} "
+                f"of type {X.dtype}. They are whole numbers from 0 to {last}: 0 is "
+                "padding, 1 an unknown word, 2 the end, from 3 on those of "
+                "vocabulary_. Pass what transform of this vectorizer gives."
+            )
+
+
+def _reader(reading: dict) -> Callable[[str], list[str]]:
+    """Make the function from a text to its words."""
+    pattern = reading["token_pattern"]
+    if reading["tokenizer"] is None:
+        try:
+            re.compile(pattern)
+        except (re.error, TypeError) as error:
+            raise ValueError(
+                f"token_pattern must be a regular expression. Got {pattern!r}: {error}."
+            ) from error
+    analyse = CountVectorizer(**reading).build_analyzer()
+
+    def read(text):
+        words = []
+        for i, part in enumerate(text.split(UNKNOWN_MARK)):
+            if i:
+                words.append(UNKNOWN_MARK)
+            words += filter(_is_word, analyse(part))
+        return words
+
+    return read
+
+
+def _is_word(word) -> bool:
+    if not isinstance(word, str):
+        raise TypeError(
+            "tokenizer must give words of type str. It gave "
+            f"{reprlib.repr(word)} of type {type(word).__name__}. Convert them in it."
+        )
+    return word != ""
+
+
+def _read(X, read) -> list[list[str]]:
+    """Words of each of the texts, once it is known that they are texts."""
+    if isinstance(X, str | bytes):
+        kind = "string" if isinstance(X, str) else "bytes"
+        raise ValueError(
+            f"Iterable over raw text documents expected, {kind} object received. Pass "
+            "a list of texts as X, [text] for a single one."
+        )
+    shape = getattr(X, "shape", None)
+    if shape is not None and len(shape) != 1:
+        raise ValueError(
+            f"X must be one-dimensional, one text each entry. Got shape {shape}. Pass "
+            "one column of it: frame['text'] of a data frame, X[:, 0] or X.ravel() of "
+            "an array. In a ColumnTransformer, name the column by a string, not by a "
+            "list."
+        )
+    if isinstance(X, Mapping) or not isinstance(X, Iterable):
+        raise TypeError(
+            "X must be an iterable over texts, such as a list or a pandas Series. Got "
+            f"{reprlib.repr(X)} of type {type(X).__name__}."
+        )
+    texts = []
+    for i, text in enumerate(X):
+        if not isinstance(text, str):
+            raise ValueError(
+                f"X must hold strings only. At position {i} it holds "
+                f"{reprlib.repr(text)} of type {type(text).__name__}. {_advice(text)}"
+            )
+        texts.append(read(text))
+    return texts
+
+
+def _advice(entry) -> str:
+    if isinstance(entry, bytes):
+        return "Decode it, for example by entry.decode('utf-8')."
+    if isinstance(entry, Iterable):
+        return (
+            "Pass one text each entry: one column, not a table, and texts that are not "
+            "split into words."
+        )
+    return "Fill missing texts with an empty string or drop them; convert others."
+
+
+def _count_cut(texts, max_length, stacklevel) -> int:
+    """Count the texts that have too many words, and warn of them."""
+    lengths = [len(words) for words in texts]
+    n_cut = sum(length >= max_length for length in lengths)
+    if n_cut:
+        warnings.warn(
+            f"{n_cut} of {len(texts)} texts are longer than {max_length - 1} words and "
+            f"were cut: max_length_={max_length} columns, the end mark included. The "
+            f"longest has {max(lengths)} words. Set max_length={max(lengths) + 1} in "
+            "SequenceVectorizer to keep them whole.",
+            UserWarning,
+            stacklevel=stacklevel,
+        )
+    return n_cut
+
+
+def _numbered(words) -> dict[str, int]:
+    return {str(word): number for number, word in enumerate(words, FIRST_WORD)}
+
+
+def _checked_vocabulary(vocabulary) -> dict[str, int]:
+    """Check the vocabulary that was given, and number its words."""
+    if isinstance(vocabulary, str | bytes):
+        raise ValueError(
+            "vocabulary must be an iterable over words or a mapping of words to "
+            f"numbers. Got the single string {reprlib.repr(vocabulary)}. Pass a list."
+        )
+    words = list(vocabulary)
+    if not words:
+        raise ValueError(
+            f"empty vocabulary: vocabulary={vocabulary!r} holds no word. Pass words, "
+            "or None to learn them from the texts."
+        )
+    for word in words:
+        if not isinstance(word, str) or word in ("", UNKNOWN_MARK):
+            raise ValueError(
+                "vocabulary must hold words: strings, neither empty nor the mark of "
+                f"unknown words, {UNKNOWN_MARK!r}. Got {reprlib.repr(word)} of type "
+                f"{type(word).__name__}. Leave it out."
+            )
+    if isinstance(vocabulary, Mapping):
+        numbers = list(vocabulary.values())
+        needed = list(range(FIRST_WORD, FIRST_WORD + len(words)))
+        whole = all(isinstance(number, Integral) for number in numbers)
+        if not whole or sorted(numbers) != needed:
+            raise ValueError(
+                "vocabulary must number its words from 3 without gaps or repeats, as "
+                f"vocabulary_ does. Got the numbers {reprlib.repr(numbers)}. Pass the "
+                "words alone, for example sorted(vocabulary, key=vocabulary.get)."
+            )
+        words = [word for _, word in sorted(zip(numbers, words, strict=True))]
+    elif isinstance(vocabulary, set | frozenset):
+        words = sorted(words)
+    repeated = [word for word, count in Counter(words).items() if count > 1]
+    if repeated:
+        raise ValueError(
+            f"vocabulary holds {len(repeated)} words more than once: "
+            f"{reprlib.repr(repeated)}. Leave out the repeats."
+        )
+    return _numbered(words)
+
+
+def _warn_of_unreadable(vocabulary, read, stacklevel):
+    unreadable = [word for word in vocabulary if read(word) != [word]]
+    if unreadable:
+        warnings.warn(
+            f"{len(unreadable)} of {len(vocabulary)} words in vocabulary are not read "
+            f"as that word in any text: {reprlib.repr(unreadable)}. Look at lowercase, "
+            "preprocessor and token_pattern, or leave those words out.",
+            UserWarning,
+            stacklevel=stacklevel,
+        )
+
+
+def _written(words: list[str], read) -> str:
+    """Put words together: as one writes them, if they are read as the same words."""
+    spaced = " ".join(words)
+    for text in (_punctuated(words), spaced, "".join(words)):
+        if read(text) == words:
+            return text
+    return spaced
+
+
+def _punctuated(words: list[str]) -> str:
+    """Put words together as one writes them."""
+    quotes = Counter(word for word in words if word in QUOTES)
+    opened: set[str] = set()
+    text = ""
+    after_opening = True
+    for word in words:
+        opens, closes = word in OPENING, CLOSING.issuperset(word)
+        if word in QUOTES:
+            quotes[word] -= 1
+            # one without a partner, an apostrophe perhaps, belongs to what it follows
+            opens = word not in opened and (quotes[word] > 0 or not text)
+            closes = not opens
+            opened ^= {word}
+        elif CLITIC.fullmatch(word):
+            closes = True
+        text += word if closes or after_opening else f" {word}"
+        after_opening = opens
+    return text
