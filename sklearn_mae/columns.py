@@ -2,15 +2,17 @@
 
 The model sees only columns that vary: continuous ones standardised, binary ones as
 they are, categories as indices 0, 1, ... Constant columns are put back on the way
-out, whatever a new row holds in them. No torch.
+out, whatever a new row holds in them. Of sequences it sees the words that training
+rows hold, and as many columns as the longest of them takes. No torch.
 """
 
+import warnings
 from collections.abc import Iterable
 
 import numpy as np
 from scipy.special import ndtri
 
-__all__ = ["Columns", "row_noise", "table_problems", "with_occurrence"]
+__all__ = ["Columns", "Sequences", "row_noise", "table_problems", "with_occurrence"]
 
 KINDS = ("continuous", "binary", "categorical")
 
@@ -172,6 +174,107 @@ class Columns:
                 )
             indices[:, j] = index
         return indices
+
+
+# marks of a sequence, as ``SequenceVectorizer`` sets them
+PAD, UNKNOWN, END = 0, 1, 2
+
+
+class Sequences:
+    """Rows of word ids: words, one end mark (2), then pads (0).
+
+    It takes the place of ``Columns``.
+
+    Attributes
+    ----------
+    words_ : ndarray of int64
+        Ids that training rows hold and the marks, sorted; the model sees their
+        positions. Any other id is to it what the unknown word (1) is.
+    length_ : int
+        Columns of the longest training row, the end mark included.
+    log_volume_ : float
+        0: probabilities have no unit.
+    """
+
+    log_volume_ = 0.0
+
+    def fit(self, X: np.ndarray, names: Iterable | None = None) -> "Sequences":
+        """Learn from a checked table of shape (n, n_features_in)."""
+        self.n_columns_ = X.shape[1]
+        ids = self._checked(X)
+        self.length_ = int((ids != PAD).any(axis=0).sum())
+        self.words_ = np.union1d(ids, [PAD, UNKNOWN, END])
+        if (ids == ids[0]).all():
+            raise ValueError(
+                f"All {len(X)} rows of X are the same sequence: there is nothing to "
+                "encode. Pass at least one row that differs."
+            )
+        return self
+
+    @property
+    def n_varying(self) -> int:
+        """Number of columns that the model sees."""
+        return self.length_
+
+    def transform(self, X: np.ndarray) -> np.ndarray:
+        """Take rows to what the model sees, int64 of shape (n, length_).
+
+        Raises
+        ------
+        ValueError
+            If a row is no sequence.
+        """
+        ids = self._checked(X)
+        return self._cut(ids, warn=True)
+
+    def keys(self, X: np.ndarray) -> np.ndarray:
+        """Take checked rows to what their noise may hang on, for ``row_noise``."""
+        return self._cut(X.astype(np.int64), warn=False)
+
+    def inverse_transform(self, Y: np.ndarray) -> np.ndarray:
+        """Take what the model sees, shape (..., length_), back to ids."""
+        X = np.full((*Y.shape[:-1], self.n_columns_), PAD, dtype=np.int64)
+        X[..., : self.length_] = self.words_[Y]
+        return X
+
+    def _cut(self, ids: np.ndarray, warn: bool) -> np.ndarray:
+        longer = (ids[:, self.length_ :] != PAD).any(axis=1)
+        if warn and longer.any():
+            warnings.warn(
+                f"{longer.sum()} of {len(ids)} rows of X are longer than all rows of "
+                f"fit and were cut to {self.length_} columns, end mark included. Fit "
+                "on rows that are as long.",
+                UserWarning,
+                stacklevel=2,
+            )
+        ids = ids[:, : self.length_].copy()
+        ids[longer, -1] = END
+        index = np.searchsorted(self.words_, ids).clip(max=len(self.words_) - 1)
+        return np.where(self.words_[index] == ids, index, UNKNOWN)
+
+    def _checked(self, X: np.ndarray) -> np.ndarray:
+        wrong = (X < 0) | (X != np.floor(X))
+        if wrong.any():
+            raise ValueError(
+                f"X holds {X[wrong][0]:g} in row {np.argwhere(wrong)[0, 0]}; "
+                "likelihood='sequence' takes word ids, integers of at least 0. Let "
+                "SequenceVectorizer make them from texts."
+            )
+        ids = X.astype(np.int64)
+        n_tokens = (ids != PAD).sum(axis=1)
+        last = np.take_along_axis(ids, np.maximum(n_tokens - 1, 0)[:, None], 1)[:, 0]
+        one_end = (ids == END).sum(axis=1) == 1
+        # the end comes last, and pads nowhere before it
+        bad = ~((last == END) & one_end)
+        if bad.any():
+            row = np.flatnonzero(bad)[0]
+            raise ValueError(
+                f"Row {row} of X, {ids[row].tolist()}, is no sequence: "
+                "likelihood='sequence' takes rows of word ids (1 for an unknown word, "
+                "3 and above for the others), one end mark 2, then pads 0. Let "
+                "SequenceVectorizer make them from texts."
+            )
+        return ids
 
 
 def table_problems(X) -> str | None:

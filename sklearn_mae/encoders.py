@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution, Independent, Normal, kl_divergence
 
-from sklearn_mae.model import DiagonalNormal, LatentVariableModel, mlp
+from sklearn_mae.model import DiagonalNormal, LatentVariableModel, mlp, normal_of
 
 __all__ = [
     "Amortised",
@@ -90,9 +90,7 @@ class GaussianEncoder(nn.Module):
 
     def forward(self, features: Tensor) -> DiagonalNormal:
         """Return q(z|x)."""
-        mean, log_scale = self.network(features).chunk(2, -1)
-        # a row far outside the training data must not overflow to NaN
-        return DiagonalNormal(mean, log_scale.clamp(-12.0, 4.0))
+        return normal_of(self.network(features))
 
 
 class CategoryTable(nn.Module):

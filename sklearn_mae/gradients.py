@@ -15,7 +15,7 @@ from torch.distributions import Distribution
 
 from sklearn_mae.model import draw
 
-__all__ = ["Enumeration", "Reinforce", "Reparametrised"]
+__all__ = ["Enumeration", "PerToken", "Reinforce", "Reparametrised"]
 
 Integrands = Callable[[Tensor, Tensor], tuple[Tensor, ...]]
 
@@ -82,3 +82,42 @@ class Reinforce:
         if not self.leave_one_out or n == 1:
             return values
         return (values - values.mean()) * (n / (n - 1))
+
+
+class PerToken:
+    """Score-function gradient of sequences, each token credited on its own.
+
+    A token can answer for no more than what the row says about z beyond the tokens
+    before it: its reward is f - log r(z|x_<t) / p(z), r the filter. What is
+    subtracted does not depend on the token, nor does the mean reward of the other
+    samples' tokens at that place, so the gradient stays unbiased.
+
+    Parameters
+    ----------
+    posterior : nn.Module
+        Of rows; its distribution has ``told_before`` (``sequence.FilteredNormal``).
+    """
+
+    def __init__(self, posterior):
+        self.posterior = posterior
+
+    def expectation(
+        self, p, f: Integrands, generator: torch.Generator
+    ) -> tuple[Tensor, ...]:
+        """Return f at one draw of x for each element of p's batch."""
+        x = draw(p, generator=generator, reparametrised=False)
+        log_probs = p.token_log_prob(x)
+        score = log_probs - log_probs.detach()
+        with torch.no_grad():
+            told = self.posterior(x).told_before(p.z)
+        inside = log_probs.detach() != 0
+        n = inside.sum(0)
+
+        def credited(values):
+            reward = (values.detach().unsqueeze(-1) - told) * inside
+            reward = (
+                (reward - reward.sum(0) / n.clamp_min(1)) * n / (n - 1).clamp_min(1)
+            )
+            return values + (reward * score).sum(-1)
+
+        return tuple(credited(values) for values in f(x, log_probs.sum(-1)))

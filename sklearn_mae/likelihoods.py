@@ -2,8 +2,8 @@
 
 Each likelihood includes its decoder and says what the rest of the package has to know
 about it: ``outcomes()`` lists every value of x where that is possible, ``point(p)`` is
-the value that ``inverse_transform`` returns, ``whitened_jacobian(z)`` how sharply x
-tells codes apart.
+the value that ``inverse_transform`` returns, ``fisher_information(z)`` how sharply x
+tells codes apart, ``slow`` whether decoding millions of codes is out of the question.
 """
 
 import math
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.distributions import Distribution, Independent
 from torch.nn.functional import log_softmax, softplus
 
-from sklearn_mae.model import DiagonalNormal, PrivateDistribution
+from sklearn_mae.model import MAX_OUTCOMES, DiagonalNormal, PrivateDistribution
 
 __all__ = [
     "BernoulliLikelihood",
@@ -22,8 +22,6 @@ __all__ = [
     "ForeignLikelihood",
     "GaussianLikelihood",
 ]
-
-MAX_OUTCOMES = 10_000
 
 
 def _jacobian(function, z: Tensor) -> Tensor:
@@ -44,6 +42,12 @@ def _jacobian(function, z: Tensor) -> Tensor:
     return columns.unflatten(0, (d, n)).movedim(0, -1)
 
 
+def _gram(whitened: Tensor) -> Tensor:
+    """J'J of J (n, m, d), in double precision: squares of small noises are large."""
+    whitened = whitened.double()
+    return whitened.mT @ whitened
+
+
 class GaussianLikelihood(nn.Module):
     """Normal columns.
 
@@ -60,6 +64,8 @@ class GaussianLikelihood(nn.Module):
         them. Without it a column that the decoder can copy drives its density to
         infinity, and the likelihood measures the learning-rate schedule.
     """
+
+    slow = False
 
     def __init__(self, decoder, n_features, heteroscedastic=False, min_scale=0.01):
         super().__init__()
@@ -85,15 +91,15 @@ class GaussianLikelihood(nn.Module):
         """Mean."""
         return p.loc
 
-    def whitened_jacobian(self, z: Tensor) -> Tensor:
-        """J of shape (n, m, d) with J'J the Fisher information of x about z."""
+    def fisher_information(self, z: Tensor, x: Tensor | None = None) -> Tensor:
+        """Of x about z, shape (n, d, d), in float64; the same for every x."""
         p = self(z)
         precision = torch.exp(-p.log_scale).expand_as(p.loc).unsqueeze(-1)
         jacobian = precision * _jacobian(lambda z: self(z).loc, z)
         if not self.heteroscedastic:
-            return jacobian
+            return _gram(jacobian)
         of_scale = math.sqrt(2) * _jacobian(lambda z: self(z).log_scale, z)
-        return torch.cat([jacobian, of_scale], -2)
+        return _gram(jacobian) + _gram(of_scale)
 
 
 class IndependentBernoulli(PrivateDistribution):
@@ -137,6 +143,8 @@ class BernoulliLikelihood(nn.Module):
         Number of columns D.
     """
 
+    slow = False
+
     def __init__(self, decoder, n_features):
         super().__init__()
         self.decoder = decoder
@@ -155,11 +163,11 @@ class BernoulliLikelihood(nn.Module):
         """Mean."""
         return p.mean
 
-    def whitened_jacobian(self, z: Tensor) -> Tensor:
-        """J of shape (n, D, d) with J'J the Fisher information of x about z."""
+    def fisher_information(self, z: Tensor, x: Tensor | None = None) -> Tensor:
+        """Of x about z, shape (n, d, d), in float64; the same for every x."""
         mean = self(z).mean
         scale = (mean * (1 - mean)).sqrt().unsqueeze(-1)
-        return scale * _jacobian(self.decoder, z)
+        return _gram(scale * _jacobian(self.decoder, z))
 
 
 class IndependentCategorical(PrivateDistribution):
@@ -218,6 +226,8 @@ class CategoricalLikelihood(nn.Module):
         Number of categories c_j of each column.
     """
 
+    slow = False
+
     exists: Tensor
 
     def __init__(self, decoder, cardinalities: Sequence[int]):
@@ -251,10 +261,10 @@ class CategoricalLikelihood(nn.Module):
         """Most probable categories."""
         return p.mode
 
-    def whitened_jacobian(self, z: Tensor) -> Tensor:
-        """J of shape (n, m, d) with J'J the Fisher information of x about z."""
+    def fisher_information(self, z: Tensor, x: Tensor | None = None) -> Tensor:
+        """Of x about z, shape (n, d, d), in float64; the same for every x."""
         scale = (0.5 * self(z).log_probs).exp().flatten(-2).unsqueeze(-1)
-        return scale * _jacobian(lambda z: self(z).log_probs.flatten(-2), z)
+        return _gram(scale * _jacobian(lambda z: self(z).log_probs.flatten(-2), z))
 
 
 class ForeignLikelihood(nn.Module):
@@ -267,6 +277,8 @@ class ForeignLikelihood(nn.Module):
     n_features : int
         Number of columns D.
     """
+
+    slow = False
 
     def __init__(self, module, n_features):
         super().__init__()
@@ -285,7 +297,7 @@ class ForeignLikelihood(nn.Module):
         """Mean."""
         return p.mean
 
-    def whitened_jacobian(self, z: Tensor) -> None:
+    def fisher_information(self, z: Tensor, x: Tensor | None = None) -> None:
         """None is known."""
 
 

@@ -32,17 +32,22 @@ from torch.distributions import (
 
 __all__ = [
     "ACTIVATIONS",
+    "MAX_OUTCOMES",
     "DiagonalNormal",
     "LatentVariableModel",
     "PrivateDistribution",
     "draw",
     "log_prior",
     "mlp",
+    "normal_of",
     "private_random",
     "transport",
 ]
 
 LOG_SQRT_2PI = 0.5 * math.log(2 * math.pi)
+
+# of x, that are listed
+MAX_OUTCOMES = 10_000
 
 ACTIVATIONS = {"gelu": nn.GELU, "relu": nn.ReLU, "silu": nn.SiLU, "tanh": nn.Tanh}
 
@@ -149,6 +154,13 @@ class DiagonalNormal(PrivateDistribution):
     def transport(self, noise):
         """Map standard normal noise to a draw."""
         return self.loc + torch.exp(self.log_scale) * noise
+
+
+def normal_of(numbers: Tensor) -> DiagonalNormal:
+    """Normal whose d means and d log-scales a network gave, shape (..., 2 d)."""
+    mean, log_scale = numbers.chunk(2, -1)
+    # a row far outside the training data must not overflow to NaN
+    return DiagonalNormal(mean, log_scale.clamp(-12.0, 4.0))
 
 
 def draw(

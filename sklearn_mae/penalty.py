@@ -7,7 +7,7 @@ gradient step multiplies I with: positive where I must fall, negative where it m
 rise. Plain floats; nothing here knows what I is or how it was estimated.
 """
 
-__all__ = ["DualAscent", "SignRule"]
+__all__ = ["DualAscent", "SignRule", "SlowAscent"]
 
 
 class SignRule:
@@ -93,3 +93,15 @@ class DualAscent:
     def weight(self) -> float:
         """Multiplier of the gradient of I."""
         return self._clip(self.multiplier + self.proportional_gain * self.error)
+
+
+class SlowAscent(DualAscent):
+    """For a gradient of I that is mostly noise, as REINFORCE's of sequences is.
+
+    The noise enters the model in proportion to the weight: one that answers at once to
+    every error would drown the likelihood's gradient.
+    """
+
+    integral_gain = 0.002
+    proportional_gain = 0.2
+    near = 0.8

@@ -8,6 +8,7 @@ import pytest
 import torch
 from scipy.special import log_softmax, logsumexp
 from torch import nn
+from torch.distributions import Normal
 
 from sklearn_mae.encoders import GaussianEncoder
 from sklearn_mae.information import (
@@ -19,9 +20,13 @@ from sklearn_mae.information import (
     training_bias,
     weigh,
 )
-from sklearn_mae.likelihoods import GaussianLikelihood
+from sklearn_mae.likelihoods import ForeignLikelihood, GaussianLikelihood
 from sklearn_mae.model import LatentVariableModel, private_random
-from tests.statistical import assert_estimate_equal, assert_mean_equal
+from tests.statistical import (
+    assert_estimate_equal,
+    assert_mean_equal,
+    assert_mean_positive,
+)
 from tests.toy_models import LinearGaussian, generator, random_model
 
 
@@ -304,6 +309,33 @@ def test_grid_finds_narrow_posteriors():
     )
 
 
+def test_grid_is_not_fooled_by_rounding():
+    """Where every point but one is impossible all grids say nothing, and agree."""
+    model = LinearGaussian(1, 2)
+    with torch.no_grad():
+        model.likelihood.decoder.weight.mul_(1e9)
+    found = information_of_model(model, 200, 1.0, generator(), budget=0)
+
+    assert found["method"] == "sandwich"
+    scaled = 1 + (1e9 * model.W / model.sigma).square().sum()
+    assert found["lower"] < 0.5 * float(scaled.log()) < found["upper"] + 1
+
+
+def test_narrow_posteriors_are_found_out_on_a_few_rows(monkeypatch):
+    rows, plain = [], certificate._posteriors_on_grid
+
+    def on_grid(model, x, *affordable):
+        rows.append(len(x))
+        return plain(model, x, *affordable)
+
+    monkeypatch.setattr(certificate, "_posteriors_on_grid", on_grid)
+    model = LinearGaussian(2, 3, sigma=0.001)
+    found = information_of_model(model, 500, 1.0, generator(), budget=0)
+
+    assert found["method"] == "sandwich"
+    assert rows == [40]
+
+
 def test_grid_draws_until_the_interval_is_narrow():
     model = random_model("gaussian", 4, 1)
     found = information_of_model(model, 50, 0.02, generator())
@@ -333,9 +365,9 @@ def spy_on_estimates(monkeypatch):
     """Record how many joint draws and proposals each estimate takes."""
     spent, plain = [], certificate.estimate_sandwich
 
-    def estimate(model, n_samples, n_proposals, generator):
+    def estimate(model, n_samples, n_proposals, generator, *step_sizes):
         spent.append(n_samples * n_proposals)
-        return plain(model, n_samples, n_proposals, generator)
+        return plain(model, n_samples, n_proposals, generator, *step_sizes)
 
     monkeypatch.setattr(certificate, "estimate_sandwich", estimate)
     return spent
@@ -389,6 +421,114 @@ def test_same_generator_same_information(d):
 
     assert one == two
     assert one["estimate"] != other["estimate"]
+
+
+class NoSecond(torch.autograd.Function):
+    """The identity, without a derivative."""
+
+    @staticmethod
+    def forward(ctx, values):
+        return values.clone()
+
+    @staticmethod
+    def backward(ctx, gradient):
+        raise RuntimeError("there is no second derivative")
+
+
+class Once(torch.autograd.Function):
+    """The identity, which may be differentiated once."""
+
+    @staticmethod
+    def forward(ctx, values):
+        return values.clone()
+
+    @staticmethod
+    def backward(ctx, gradient):
+        return NoSecond.apply(gradient)
+
+
+def out_of_reach(d=12, shift=1.5, widening=0.7):
+    """Linear-Gaussian model for which r_omega, a poor one, is the only proposal."""
+    model = LinearGaussian(d, d + 2, shift=shift, widening=widening)
+    inner = model.likelihood
+
+    class Foreign(nn.Module):
+        def forward(self, z):
+            loc = Once.apply(inner(z).loc)
+            return Normal(loc, torch.full_like(loc, model.sigma), validate_args=False)
+
+    model.likelihood = ForeignLikelihood(Foreign(), d + 2)
+    return model
+
+
+def width_of(found):
+    width = found["upper"] - found["lower"]
+    return width + 2 * (found["upper_se"] + found["lower_se"])
+
+
+def test_annealing_takes_over_where_proposals_are_poor(monkeypatch):
+    model = out_of_reach()
+    found = information_of_model(model, 500, 0.1, generator(), budget=600_000)
+    again = information_of_model(model, 500, 0.1, generator(), budget=600_000)
+    monkeypatch.setattr(certificate, "_by_annealing", lambda *arguments: None)
+    plain = information_of_model(model, 500, 0.1, generator(), budget=600_000)
+
+    assert found == again
+    assert found["method"] == plain["method"] == "sandwich"
+    assert found["n_temperatures"] > 10
+    assert "n_temperatures" not in plain
+    assert width_of(found) < 0.5 * width_of(plain)
+    sides = (
+        (found["lower"], 1, found["lower_se"]),
+        (found["upper"], -1, found["upper_se"]),
+    )
+    for bound, sign, se in sides:
+        assert sign * (model.information - bound) > -5 * se
+
+
+def test_annealing_states_its_errors_honestly():
+    model = out_of_reach(4, 1.2, 1.6)
+    found = [
+        estimate_sandwich(model, 60, 4, generator(seed), torch.full((20,), 0.8))
+        for seed in range(100)
+    ]
+    for side, sign in (("lower", 1), ("upper", -1)):
+        means = np.array([one[side] for one in found])
+        errors = np.array([one[f"{side}_se"] for one in found])
+        assert_mean_positive(sign * (model.information - means) + 0.05)
+        assert_mean_equal(
+            (means - means.mean()) ** 2 / (errors**2).mean(), 1.0, resolution=1.0
+        )
+
+
+def test_annealing_keeps_to_the_budget(monkeypatch):
+    """Counted in decodes, of which a gradient costs three."""
+    model = out_of_reach()
+    decoded, plain = [], ForeignLikelihood.forward
+
+    def forward(self, z):
+        decoded.append(z[..., 0].numel() * (3 if z.requires_grad else 1))
+        return plain(self, z)
+
+    monkeypatch.setattr(ForeignLikelihood, "forward", forward)
+    found = information_of_model(model, 500, 0.1, generator(), budget=600_000)
+
+    assert "n_temperatures" in found
+    assert 0.5 * 600_000 < sum(decoded) < 1.1 * 600_000
+
+
+def test_annealing_that_does_not_help_costs_a_pilot_alone(monkeypatch):
+    model = out_of_reach()
+    monkeypatch.setattr(
+        certificate,
+        "tuned_step_sizes",
+        lambda model, t, generator: torch.zeros(t).double(),
+    )
+    spent = spy_on_estimates(monkeypatch)
+    found = information_of_model(model, 500, 0.1, generator(), budget=600_000)
+
+    assert "n_temperatures" not in found
+    assert spent[-1] == found["n_samples"] * found["n_proposals"]
 
 
 # What steers the training

@@ -6,7 +6,7 @@ import math
 import pytest
 import torch
 from torch import nn
-from torch.distributions import MultivariateNormal
+from torch.distributions import MixtureSameFamily, MultivariateNormal, Normal
 from torch.testing import assert_close
 
 from sklearn_mae.gradients import Enumeration, Reinforce, Reparametrised
@@ -18,11 +18,17 @@ from sklearn_mae.information import (
     infomax,
     local_proposal,
     prior_entropy,
-    proposals,
     sandwich,
     weigh,
 )
-from sklearn_mae.information.proposals import DEFENSIVE, Mixture, PrecisionNormal
+from sklearn_mae.information.annealing import tuned_step_sizes, weigh_chains
+from sklearn_mae.information.proposals import (
+    DEFENSIVE,
+    Mixture,
+    PrecisionNormal,
+    inflation,
+)
+from sklearn_mae.likelihoods import ForeignLikelihood
 from sklearn_mae.model import DiagonalNormal
 from tests.statistical import (
     assert_mean_equal,
@@ -41,6 +47,50 @@ def weighed(model, n, k, seed=0, proposal=None):
     z0, x, log_lik = model.joint_draws(n, seed)
     proposal = model.r(x) if proposal is None else proposal(model, x)
     return weigh(model, x, z0, log_lik, proposal, k, generator(seed + 1))
+
+
+class NoSecond(torch.autograd.Function):
+    """The identity, without a derivative."""
+
+    @staticmethod
+    def forward(ctx, values):
+        return values.clone()
+
+    @staticmethod
+    def backward(ctx, gradient):
+        raise RuntimeError("there is no second derivative")
+
+
+class Once(torch.autograd.Function):
+    """The identity, which may be differentiated once."""
+
+    @staticmethod
+    def forward(ctx, values):
+        return values.clone()
+
+    @staticmethod
+    def backward(ctx, gradient):
+        return NoSecond.apply(gradient)
+
+
+class Foreign(nn.Module):
+    """A Gaussian likelihood that does not say what it is."""
+
+    def __init__(self, likelihood, twice=True):
+        super().__init__()
+        self.likelihood, self.twice = likelihood, twice
+
+    def forward(self, z):
+        p = self.likelihood(z)
+        loc = p.loc if self.twice else Once.apply(p.loc)
+        return Normal(loc, p.log_scale.exp().expand_as(loc), validate_args=False)
+
+
+def hidden(d, D, twice=True, **parameters):
+    """Linear-Gaussian model of which only densities and draws are to be had."""
+    model = LinearGaussian(d, D, **parameters)
+    model.likelihood = ForeignLikelihood(Foreign(model.likelihood, twice), D)
+    return model
 
 
 def first(weighted, k):
@@ -392,15 +442,56 @@ def test_bounds_hold_for_every_proposal(proposal, widening):
     assert_mean_positive(upper - lower)
 
 
-def test_local_proposal_finds_the_posterior_of_a_linear_model():
+@pytest.mark.parametrize("build", [LinearGaussian, hidden])
+def test_local_proposal_finds_the_posterior_of_a_linear_model(build):
     model = LinearGaussian(2, 3, shift=3.0, widening=2.0)
     _, x, _ = model.joint_draws(6)
     exact = LinearGaussian(2, 3).r(x)
-    local = local_proposal(model, x).components[0]
+    local = local_proposal(build(2, 3, shift=3.0, widening=2.0), x).components[0]
 
     assert_close(local.loc, exact.loc)
-    precision = local.factor @ local.factor.mT * proposals.INFLATION**2
+    precision = local.factor @ local.factor.mT * inflation(2) ** 2
     assert_close(precision, torch.diag_embed((-2 * exact.log_scale).exp()))
+
+
+def test_local_proposal_needs_second_derivatives_of_what_it_does_not_know():
+    _, x, _ = LinearGaussian(2, 3).joint_draws(6)
+
+    assert len(local_proposal(hidden(2, 3), x).components) == 3
+    left = local_proposal(hidden(2, 3, twice=False), x)
+    assert len(left.components) == 2
+    assert_close(left.components[0].loc, LinearGaussian(2, 3).r(x).loc)
+
+
+def test_local_proposal_between_two_modes():
+    """Where log p(z|x) is convex it still has a precision, of at least the prior's."""
+    model = LinearGaussian(2, 3, sigma=0.1)
+    inner = model.likelihood
+
+    class Either(nn.Module):
+        """x comes from z or from -z."""
+
+        def forward(self, z):
+            p = inner(torch.stack([z, -z], -2))
+            normals = MultivariateNormal(p.loc, 0.01 * torch.eye(3).double())
+            shares = torch.distributions.Categorical(torch.ones_like(p.loc[..., 0]))
+            return MixtureSameFamily(shares, normals)
+
+    model.likelihood = ForeignLikelihood(Either(), 3)
+    with torch.no_grad():
+        model.posterior.network.weight.zero_()
+        model.posterior.network.bias.zero_()
+    x = model.likelihood(torch.ones(5, 2).double()).sample()
+    local = local_proposal(model, x).components[0]
+
+    precision = local.factor @ local.factor.mT * inflation(2) ** 2
+    assert torch.linalg.eigvalsh(precision).min() >= 1 - 1e-9
+    assert torch.isfinite(local.loc).all()
+
+
+def test_the_wider_a_proposal_the_fewer_its_dimensions():
+    assert inflation(1) == inflation(8) == 1.2
+    assert 1 < inflation(64) < inflation(32) < 1.2
 
 
 @pytest.mark.parametrize(
@@ -473,3 +564,102 @@ def test_correction_passes_no_gradient():
 
     assert weighted.log_w.requires_grad
     assert not correction(weighted).requires_grad
+
+
+# Chains
+
+
+@torch.no_grad()
+def chained(model, n, k, n_temperatures, seed=0):
+    """Weighed chains from r_omega, draws around z0, and log p(x)."""
+    z0, x, log_lik = model.joint_draws(n, seed)
+    sizes = torch.full((n_temperatures,), 0.7).double()
+    g = generator(seed + 1)
+    chains = weigh_chains(model, x, z0, log_lik, model.r(x), k, sizes, g)
+    return *chains, model.marginal().log_prob(x)
+
+
+@pytest.mark.parametrize("n_temperatures", [1, 2, 7])
+def test_chains_are_weighed_without_bias(n_temperatures):
+    """From both ends: forwards p(x) is the mean weight, backwards 1 / p(x) of 1 / w."""
+    model = LinearGaussian(2, 3, shift=0.5, widening=1.1)
+    weighted, _, log_marginal = chained(model, 60_000, 1, n_temperatures)
+
+    forwards = (weighted.log_w[0] - log_marginal).exp()
+    backwards = (log_marginal - weighted.log_w0).exp()
+    assert_mean_equal(forwards, 1.0, resolution=0.02)
+    assert_mean_equal(backwards, 1.0, resolution=0.02)
+
+
+def test_one_temperature_is_no_annealing():
+    model = wrong()
+    weighted, around, _ = chained(model, 9, 4, 1)
+    z0, x, log_lik = model.joint_draws(9)
+    plain = weigh(model, x, z0, log_lik, model.r(x), 4, generator(1))
+
+    assert around is weighted
+    for one, other in zip(weighted, plain, strict=True):
+        assert_close(one, other)
+
+
+def test_more_temperatures_come_nearer_from_both_sides():
+    model = LinearGaussian(6, 8, shift=1.0, widening=1.5)
+    bounds = []
+    for n_temperatures in (1, 8, 64):
+        weighted, around, _ = chained(model, 2_000, 2, n_temperatures)
+        quieter = correction(around)
+        bounds.append([bound + quieter for bound in sandwich(weighted)])
+
+    for (low, high), (lower, upper) in itertools.pairwise(bounds):
+        assert_mean_positive(lower - low)
+        assert_mean_positive(high - upper)
+    lower, upper = bounds[-1]
+    assert_mean_positive(model.information + 0.05 - lower)
+    assert_mean_positive(upper - model.information + 0.05)
+    assert_mean_positive(0.3 - (upper - lower))
+
+
+def test_chains_are_quietened_without_bias():
+    """By their own ends, and better by draws around z0."""
+    weighted, around, _ = chained(wrong(), 20_000, 3, 8)
+    for draws in (weighted, around):
+        assert_mean_equal(correction(draws), 0.0, resolution=0.1)
+        assert_mean_equal(control_variates(draws), 0.0, resolution=0.1)
+    for bound in sandwich(weighted):
+        by_ends, by_draws = (bound + correction(draws) for draws in (weighted, around))
+        assert by_draws.var() < 0.9 * by_ends.var() < 0.6 * bound.var()
+
+
+def test_chains_end_nearer_the_posterior():
+    model = LinearGaussian(2, 3, shift=3.0)
+    exact = LinearGaussian(2, 3)
+    weighted, around, _ = chained(model, 2_000, 1, 100)
+    _, x, _ = model.joint_draws(2_000)
+
+    def off(z):
+        return ((z - exact.r(x).loc) / exact.r(x).log_scale.exp()).detach()
+
+    assert abs(off(weighted.z[0]).mean()) < 0.3  # r_omega's draws: 3
+    last = off(around.z[-1])
+    assert_mean_equal(last, 0.0, resolution=0.2)
+    assert_mean_equal(last.square(), 1.0, resolution=0.3)
+
+
+@pytest.mark.parametrize("twice", [True, False])
+def test_step_sizes_fit_the_target(twice):
+    """Where r_omega is ten times too wide its own scale is no measure."""
+    wide = hidden(2, 3, twice, widening=10.0)
+    sizes = tuned_step_sizes(wide, 60, generator())
+
+    assert sizes.shape == (60,)
+    assert sizes[1] == 0.5
+    assert 0.02 < sizes[-1] < 0.25
+    assert torch.equal(sizes, tuned_step_sizes(wide, 60, generator()))
+
+
+def test_chains_leave_no_gradient():
+    model = wrong()
+    weighted, around, _ = chained(model, 5, 2, 3)
+
+    assert not any(values.requires_grad for values in (*weighted, *around))
+    assert all(parameter.grad is None for parameter in model.parameters())

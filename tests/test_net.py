@@ -11,14 +11,20 @@ from skorch.callbacks import Callback, EarlyStopping
 from torch import nn
 from torch.testing import assert_close
 
-from sklearn_mae.encoders import Amortised, ForeignEncoder, Resampling
-from sklearn_mae.gradients import Enumeration, Reinforce, Reparametrised
+from sklearn_mae.encoders import (
+    Amortised,
+    ForeignEncoder,
+    GaussianEncoder,
+    Resampling,
+)
+from sklearn_mae.gradients import Enumeration, PerToken, Reinforce, Reparametrised
 from sklearn_mae.information import (
+    infomax,
     information_of_model,
     prior_entropy,
     training_bias,
 )
-from sklearn_mae.model import DiagonalNormal
+from sklearn_mae.model import DiagonalNormal, LatentVariableModel, private_random
 from sklearn_mae.net import (
     FIGURES,
     Batches,
@@ -28,10 +34,12 @@ from sklearn_mae.net import (
     Rate,
     Rows,
     TwoSided,
+    TwoSidedSequences,
 )
 from sklearn_mae.net import constraints as constraints_module
-from sklearn_mae.net.constraints import Term
-from sklearn_mae.penalty import DualAscent, SignRule
+from sklearn_mae.net.constraints import Term, learning_objective
+from sklearn_mae.penalty import DualAscent, SignRule, SlowAscent
+from sklearn_mae.sequence import SequenceFilter, SequenceLikelihood, SequenceReader
 from tests.statistical import assert_mean_equal
 from tests.toy_models import LinearGaussian, generator, random_model
 
@@ -212,16 +220,16 @@ def test_refinement_moves_the_posterior_alone_and_improves_it():
     before = parameters(model)
     net = build(model=model)
 
-    def infomax():
+    def bound():
         z0, x, _ = model.joint_draws(5000)
         return float((prior_entropy(2) + model.r(x).log_prob(z0)).mean())
 
-    start = infomax()
+    start = bound()
     net.refine_posterior(300)
 
     assert moved(before, model) == {"posterior"}
     # what is left of the divergence it started with
-    assert model.information - infomax() < 0.3 * (model.information - start)
+    assert model.information - bound() < 0.3 * (model.information - start)
 
 
 class Scripted:
@@ -252,16 +260,16 @@ def one_step(net, x):
 
 
 def test_each_optimiser_follows_its_own_gradient():
-    """omega climbs the infomax bound alone, theta is not told of it."""
+    """omega climbs its objective alone, theta is not told of it."""
     x, zero = table(20), torch.zeros(()).double()
 
     def term(model):
         codes, rows = table(20, 2), table(20)
         fit = model.r(rows).log_prob(codes).mean()
-        # a penalty that would move r, and an infomax bound that would move theta
+        # a penalty that would move r, and an objective that would move theta
         penalty = 100 * fit + 7 * model.likelihood(codes).log_prob(rows).mean()
-        infomax = fit + 100 * model.likelihood(codes).log_prob(rows).mean()
-        return Term(penalty, infomax, zero, zero, zero)
+        objective = fit + 100 * model.likelihood(codes).log_prob(rows).mean()
+        return Term(penalty, objective, zero, zero, zero)
 
     model, twin = random_model("gaussian", 3, 2), random_model("gaussian", 3, 2)
     one_step(build(Scripted(term), model=model, max_epochs=1, batch_size=20), x)
@@ -269,7 +277,7 @@ def test_each_optimiser_follows_its_own_gradient():
     expected = term(twin)
     omega = list(twin.posterior.parameters())
     for gradient, parameter in zip(
-        torch.autograd.grad(-expected.infomax, omega, retain_graph=True),
+        torch.autograd.grad(-expected.objective, omega, retain_graph=True),
         model.posterior.parameters(),
         strict=True,
     ):
@@ -346,15 +354,17 @@ def test_two_sided_term_goes_down_the_upper_and_up_the_lower_bound(weight):
     side = term.upper if weight > 0 else term.lower
     assert term.lower < term.upper
     assert_close(term.penalty, constraint.period * weight * side)
-    assert term.infomax < term.upper
+    assert term.objective < term.upper
     slope = torch.autograd.grad(term.penalty, model.likelihood.decoder.weight)[0]
     assert (slope == 0).all() == (weight == 0)
 
 
-def test_two_sided_infomax_is_the_posterior_s_own_objective():
+def test_two_sided_objective_is_the_infomax_bound():
     model = LinearGaussian(2, 3, shift=0.5, widening=1.3)
     constraint = TwoSided(Weighted(1.0), Reparametrised())
-    terms = [constraint.term(model, 1, generator(s)).infomax.item() for s in range(200)]
+    terms = [
+        constraint.term(model, 1, generator(s)).objective.item() for s in range(200)
+    ]
     truth = model.information - model.reverse_divergence
     se = np.std(terms) / 200**0.5
 
@@ -566,14 +576,163 @@ def test_listed_outcomes_are_summed_over_the_midpoint_rule():
     assert constraint.offset == before == 0
 
 
+# Sequences
+
+
+def sequences(seed=0):
+    """Model of rows of at most three words, whose code matters, and its outcomes."""
+
+    def reader():
+        return SequenceReader(5, (3, 6), 4)
+
+    with private_random(seed):
+        likelihood = SequenceLikelihood(5, 4, (3, 6), 2)
+        parts = likelihood, GaussianEncoder(reader()), SequenceFilter(reader())
+    with torch.no_grad():
+        likelihood.recurrent.layers[0].weight_ih_l0[:, -2:] *= 10
+        likelihood.output.weight *= 8
+    return LatentVariableModel(*parts, nn.Identity(), 2).double()
+
+
+def drawn_rows(model, n=40):
+    with torch.no_grad():
+        return model.likelihood(table(n, 2)).sample((), generator())
+
+
+def two_sided_sequences(model, weight=None):
+    penalty = SlowAscent(10.0, 1.0) if weight is None else Weighted(weight)
+    return TwoSidedSequences(penalty, PerToken(model.posterior))
+
+
+@pytest.mark.parametrize("weight", [2.0, -2.0, 0.0])
+def test_sequences_go_down_the_upper_and_up_the_lower_bound(weight):
+    model = sequences()
+    constraint = two_sided_sequences(model, weight)
+    term = constraint.term(model, 20, generator())
+
+    side = term.upper if weight > 0 else term.lower
+    assert term.lower < term.upper
+    assert_close(term.penalty, constraint.period * weight * side)
+    slope = torch.autograd.grad(term.penalty, model.likelihood.output.weight)[0]
+    assert (slope == 0).all() == (weight == 0)
+
+
+def test_sequences_estimate_is_a_quieter_midpoint():
+    model = sequences()
+    constraint = two_sided_sequences(model, 1.0)
+    with torch.no_grad():
+        terms = [constraint.term(model, 1, generator(seed)) for seed in range(30)]
+    estimates, midpoints = np.array(
+        [(float(t.estimate), 0.5 * float(t.lower + t.upper)) for t in terms]
+    ).T
+    with torch.no_grad():
+        z, x = model.draw_codes(4_000, generator()), model.likelihood.outcomes()
+        log_prob = model.likelihood(z).log_prob(x.unsqueeze(1))
+    log_marginal = torch.logsumexp(log_prob, 1, keepdim=True) - math.log(len(z))
+    exact = (log_prob.exp() * (log_prob - log_marginal)).sum(0).mean()
+
+    assert_mean_equal(estimates - midpoints, 0.0, resolution=0.2)
+    assert estimates.std() < midpoints.std()
+    assert np.mean([t.lower for t in terms]) < exact < np.mean([t.upper for t in terms])
+    assert exact > 0.3
+
+
+def test_sequences_are_calibrated_against_fewer_draws(monkeypatch):
+    sizes = []
+
+    def bias(model, n_samples, n_proposals, generator):
+        sizes.append(n_samples)
+        return 0.5, 0.0
+
+    monkeypatch.setattr(constraints_module, "training_bias", bias)
+    constraint = two_sided_sequences(sequences())
+    for progress in (0.0, 1.0):
+        constraint.calibrate(None, progress, None)
+
+    assert sizes == list(TwoSidedSequences.calibration_samples)
+    assert sizes[1] < TwoSided.calibration_samples[0]
+    assert constraint.offset == 0.5 * (0.5 + 0.25)
+
+
+def test_sequences_calibration_corrects_the_estimate():
+    model, biases = sequences(), []
+    with torch.no_grad():
+        model.posterior.reader.output.weight *= 8
+    constraint = two_sided_sequences(model)
+    for seed in range(6):
+        constraint.calibrate(model, 1.0, generator(seed))
+    for seed in range(20):
+        bias, gap = training_bias(
+            model, 128, constraint.n_proposals, generator(100 + seed)
+        )
+        biases.append(bias)
+        assert gap < constraint.widest_gap
+
+    assert abs(np.mean(biases)) > 3 * np.std(biases) / 20**0.5
+    assert constraint.offset == pytest.approx(np.mean(biases), abs=5 * np.std(biases))
+
+
+def test_learning_objective():
+    """A filter learns from its prefixes, too; others from their infomax bound."""
+    model, z0 = sequences(), table(40, 2)
+    r, x = model.r, drawn_rows(model)
+
+    assert_close(learning_objective(r(x), z0), r(x).objective(z0))
+    assert not torch.equal(r(x).objective(z0), infomax(r(x), z0))
+    plain = DiagonalNormal(r(x).loc, r(x).log_scale)
+    assert_close(learning_objective(plain, z0), infomax(plain, z0))
+
+
+def heads_that_moved(before, model):
+    return {
+        name
+        for name, value in model.named_parameters()
+        if "prefix_output" in name and not torch.equal(value, before[name])
+    }
+
+
+def test_prefixes_learn_in_training_and_refinement():
+    model = sequences()
+    heads = {"posterior.prefix_output.weight", "posterior.prefix_output.bias"}
+    x, before = drawn_rows(model), parameters(model)
+    net = build(two_sided_sequences(model), model=model)
+    net.partial_fit(Rows(x))
+    between = parameters(model)
+    net.refine_posterior(2)
+
+    assert moved(before, model) == {"likelihood", "encoder", "posterior"}
+    assert heads_that_moved(before, model) == heads
+    assert heads_that_moved(between, model) == heads
+
+
+def test_paper_trains_no_prefixes():
+    model = sequences()
+    x, before = drawn_rows(model), parameters(model)
+    constraint = Paper(SignRule(1.0, 1.0), Reinforce(leave_one_out=False))
+    build(constraint, model=model).partial_fit(Rows(x))
+
+    assert moved(before, model) == {"likelihood", "encoder", "posterior"}
+    assert not heads_that_moved(before, model)
+
+
+def test_sequences_learn_slowly_and_wait():
+    """REINFORCE's noise enters in proportion to the weight."""
+    assert TwoSidedSequences.ascent is SlowAscent
+    assert TwoSidedSequences.waiting > TwoSided.waiting
+    quick, slow = DualAscent(10.0, 1.0), SlowAscent(10.0, 1.0)
+    for penalty in (quick, slow):
+        penalty.update(2.0)
+    assert 0 < slow.weight < 0.2 * quick.weight
+
+
 def test_paper_s_sign_comes_from_draws_of_its_own():
     model = LinearGaussian(2, 3, shift=0.5)
     for M, weight in ((0.1, 4.0), (5.0, -4.0)):
         constraint = paper(M=M, C=4.0)
         term = constraint.term(model, 200, generator())
         assert constraint.penalty.weight == weight
-        assert_close(term.penalty, weight * term.infomax)
-        assert term.estimate != term.infomax  # the estimate m, not the bound
+        assert_close(term.penalty, weight * term.objective)
+        assert term.estimate != term.objective  # the estimate m, not the bound
         assert not term.estimate.requires_grad
         assert torch.isnan(term.upper)
 

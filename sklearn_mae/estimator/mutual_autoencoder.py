@@ -14,11 +14,18 @@ from sklearn.base import (
     TransformerMixin,
 )
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.utils import Bunch, check_array, check_random_state
+from sklearn.utils import Bunch, check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from sklearn_mae.columns import row_noise, table_problems, with_occurrence
+from sklearn_mae.estimator.arguments import (
+    as_tensor,
+    check_count,
+    checked_codes,
+    text_problem,
+    to_numpy,
+)
 from sklearn_mae.estimator.convergence import convergence_complaint
 from sklearn_mae.estimator.parts import (
     build_columns,
@@ -35,6 +42,7 @@ from sklearn_mae.net import FIGURES, Rows, TwoSided
 __all__ = ["MutualAutoencoder"]
 
 MAX_SEED = np.iinfo(np.int32).max
+LIKELIHOODS = {"gaussian", "heteroscedastic", "bernoulli", "categorical", "sequence"}
 # what a fitted network's shape hangs on
 STRUCTURE = (
     "n_components",
@@ -77,15 +85,17 @@ class MutualAutoencoder(
         by `n_resamples` draws, unless that is 1.
     n_resamples : int, default=5
         Number of draws k of the resampling encoder.
-    likelihood : {"gaussian", "heteroscedastic", "bernoulli", "categorical"} or \
-callable, default="gaussian"
+    likelihood : {"gaussian", "heteroscedastic", "bernoulli", "categorical", \
+"sequence"} or callable, default="gaussian"
         Distribution of the columns given the code. ``"gaussian"`` learns one standard
         deviation for each column; in ``"heteroscedastic"`` they depend on the code.
         ``"bernoulli"`` takes values in [0, 1], ``"categorical"`` non-negative
-        integers, any number of categories in each column. A callable ``(n_features,
-        n_components) -> nn.Module``: the module, decoder included, maps codes to a
-        torch Distribution over the columns as given, constant ones left out; codes
-        may come with several leading axes, as (n_draws, n, n_components).
+        integers, any number of categories in each column. ``"sequence"`` takes texts
+        through :class:`SequenceVectorizer`, one word after the other from an LSTM that
+        receives the code at each step. A callable ``(n_features, n_components) ->
+        nn.Module``: the module, decoder included, maps codes to a torch Distribution
+        over the columns as given, constant ones left out; codes may come with several
+        leading axes, as (n_draws, n, n_components).
     constraint : {"both", "model", "paper"}, default="both"
         What must equal M. ``"model"``: the model's information I_p(x, z).
         ``"both"``: also the rate R of the encoder on the data, an upper bound on the
@@ -95,15 +105,17 @@ callable, default="gaussian"
 default="auto"
         How the gradient of the information passes through x drawn from the model.
         ``"auto"``: reparametrised for continuous x, enumeration where the outcomes
-        are few (never for ``constraint="paper"``), else REINFORCE.
+        are few (never for ``constraint="paper"``), else REINFORCE; for sequences with
+        a credit of its own for each word (not for ``constraint="paper"``).
     codes : {"mean", "sample"}, default="mean"
         What :meth:`transform` returns: posterior means, or one draw from each
         posterior with noise that depends on the row's values and the seed alone. M
         constrains the draw; a mean code is a feature and may carry more.
     hidden_layer_sizes : tuple of int, default=(128, 128)
-        Hidden layers of each network.
+        Hidden layers of each network. For sequences: the size of the words'
+        embeddings, then those of the LSTM layers.
     activation : {"silu", "relu", "tanh", "gelu"}, default="silu"
-        Their activation.
+        Their activation; LSTMs have their own.
     min_scale : float, default=0.01
         Floor of a Gaussian likelihood's standard deviations, as a fraction of the
         column's.
@@ -189,7 +201,7 @@ default="auto"
         "encoder": [StrOptions({"gaussian", "resampling"}), callable],
         "n_resamples": [Interval(Integral, 1, None, closed="left")],
         "likelihood": [
-            StrOptions({"gaussian", "heteroscedastic", "bernoulli", "categorical"}),
+            StrOptions(LIKELIHOODS),
             callable,
         ],
         "constraint": [StrOptions({"both", "model", "paper"})],
@@ -325,7 +337,7 @@ default="auto"
             columns = build_columns(self).fit(X, names)
             past, controls = {}, {}
         device = torch_device(self)
-        x = _as_tensor(columns.transform(X), torch.float32, device)
+        x = as_tensor(columns.transform(X), torch.float32, device)
         if go_on:
             model = copy.deepcopy(self.net_.module_).to(device)
         else:
@@ -366,15 +378,16 @@ default="auto"
 
     def _certify(self, net):
         """Train r_omega to the end of its strength, land on M, then bracket I."""
-        n_steps = net.step_
-        net.refine_posterior(min(n_steps, 400 if self.M is not None else 2_000))
-        n_samples = 500 if n_steps < 500 else 2_000
+        n_steps, slow = net.step_, net.module_.likelihood.slow
+        longest = 100 if slow else 400 if self.M is not None else 2_000
+        net.refine_posterior(min(n_steps, longest))
+        n_samples = 500 if slow or n_steps < 500 else 2_000
 
         def measure():
             # other draws than the certificate's, which is to know nothing of them
             generator = self._generator(self._seed ^ 1)
-            # (on a grid of two dimensions the certificate's draws are costly enough)
-            n = n_samples if self.n_components == 2 else 2 * n_samples
+            # (where draws are costly, as on a grid in two dimensions, no more of them)
+            n = n_samples if slow or self.n_components == 2 else 2 * n_samples
             found = self._mutual_info(n, np.inf, generator, budget=0)
             vague = found.upper - found.lower > TwoSided.widest_gap
             se = max(found.lower_se, found.upper_se)
@@ -385,7 +398,7 @@ default="auto"
             n_samples,
             0.05,
             self._generator(None, fitted=True),
-            budget=min(3_000_000, max(32_000, 750 * n_steps)),
+            budget=min(200_000 if slow else 3_000_000, max(32_000, 750 * n_steps)),
         )
         self.mutual_info_ = certificate.estimate
         self.mutual_info_interval_ = (
@@ -417,7 +430,7 @@ default="auto"
             z = evaluation.mean_codes(x)
         else:
             z = evaluation.draw_codes(x, self._keys(X, evaluation))
-        return _to_numpy(z).astype(X.dtype, copy=False)
+        return to_numpy(z).astype(X.dtype, copy=False)
 
     def inverse_transform(self, X):
         """Decode codes.
@@ -431,11 +444,12 @@ default="auto"
         -------
         ndarray of shape (n_samples, n_features)
             Means of continuous and binary columns, most probable categories of
-            categorical ones; constant columns as they were in ``fit``.
+            categorical ones, the most probable next word, one after the other, of
+            sequences; constant columns as they were in ``fit``.
         """
         check_is_fitted(self)
         Z = self._checked_codes(X)
-        return self._decoded(self._tensor(Z)).astype(Z.dtype, copy=False)
+        return self._decoded(self._tensor(Z), Z.dtype)
 
     def reconstruct(self, X, n_samples=None, random_state=None):
         """Encode rows and decode their codes.
@@ -460,7 +474,7 @@ default="auto"
             z = self._evaluation().mean_codes(self._seen(X))
         else:
             z = self._drawn_codes(X, n_samples, random_state)
-        return self._decoded(z).astype(X.dtype, copy=False)
+        return self._decoded(z, X.dtype)
 
     def interpolate(self, X_a, X_b, n_steps=10):
         """Decode the way between the codes of two tables, row by row.
@@ -479,7 +493,7 @@ default="auto"
         """
         check_is_fitted(self)
         X_a, X_b = self._checked(X_a), self._checked(X_b)
-        _check_count("n_steps", n_steps, 2)
+        check_count("n_steps", n_steps, 2)
         if len(X_a) != len(X_b):
             raise ValueError(
                 f"X_a has {len(X_a)} rows and X_b {len(X_b)}; interpolate goes from "
@@ -489,7 +503,7 @@ default="auto"
         ends = [evaluation.mean_codes(self._seen(X)) for X in (X_a, X_b)]
         t = torch.linspace(0, 1, n_steps, dtype=ends[0].dtype).to(ends[0].device)
         z = torch.lerp(ends[0], ends[1], t[:, None, None])
-        return self._decoded(z).astype(X_a.dtype, copy=False)
+        return self._decoded(z, X_a.dtype)
 
     def sample(self, n_samples=1, random_state=None, return_codes=False):
         """Draw rows from the model.
@@ -511,12 +525,12 @@ default="auto"
             Their codes: (X, Z) are joint draws. Only if `return_codes`.
         """
         check_is_fitted(self)
-        _check_count("n_samples", n_samples, 1)
+        check_count("n_samples", n_samples, 1)
         evaluation = self._evaluation()
         generator = self._generator(random_state)
         x, z = evaluation.sample(n_samples, generator)
-        X = self._columns.inverse_transform(_to_numpy(x))
-        return (X, _to_numpy(z)) if return_codes else X
+        X = self._columns.inverse_transform(to_numpy(x))
+        return (X, to_numpy(z)) if return_codes else X
 
     def sample_posterior(self, X, n_samples=1, random_state=None):
         """Draw codes from each row's posterior.
@@ -538,7 +552,7 @@ default="auto"
         check_is_fitted(self)
         X = self._checked(X)
         z = self._drawn_codes(X, n_samples, random_state)
-        return _to_numpy(z).astype(X.dtype, copy=False)
+        return to_numpy(z).astype(X.dtype, copy=False)
 
     def score_samples(self, X):
         """Bound on log p(x) that the encoder defines, for each row.
@@ -556,7 +570,7 @@ default="auto"
         ndarray of shape (n_samples,)
             In nats and the units of X (constant columns add 0).
         """
-        return _to_numpy(self._bound(X).elbo) - self._columns.log_volume_
+        return to_numpy(self._bound(X).elbo) - self._columns.log_volume_
 
     def score(self, X, y=None):
         """Mean of :meth:`score_samples`.
@@ -588,7 +602,7 @@ default="auto"
         ndarray of shape (n_samples,)
             In nats. Its mean is an upper bound on the information of the codes.
         """
-        return _to_numpy(self._bound(X).rate)
+        return to_numpy(self._bound(X).rate)
 
     def distortion(self, X):
         """Distortion of each row: -E log p(x|z) over its codes.
@@ -603,7 +617,7 @@ default="auto"
         ndarray of shape (n_samples,)
             In nats and the units of X.
         """
-        return _to_numpy(self._bound(X).distortion) + self._columns.log_volume_
+        return to_numpy(self._bound(X).distortion) + self._columns.log_volume_
 
     def log_likelihood(self, X, n_importance=200):
         """Importance-weighted estimate of log p(x) for each row.
@@ -625,12 +639,12 @@ default="auto"
         """
         check_is_fitted(self)
         X = self._checked(X)
-        _check_count("n_importance", n_importance, 1)
+        check_count("n_importance", n_importance, 1)
         evaluation = self._evaluation()
         log_p = evaluation.log_likelihood(
             self._seen(X), n_importance, self._keys(X, evaluation)
         )
-        return _to_numpy(log_p) - self._columns.log_volume_
+        return to_numpy(log_p) - self._columns.log_volume_
 
     def conditional_log_prob(self, X, Z):
         """Log p(x|z) row by row.
@@ -651,7 +665,7 @@ default="auto"
         X, Z = self._checked_pair(X, Z)
         x = self._seen(X)
         log_p = self._evaluation().conditional(x, self._tensor(Z))
-        return _to_numpy(log_p) - self._columns.log_volume_
+        return to_numpy(log_p) - self._columns.log_volume_
 
     def posterior_log_prob(self, X, Z):
         """Log q(z|x), the density of a row's code, row by row.
@@ -678,7 +692,7 @@ default="auto"
         """
         check_is_fitted(self)
         X, Z = self._checked_pair(X, Z)
-        return _to_numpy(self._evaluation().posterior(self._seen(X), self._tensor(Z)))
+        return to_numpy(self._evaluation().posterior(self._seen(X), self._tensor(Z)))
 
     def mutual_info(self, n_samples=2000, tol=0.1, random_state=None):
         """Bracket the model's information I(x, z) from both sides.
@@ -707,7 +721,7 @@ default="auto"
             ``n_samples``, ``n_proposals`` or ``n_outcomes`` where they apply.
         """
         check_is_fitted(self)
-        _check_count("n_samples", n_samples, 10)
+        check_count("n_samples", n_samples, 10)
         if not (isinstance(tol, Real) and tol > 0):
             raise ValueError(
                 f"tol={tol!r} is not a positive number of nats. Pass for example 0.1."
@@ -769,8 +783,8 @@ default="auto"
 
     def _checked(self, X, reset=False):
         if isinstance(X, torch.Tensor):
-            X = X.detach().cpu().numpy()
-        problem = table_problems(X)
+            X = to_numpy(X.detach())
+        problem = text_problem(X) or table_problems(X)
         if problem is not None:
             # wrong names and wrong widths come first
             validate_data(self, X, reset=reset, skip_check_array=True)
@@ -780,16 +794,7 @@ default="auto"
         )
 
     def _checked_codes(self, Z):
-        if isinstance(Z, torch.Tensor):
-            Z = Z.detach().cpu().numpy()
-        Z = check_array(Z, dtype=[np.float64, np.float32], order="C", input_name="Z")
-        if Z.shape[1] != self._n_features_out:
-            raise ValueError(
-                f"Codes have {Z.shape[1]} columns, but this MutualAutoencoder was "
-                f"fitted with n_components={self._n_features_out}. Pass codes as "
-                "transform returns them."
-            )
-        return Z
+        return checked_codes(Z, self._n_features_out)
 
     def _checked_pair(self, X, Z):
         X, Z = self._checked(X), self._checked_codes(Z)
@@ -805,7 +810,7 @@ default="auto"
         return Evaluation(model, self._rule, self._seed)
 
     def _tensor(self, array):
-        return _as_tensor(array, torch.float64, self.net_.module_.reference.device)
+        return as_tensor(array, torch.float64, self.net_.module_.reference.device)
 
     def _seen(self, X):
         return self._tensor(self._columns.transform(X))
@@ -820,11 +825,12 @@ default="auto"
         evaluation = self._evaluation()
         return evaluation.bound(self._seen(X), self._keys(X, evaluation))
 
-    def _decoded(self, z):
-        return self._columns.inverse_transform(_to_numpy(self._evaluation().decode(z)))
+    def _decoded(self, z, dtype):
+        X = self._columns.inverse_transform(to_numpy(self._evaluation().decode(z)))
+        return X if X.dtype == np.int64 else X.astype(dtype, copy=False)
 
     def _drawn_codes(self, X, n_samples, random_state):
-        _check_count("n_samples", n_samples, 1)
+        check_count("n_samples", n_samples, 1)
         evaluation = self._evaluation()
         x = self._seen(X)
         generator = self._generator(random_state)
@@ -861,21 +867,3 @@ default="auto"
 def _version():
     # the package's own name stands above this file: look, do not import
     return sys.modules["sklearn_mae"].__version__
-
-
-def _check_count(name, value, least):
-    if not isinstance(value, Integral) or value < least:
-        raise ValueError(
-            f"{name}={value!r} is not an integer of at least {least}. Pass a larger "
-            "one."
-        )
-
-
-def _as_tensor(array, dtype, device):
-    """Copy, so that torch never writes to the user's array; categories stay int."""
-    dtype = torch.int64 if array.dtype == np.int64 else dtype
-    return torch.tensor(array, dtype=dtype, device=device)
-
-
-def _to_numpy(tensor):
-    return tensor.cpu().numpy()

@@ -8,7 +8,7 @@ from sklearn.base import clone
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
-from sklearn_mae.columns import Columns
+from sklearn_mae.columns import Columns, Sequences
 from sklearn_mae.encoders import (
     Amortised,
     ForeignEncoder,
@@ -18,7 +18,12 @@ from sklearn_mae.encoders import (
     Standardised,
     category_table,
 )
-from sklearn_mae.gradients import Enumeration, Reinforce, Reparametrised
+from sklearn_mae.gradients import (
+    Enumeration,
+    PerToken,
+    Reinforce,
+    Reparametrised,
+)
 from sklearn_mae.likelihoods import (
     BernoulliLikelihood,
     CategoricalLikelihood,
@@ -33,8 +38,10 @@ from sklearn_mae.net import (
     ProgressBar,
     Rate,
     TwoSided,
+    TwoSidedSequences,
 )
 from sklearn_mae.penalty import DualAscent, SignRule
+from sklearn_mae.sequence import SequenceFilter, SequenceLikelihood, SequenceReader
 
 __all__ = [
     "AUTO_STEPS",
@@ -54,14 +61,19 @@ AUTO_STEPS, AUTO_MAX_EPOCHS, AUTO_BATCH_SIZE = 4_000, 2_000, 128
 # beyond this many outcomes a step that enumerates them costs more than its noise
 MAX_ENUMERATED_IN_TRAINING = 512
 
+# likelihood, encoder, posterior and features
+Parts = tuple[nn.Module, nn.Module, nn.Module, nn.Module]
+
 
 def is_foreign(params) -> bool:
     """Whether a user's module takes part."""
     return callable(params.encoder) or callable(params.likelihood)
 
 
-def build_columns(params) -> Columns:
+def build_columns(params) -> Columns | Sequences:
     """Return the unfitted columns that the likelihood asks for."""
+    if params.likelihood == "sequence":
+        return Sequences()
     kinds = {"bernoulli": "binary", "categorical": "categorical"}
     foreign = callable(params.likelihood)
     kind = "continuous" if foreign else kinds.get(params.likelihood, "continuous")
@@ -91,57 +103,89 @@ def build_model(params, columns: Columns, x: Tensor, seed: int) -> LatentVariabl
     seed : int
         Seed of the initial weights.
     """
-    hidden = _hidden_layer_sizes(params.hidden_layer_sizes)
-    n_columns, d = columns.n_varying, params.n_components
-    cardinalities = [len(c) for c in columns.categories_]
     with private_random(seed):
-        features: nn.Module
-        if cardinalities:
-            features, n_features = OneHot(cardinalities), sum(cardinalities)
+        if isinstance(columns, Sequences):
+            parts = _parts_of_sequences(params, columns)
         else:
-            n_features = n_columns
-            features = (
-                nn.Identity()
-                if columns.standardise
-                else Standardised(columns.mean_, columns.scale_)
-            )
-
-        def gaussian():
-            if len(cardinalities) == 1:
-                return category_table(n_features, d)
-            return GaussianEncoder.from_sizes(n_features, hidden, d, params.activation)
-
-        def decoder(n_outputs):
-            return mlp(d, hidden, n_outputs, params.activation)
-
-        likelihood: nn.Module
-        match params.likelihood:
-            case "gaussian" | "heteroscedastic" as name:
-                varies = name == "heteroscedastic"
-                likelihood = GaussianLikelihood(
-                    decoder(n_columns * (2 if varies else 1)),
-                    n_columns,
-                    heteroscedastic=varies,
-                    min_scale=params.min_scale,
-                )
-            case "bernoulli":
-                likelihood = BernoulliLikelihood(decoder(n_columns), n_columns)
-            case "categorical":
-                likelihood = CategoricalLikelihood(decoder(n_features), cardinalities)
-            case factory:
-                module = _call_factory("likelihood", factory, n_columns, d)
-                likelihood = ForeignLikelihood(module, n_columns)
-        if callable(params.encoder):
-            encoder = ForeignEncoder(
-                _call_factory("encoder", params.encoder, n_features, d)
-            )
-        else:
-            encoder = gaussian()
-        model = LatentVariableModel(likelihood, encoder, gaussian(), features, d)
+            parts = _parts_of_tables(params, columns)
+        model = LatentVariableModel(*parts, params.n_components)
         model.float()
         if is_foreign(params):
             _try_foreign(params, model, x)
     return model.eval()  # until training begins
+
+
+def _parts_of_sequences(params, columns: Sequences) -> Parts:
+    """Likelihood, encoder, posterior and features."""
+    hidden = _hidden_layer_sizes(params.hidden_layer_sizes)
+    if len(hidden) < 2:
+        raise ValueError(
+            f"hidden_layer_sizes={params.hidden_layer_sizes!r} has {len(hidden)} "
+            "entry; likelihood='sequence' needs the size of the words' embeddings and "
+            "of at least one LSTM layer. Pass for example (128, 128)."
+        )
+    d, n_words = params.n_components, len(columns.words_)
+
+    def reader():
+        return SequenceReader(n_words, hidden, 2 * d)
+
+    likelihood = SequenceLikelihood(n_words, columns.length_, hidden, d)
+    if callable(params.encoder):
+        module = _call_factory("encoder", params.encoder, columns.length_, d)
+        encoder: nn.Module = ForeignEncoder(module)
+    else:
+        encoder = GaussianEncoder(reader())
+    return likelihood, encoder, SequenceFilter(reader()), nn.Identity()
+
+
+def _parts_of_tables(params, columns: Columns) -> Parts:
+    """Likelihood, encoder, posterior and features."""
+    hidden = _hidden_layer_sizes(params.hidden_layer_sizes)
+    n_columns, d = columns.n_varying, params.n_components
+    cardinalities = [len(c) for c in columns.categories_]
+    features: nn.Module
+    if cardinalities:
+        features, n_features = OneHot(cardinalities), sum(cardinalities)
+    else:
+        n_features = n_columns
+        features = (
+            nn.Identity()
+            if columns.standardise
+            else Standardised(columns.mean_, columns.scale_)
+        )
+
+    def gaussian():
+        if len(cardinalities) == 1:
+            return category_table(n_features, d)
+        return GaussianEncoder.from_sizes(n_features, hidden, d, params.activation)
+
+    def decoder(n_outputs):
+        return mlp(d, hidden, n_outputs, params.activation)
+
+    likelihood: nn.Module
+    match params.likelihood:
+        case "gaussian" | "heteroscedastic" as name:
+            varies = name == "heteroscedastic"
+            likelihood = GaussianLikelihood(
+                decoder(n_columns * (2 if varies else 1)),
+                n_columns,
+                heteroscedastic=varies,
+                min_scale=params.min_scale,
+            )
+        case "bernoulli":
+            likelihood = BernoulliLikelihood(decoder(n_columns), n_columns)
+        case "categorical":
+            likelihood = CategoricalLikelihood(decoder(n_features), cardinalities)
+        case factory:
+            module = _call_factory("likelihood", factory, n_columns, d)
+            likelihood = ForeignLikelihood(module, n_columns)
+    if callable(params.encoder):
+        encoder = ForeignEncoder(
+            _call_factory("encoder", params.encoder, n_features, d)
+        )
+    else:
+        encoder = gaussian()
+    return likelihood, encoder, gaussian(), features
 
 
 def build_strategy(params, model: LatentVariableModel):
@@ -154,8 +198,12 @@ def build_strategy(params, model: LatentVariableModel):
     if wanted == "auto":
         if p.has_rsample:
             wanted = "reparametrised"
+        elif few and not plain:
+            wanted = "enumeration"
+        elif isinstance(model.posterior, SequenceFilter) and not plain:
+            return PerToken(model.posterior)
         else:
-            wanted = "enumeration" if few and not plain else "reinforce"
+            wanted = "reinforce"
     if wanted == "reparametrised":
         if not p.has_rsample:
             raise ValueError(
@@ -179,7 +227,7 @@ def build_strategy(params, model: LatentVariableModel):
 def build_net(
     params,
     model: LatentVariableModel,
-    columns: Columns,
+    columns: Columns | Sequences,
     n_rows: int,
     seed: int,
     controls: dict[str, float],
@@ -202,8 +250,12 @@ def build_net(
         What ``controls_of`` kept of an earlier fit; empty for a fresh one.
     """
     batch_size, max_epochs = resolve_lengths(params, n_rows)
-    # a fresh fit waits a tenth of its steps at most for I to come near M
-    patience = 0 if controls else max_epochs * -(-n_rows // batch_size) // 10
+    n_steps = max_epochs * -(-n_rows // batch_size)
+
+    def patience(part):
+        """Steps for which a fresh fit waits for I to come near M."""
+        return 0 if controls else int(part * n_steps)
+
     constraint: TwoSided | Paper | None = None
     rate = None
     if params.M is not None:
@@ -211,20 +263,24 @@ def build_net(
         if params.constraint == "paper":
             constraint = Paper(SignRule(params.C, params.M), strategy)
         else:
-            listed = isinstance(strategy, Enumeration) and params.n_components == 1
-            kind = Listed if listed else TwoSided
-            penalty = DualAscent(
+            kind = TwoSided
+            if isinstance(strategy, Enumeration) and params.n_components == 1:
+                kind = Listed
+            elif isinstance(columns, Sequences):
+                kind = TwoSidedSequences
+            penalty = kind.ascent(
                 params.C,
                 params.M,
                 controls.get("model", 0.0),
-                patience=patience // kind.period,
+                patience=patience(kind.waiting) // kind.period,
                 period=kind.period,
             )
             constraint = kind(penalty, strategy)
             constraint.offset = controls.get("offset", 0.0)
         if params.constraint == "both":
             multiplier = controls.get("rate", 0.0)
-            rate = Rate(DualAscent(params.C, params.M, multiplier, patience))
+            waiting = patience(TwoSided.waiting)
+            rate = Rate(DualAscent(params.C, params.M, multiplier, waiting))
     callbacks = [
         # skorch takes pairs of a name and a callback, too
         (callback[0], clone(callback[1]))

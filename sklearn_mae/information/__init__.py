@@ -14,7 +14,8 @@ the proposals and their densities.
 
 After training the proposals come from a mixture around each x (``proposals.py``), and
 the noise of a joint draw is averaged out as far as its proposals allow
-(``correction``).
+(``correction``). Where no affordable number of them closes the gap they are annealed
+(``annealing.py``).
 """
 
 from sklearn_mae.information.bounds import (

@@ -12,6 +12,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sklearn_mae.information.annealing import (
+    N_LEAPFROG,
+    TUNED_ON,
+    tuned_step_sizes,
+    weigh_chains,
+)
 from sklearn_mae.information.bounds import (
     control_variates,
     correction,
@@ -34,9 +40,15 @@ SAMPLES_PER_CONTROL = 20
 ROUGH_SETS = 4
 # proposals whose weights are held at once
 WEIGHED_AT_ONCE = 32_768
+# where the proposals are annealed: chains for each draw, and draws of the pilot run
+CHAINS, ANNEALED_PILOT = 4, 100
 # codes decoded in one call, and numbers held at once, while integrating
 DECODED_AT_ONCE = 4_096
 NUMBERS_AT_ONCE = 4_000_000
+# rows times points times columns: none finer than that
+NUMBERS_ON_GRIDS = 1e9
+# log-density to which a grid's logarithms of masses can be added in double precision
+LARGEST = 1e10
 
 
 def regressed_mean(
@@ -88,6 +100,7 @@ def estimate_sandwich(
     n_samples: int,
     n_proposals: int,
     generator: torch.Generator,
+    step_sizes: Tensor | None = None,
 ) -> dict[str, float]:
     """Estimate both bounds from fresh joint draws.
 
@@ -101,6 +114,8 @@ def estimate_sandwich(
         Proposals K for each.
     generator : torch.Generator
         Source of all draws.
+    step_sizes : Tensor of shape (T,), optional
+        To anneal the proposals with, through T temperatures (``annealing.py``).
 
     Returns
     -------
@@ -108,15 +123,19 @@ def estimate_sandwich(
         ``lower``, ``upper``, ``lower_se``, ``upper_se`` in nats.
     """
     values, controls = [], []
-    rows = max(1, WEIGHED_AT_ONCE // n_proposals)
+    at_once = WEIGHED_AT_ONCE if step_sizes is None else DECODED_AT_ONCE
+    rows = max(1, at_once // n_proposals)
     codes = _prior_draws(model, n_samples, generator)
     for z0 in codes.split(rows):
         p = model.likelihood(z0)
         x = draw(p, (), generator, reparametrised=False)
-        proposal = local_proposal(model, x)
-        weighted = weigh(model, x, z0, p.log_prob(x), proposal, n_proposals, generator)
-        values.append(torch.stack(sandwich(weighted)) + correction(weighted))
-        controls.append(control_variates(weighted))
+        joint = model, x, z0, p.log_prob(x), local_proposal(model, x), n_proposals
+        if step_sizes is None:
+            weighted = around = weigh(*joint, generator)
+        else:
+            weighted, around = weigh_chains(*joint, step_sizes, generator)
+        values.append(torch.stack(sandwich(weighted)) + correction(around))
+        controls.append(control_variates(around))
     both = torch.cat(values, 1).double().cpu().numpy()
     regressors = torch.cat(controls).double().cpu().numpy()
     estimates = [regressed_mean(values, regressors) for values in both]
@@ -168,7 +187,8 @@ def training_bias(
     sets = rough.log_w.unflatten(0, (n_proposals, ROUGH_SETS))
     rough = rough._replace(log_w=sets)
     posteriors = None
-    if model.n_components == 1 and x.numel() <= 20_000:
+    small = x.numel() <= 20_000 and not model.likelihood.slow
+    if model.n_components == 1 and small:
         # sums over a fine grid lose too much in float32
         exact = copy.deepcopy(model).double()
         posteriors = _posteriors_on_grid(
@@ -209,12 +229,14 @@ def information_of_model(
     generator : torch.Generator
         Source of all draws.
     budget : int
-        Codes that the sandwich may decode to come nearer to ``tol``.
+        Codes that the sandwich may decode to come nearer to ``tol``, gradients counted
+        as what they cost.
 
     Returns
     -------
     dict
-        ``lower``, ``upper``, ``lower_se``, ``upper_se``, ``method`` and what it took.
+        ``lower``, ``upper``, ``lower_se``, ``upper_se``, ``method`` and what it took;
+        ``n_temperatures`` among it where the sandwich annealed its proposals.
     """
     outcomes = model.likelihood.outcomes()
     on_grid = model.n_components <= 2
@@ -225,7 +247,7 @@ def information_of_model(
             result = _by_enumerated_sandwich(
                 model, outcomes, n_samples, tol, generator, budget
             )
-    elif on_grid:
+    elif on_grid and not model.likelihood.slow:
         result = _by_grid(model, n_samples, tol, generator)
     if result is None:
         result = _by_sandwich(model, n_samples, tol, generator, budget)
@@ -234,21 +256,76 @@ def information_of_model(
 
 def _by_sandwich(model, n_samples, tol, generator, budget):
     """Double draws or proposals on pilot runs, then estimate on fresh draws."""
+    # decodes of a draw besides its proposals: two Jacobians, the climb to the mode
+    price = 6 * model.n_components + 16
     n, k, n_pilot = n_samples, 64, min(n_samples, 500)
+    gap, noise, before, may_anneal = 0.0, 0.0, math.nan, True
     # a pilot is worth its draws where what it may ask for can still be paid
-    while (n_pilot + 2 * n) * k <= budget:
+    while (n_pilot + 2 * n) * (price + k) <= budget:
         pilot = estimate_sandwich(model, n_pilot, k, generator)
-        budget -= n_pilot * k
+        budget -= n_pilot * (price + k)
         gap = pilot["upper"] - pilot["lower"]
         noise = 2 * (pilot["lower_se"] + pilot["upper_se"]) * (n_pilot / n) ** 0.5
         if gap + noise <= 0.9 * tol:
             break
-        if gap > noise:
-            k *= 2
-        else:
+        if gap <= noise:
             n *= 2
+            continue
+        k *= 2
+        # if each doubling that can be paid does what the last one did
+        reserve = n * (price + k)
+        foreseen = gap * (gap / before) ** math.log2(budget / reserve)
+        if foreseen > tol and may_anneal:
+            may_anneal = False
+            plain = gap, foreseen + noise
+            annealed = _by_annealing(model, reserve, plain, generator, budget)
+            if annealed is not None:
+                return annealed
+            budget -= min(budget // 5, budget - reserve)
+        before = gap
+    else:  # all that is left
+        if gap > noise:
+            k = max(k, budget // n - price)
+        else:
+            n = max(n, budget // (price + k))
     final = estimate_sandwich(model, n, k, generator)
     return {**final, "method": "sandwich", "n_samples": n, "n_proposals": k}
+
+
+def _by_annealing(model, reserve, plain, generator, budget):
+    """Anneal the proposals; None where a pilot run promises no narrower bracket.
+
+    Narrower than the gap that plain proposals have reached and the width foreseen for
+    them. If None, at most a fifth of the budget is spent, and none of the reserve.
+    """
+    # decodes of a draw at one temperature; a gradient costs two more
+    cost, n = 3 * N_LEAPFROG * (CHAINS + 2), ANNEALED_PILOT
+    t = min(budget // 5, budget - reserve) // (cost * (n + TUNED_ON))
+    if t < 2:
+        return None
+    step_sizes = tuned_step_sizes(model, t, generator)
+    pilot = estimate_sandwich(model, n, CHAINS, generator, step_sizes)
+    budget -= t * cost * (n + TUNED_ON)
+    reached = pilot["upper"] - pilot["lower"]
+    noise = 2 * (pilot["lower_se"] + pilot["upper_se"])
+
+    def width(n_final):
+        """Of what the rest of the budget buys: the gap falls with the temperatures."""
+        return reached * t * n_final * cost / budget + noise * (n / n_final) ** 0.5
+
+    n_final = min((n // 2 * 2**i for i in range(7)), key=width)
+    if not (reached < plain[0] and width(n_final) < plain[1]):
+        return None
+    n_temperatures = max(2, budget // (cost * n_final))
+    at = torch.arange(n_temperatures, device=step_sizes.device) * t // n_temperatures
+    final = estimate_sandwich(model, n_final, CHAINS, generator, step_sizes[at])
+    return {
+        **final,
+        "method": "sandwich",
+        "n_samples": n_final,
+        "n_proposals": CHAINS,
+        "n_temperatures": n_temperatures,
+    }
 
 
 def _exact(information, method, **extra):
@@ -354,9 +431,14 @@ def _enumerated_means(model, outcomes, n_groups, n, k, generator):
 @torch.no_grad()
 def _by_grid(model, n_samples, tol, generator):
     """KL(p(z|x) || p(z)) on a grid over z for draws of x; None if too fine a grid."""
+    few = 40
     while True:
         z0 = _prior_draws(model, n_samples, generator)
         x = draw(model.likelihood(z0), (), generator, reparametrised=False)
+        # too narrow posteriors are found out on a few of them
+        share = NUMBERS_ON_GRIDS * few / n_samples
+        if few < n_samples and _posteriors_on_grid(model, x[:few], share) is None:
+            return None
         on_grid = _posteriors_on_grid(model, x)
         if on_grid is None:
             return None
@@ -376,9 +458,8 @@ class Posteriors(NamedTuple):
     log_marginal: Tensor
 
 
-def _posteriors_on_grid(model, x):
+def _posteriors_on_grid(model, x, affordable=NUMBERS_ON_GRIDS):
     """Integrate over z for each row, on a grid that is doubled until two agree."""
-    affordable = 1e9
     d = model.n_components
     before, n = None, 513 if d == 1 else 65
     if (2 * n - 1) ** d * x.numel() > affordable:
@@ -403,9 +484,11 @@ def _posteriors_on_grid(model, x):
                 means[i] = kept * means[i] + torch.cat(added, -1)
                 log_marginal[i] = total
         information = means[:, 0] - log_marginal
-        if before is not None and float((information - before).abs().max()) < 1e-4:
-            return Posteriors(information, means[:, 1:], log_marginal)
         if information.isnan().any():
             return None  # a diverged model: no grid will do
+        if float(log_marginal.abs().max()) > LARGEST:
+            return None  # rounding has eaten the prior's masses: any grids would agree
+        if before is not None and float((information - before).abs().max()) < 1e-4:
+            return Posteriors(information, means[:, 1:], log_marginal)
         before, n = information, 2 * n - 1
     return None

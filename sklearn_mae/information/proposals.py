@@ -28,7 +28,8 @@ class PrecisionNormal(PrivateDistribution):
 
     def log_prob(self, value):
         """Log-density."""
-        e = ((value - self.loc).unsqueeze(-2) @ self.factor).squeeze(-2)
+        # draws of one row share its factor: einsum does not copy it for each of them
+        e = torch.einsum("...i,...ij->...j", value - self.loc, self.factor)
         log_det = self.factor.diagonal(dim1=-2, dim2=-1).log().sum(-1)
         return log_det - 0.5 * e.square().sum(-1) - e.shape[-1] * LOG_SQRT_2PI
 
@@ -74,10 +75,10 @@ class Mixture(PrivateDistribution):
 # shares of the mixture: where the posterior looks normal around its mode, wherever
 # r_omega says, and everywhere (which bounds the weights)
 LOCAL, AMORTISED, DEFENSIVE = 0.6, 0.35, 0.05
-# a proposal should be a little wider than its target
-INFLATION = 1.2
+# a proposal should be a little wider than its target; what that costs grows with d
+INFLATION = 0.2
 # from r_omega's mean; more of them narrow no bracket
-FISHER_STEPS = 2
+STEPS = 2
 
 
 def _prior_of(z: Tensor) -> DiagonalNormal:
@@ -90,34 +91,74 @@ def amortised_proposal(model: LatentVariableModel, x: Tensor) -> Mixture:
     return Mixture([1 - DEFENSIVE, DEFENSIVE], [r, _prior_of(r.loc)])
 
 
+def inflation(n_components: int) -> float:
+    """How much wider a local proposal is than the posterior seems at its mode."""
+    return 1 + INFLATION / max(1.0, n_components / 8) ** 0.5
+
+
+def _observed_precision(model: LatentVariableModel, x: Tensor, z: Tensor):
+    """Minus the Hessian of log p(x, z) in z; None where there is none to be had.
+
+    Away from a mode some of its curvatures may be negative: they count by their size.
+    None counts as less than the prior's, for that is the share of its own.
+    """
+    try:
+        with torch.enable_grad():
+            at = z.detach().requires_grad_()
+            log_joint = model.log_joint(x, at).sum()
+            (slope,) = torch.autograd.grad(log_joint, at, create_graph=True)
+            rows = [
+                torch.autograd.grad(along.sum(), at, retain_graph=True)[0]
+                for along in slope.unbind(-1)
+            ]
+        curvature, directions = torch.linalg.eigh(-torch.stack(rows, -2).double())
+    except RuntimeError:  # not twice differentiable, or not finite
+        return None
+    curvature = curvature.abs().clamp_min(1.0)
+    return (directions * curvature.unsqueeze(-2)) @ directions.mT
+
+
+def _precision_factor(model: LatentVariableModel, x: Tensor, z: Tensor):
+    """Cholesky factor of the posterior's precision, were it normal around z."""
+    fisher = model.likelihood.fisher_information(z, x)
+    if fisher is None:
+        precision = _observed_precision(model, x, z)
+        if precision is None:
+            return None
+    else:
+        # a small noise's square leaves no room for the identity in single precision
+        identity = torch.eye(z.shape[-1], dtype=torch.float64, device=z.device)
+        precision = fisher.double() + identity
+    # a diverged model's factor is NaN, not an error
+    return torch.linalg.cholesky_ex(precision).L.to(z)
+
+
 @torch.no_grad()
 def local_proposal(model: LatentVariableModel, x: Tensor) -> Mixture:
     """Proposal around the posterior mode of each row, found from r_omega's mean.
 
     Fisher scoring climbs to the mode of p(z|x); the posterior is taken to be normal
-    there, with precision I + J'J, J the whitened Jacobian of the likelihood.
+    there, with precision I + F, F the Fisher information of x about z. A likelihood
+    that does not know its own is differentiated twice instead; one that cannot be is
+    left to r_omega.
     """
     r = model.posterior(model.features(x))  # built in, so with a loc
     z = r.loc
-    if model.likelihood.whitened_jacobian(z[:1]) is None:
+    factor = _precision_factor(model, x, z)
+    if factor is None:
         return amortised_proposal(model, x)
-    identity = torch.eye(z.shape[-1], dtype=torch.float64, device=z.device)
-
-    def precision_factor(z):
-        # a small noise's square leaves no room for the identity in single precision;
-        # a diverged model's factor is NaN, not an error
-        jacobian = model.likelihood.whitened_jacobian(z).double()
-        precision = jacobian.mT @ jacobian + identity
-        return torch.linalg.cholesky_ex(precision).L.to(z)
-
     stride = z.new_tensor([0.0, 0.1, 0.25, 0.5, 1.0])[:, None, None]
-    for _ in range(FISHER_STEPS):
+    for _ in range(STEPS):
         with torch.enable_grad():
             at = z.detach().requires_grad_()
             (slope,) = torch.autograd.grad(model.log_joint(x, at).sum(), at)
-        step = torch.cholesky_solve(slope.unsqueeze(-1), precision_factor(z))
+        # the start's precision will do: the line search sees to the rest
+        step = torch.cholesky_solve(slope.unsqueeze(-1), factor)
         candidates = z + stride * step.squeeze(-1)
         best = model.log_joint(x, candidates).argmax(0)
         z = candidates[best, torch.arange(len(z), device=z.device)]
-    local = PrecisionNormal(z, precision_factor(z) / INFLATION)
+    factor = _precision_factor(model, x, z)
+    if factor is None:
+        return amortised_proposal(model, x)
+    local = PrecisionNormal(z, factor / inflation(z.shape[-1]))
     return Mixture([LOCAL, AMORTISED, DEFENSIVE], [local, r, _prior_of(z)])

@@ -1,6 +1,12 @@
 """Training: Algorithm 1 of the paper as a skorch net, and its constraints."""
 
-from sklearn_mae.net.constraints import Listed, Paper, Rate, TwoSided
+from sklearn_mae.net.constraints import (
+    Listed,
+    Paper,
+    Rate,
+    TwoSided,
+    TwoSidedSequences,
+)
 from sklearn_mae.net.training import (
     FIGURES,
     Batches,
@@ -19,4 +25,5 @@ __all__ = [
     "Rate",
     "Rows",
     "TwoSided",
+    "TwoSidedSequences",
 ]

@@ -11,29 +11,45 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.distributions import Distribution
 
 from sklearn_mae.information import (
     correction,
     infomax,
-    prior_entropy,
     sandwich,
     training_bias,
     weigh,
 )
 from sklearn_mae.model import LatentVariableModel
-from sklearn_mae.penalty import DualAscent, SignRule
+from sklearn_mae.penalty import DualAscent, SignRule, SlowAscent
+from sklearn_mae.sequence import FilteredNormal
 
-__all__ = ["Listed", "Paper", "Rate", "TwoSided"]
+__all__ = [
+    "Listed",
+    "Paper",
+    "Rate",
+    "TwoSided",
+    "TwoSidedSequences",
+    "learning_objective",
+]
 
 
 class Term(NamedTuple):
-    """What a constraint on the model's information adds to a step."""
+    """What a constraint on the model's information adds to a step.
+
+    ``objective`` is what r_omega maximises.
+    """
 
     penalty: Tensor
-    infomax: Tensor
+    objective: Tensor
     estimate: Tensor
     lower: Tensor
     upper: Tensor
+
+
+def learning_objective(r: Distribution, z0: Tensor) -> Tensor:
+    """What r_omega maximises: its infomax bound; a filter's at every prefix, too."""
+    return r.objective(z0) if isinstance(r, FilteredNormal) else infomax(r, z0)
 
 
 class TwoSided:
@@ -56,6 +72,9 @@ class TwoSided:
     calibration_samples = (200, 400)
     # beyond this gap between its bounds, in nats, an estimate is too vague to steer by
     widest_gap = 1.0
+    # how its multiplier moves, and for which part of a fit it waits for I at most
+    ascent = DualAscent
+    waiting = 0.1
 
     def __init__(self, penalty: DualAscent, strategy):
         self.penalty = penalty
@@ -72,18 +91,17 @@ class TwoSided:
         def bounds(x, log_lik):
             r = model.r(x)
             weighted = weigh(model, x, z0, log_lik, r, self.n_proposals, generator)
-            # as infomax(r, z0), of which the weights have the density already
-            infomax = prior_entropy(z0.shape[-1]) + weighted.log_q0
-            return *sandwich(weighted), infomax, correction(weighted)
+            objective = learning_objective(r, z0)
+            return *sandwich(weighted), objective, correction(weighted)
 
         p = model.likelihood(z0)
         values = self.strategy.expectation(p, bounds, generator)
-        lower, upper, infomax, quieter = (value.mean() for value in values)
+        lower, upper, objective, quieter = (value.mean() for value in values)
         weight = self.penalty.weight
         side = upper if weight > 0 else lower
         penalty = self.period * weight * side
         estimate = 0.5 * (lower + upper) + quieter
-        return Term(penalty, infomax, estimate, lower, upper)
+        return Term(penalty, objective, estimate, lower, upper)
 
     def update(self, estimate: float) -> None:
         """Move the multiplier by this step's estimate."""
@@ -108,6 +126,18 @@ class TwoSided:
             self.offset += 0.5 * (bias - self.offset)
 
 
+class TwoSidedSequences(TwoSided):
+    """The same for sequences, whose gradient is REINFORCE's.
+
+    What starts the learning is the constraint on the encoder's rate; this one waits
+    until I has followed.
+    """
+
+    calibration_samples = (64, 128)
+    ascent = SlowAscent
+    waiting = 0.4
+
+
 class Listed(TwoSided):
     """The same for a code of one component and outcomes of x that can be listed.
 
@@ -129,13 +159,13 @@ class Listed(TwoSided):
         def densities(x, log_prob):
             log_marginal = torch.logsumexp(log_prob, -1, keepdim=True)
             information = log_prob - log_marginal + math.log(self.n_samples)
-            return information, infomax(model.r(x), z0)
+            return information, learning_objective(model.r(x), z0)
 
         p = model.likelihood(z0)
         values = self.strategy.expectation(p, densities, generator)
-        information, lowest = (value.mean() for value in values)
+        information, objective = (value.mean() for value in values)
         penalty = self.period * self.penalty.weight * information
-        return Term(penalty, lowest, information, information, information)
+        return Term(penalty, objective, information, information, information)
 
     def calibrate(self, model: LatentVariableModel, progress: float, generator) -> None:
         """There is nothing to correct."""

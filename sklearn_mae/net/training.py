@@ -17,9 +17,8 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
-from sklearn_mae.information import infomax
 from sklearn_mae.model import draw, private_random
-from sklearn_mae.net.constraints import TwoSided
+from sklearn_mae.net.constraints import TwoSided, learning_objective
 
 __all__ = ["FIGURES", "Batches", "MutualAutoencoderNet", "ProgressBar", "Rows"]
 
@@ -278,7 +277,10 @@ class MutualAutoencoderNet(NeuralNet):
             loss = loss + term.penalty
             # one pass through r_omega serves both updates
             gradients = torch.autograd.grad(
-                -term.infomax, self._omega, retain_graph=True
+                -term.objective,
+                self._omega,
+                retain_graph=True,
+                materialize_grads=True,  # the paper's rule trains no prefixes
             )
             for parameter, gradient in zip(self._omega, gradients, strict=True):
                 parameter.grad = gradient
@@ -422,7 +424,7 @@ class MutualAutoencoderNet(NeuralNet):
             with torch.no_grad():
                 z0 = model.draw_codes(self.posterior_batch, self.generator)
                 x = draw(model.likelihood(z0), (), self.generator)
-            loss = -infomax(model.r(x), z0).mean()
+            loss = -learning_objective(model.r(x), z0).mean()
             for group in optimizer.param_groups:
                 group["lr"] = self.posterior_speed * self.lr * (1 - step / n_steps)
             optimizer.zero_grad()

@@ -1,0 +1,409 @@
+"""The certificate against the truth, over hundreds of random models.
+
+    python benchmarks/bench_coverage.py [--family linear nonlinear hidden] [--n 200]
+
+Is the truth inside [lower - 2 se, upper + 2 se], and is that interval, two standard
+errors on each side included, no wider than max(0.1, 5 % of the truth)?
+
+Families, each model drawn from its seed alone:
+
+- ``linear``: x = W z + noise, 1 to 64 latents, 0.1 to 40 nats (15 a latent), several
+  spectra, a posterior that no diagonal Gaussian meets. The truth is a determinant.
+- ``nonlinear``: 1 or 2 latents behind an absolute value, a random network, a mixture
+  or categories, so that posteriors have several modes. The truth is H(x) - H(x|z) on
+  grids over z and x, doubled until two agree. Rows of the ``sandwich`` call it
+  directly; those of the route ``public`` go by what ``mutual_info`` chooses, here
+  a grid or a sum.
+- ``hidden``: ``linear`` with 8 to 16 latents and 2 to 20 nats behind a
+  ``ForeignLikelihood``, which leaves the certificate r_omega alone as a proposal.
+
+r_omega is the best of its kind or trained on draws of the model (``fitted``), or that
+with its means 10 to 30 % off and its scales off by factors (``perturbed``). One torch
+thread. A row is written as it comes; rows that are there already are not run again.
+With ``--table`` nothing is run: the CSV is summarised.
+"""
+
+import argparse
+import math
+import time
+from collections import defaultdict
+from pathlib import Path
+
+import numpy as np
+import torch
+from rows import append, read
+from torch import nn
+from torch.distributions import Categorical, MixtureSameFamily, Normal
+
+from sklearn_mae.encoders import GaussianEncoder, OneHot
+from sklearn_mae.information import infomax, information_of_model
+from sklearn_mae.information.certificate import _by_sandwich
+from sklearn_mae.likelihoods import (
+    CategoricalLikelihood,
+    ForeignLikelihood,
+    GaussianLikelihood,
+)
+from sklearn_mae.model import LatentVariableModel, draw, mlp, private_random
+
+FIELDS = (
+    "family seed kind r route d D information lower upper lower_se upper_se width "
+    "method n_samples n_proposals n_temperatures covered narrow seconds"
+).split()
+FAMILIES = ("linear", "nonlinear", "hidden")
+BUDGET = 2_000_000
+# of two grids, of the truth's and of the certificate's; se know nothing of it
+AGREEMENT = 1e-4
+
+
+def log_uniform(rng, low, high):
+    """Draw between low and high, each order of magnitude alike."""
+    return float(np.exp(rng.uniform(np.log(low), np.log(high))))
+
+
+# Linear models: I = 1/2 log det(I + W'W) in units of the noise
+
+
+def spectrum(rng, d, information):
+    """Squared singular values of W with that information, of a random shape."""
+    i = np.arange(d)
+    shapes = {
+        "flat": np.ones(d),
+        "geometric": rng.uniform(0.3, 0.95) ** i,
+        "power": 1 / (1 + i) ** rng.uniform(0.5, 2),
+        "random": np.exp(rng.normal(scale=1.5, size=d)),
+        "spike": np.where(i == 0, 100.0, 1.0),
+    }
+    kind = str(rng.choice(list(shapes)))
+    low, high = -100.0, 100.0
+    for _ in range(200):
+        middle = 0.5 * (low + high)
+        found = 0.5 * np.log1p(np.exp(middle) * shapes[kind]).sum()
+        low, high = (middle, high) if found < information else (low, middle)
+    return kind, np.exp(low) * shapes[kind]
+
+
+def linear(rng, perturbed, hidden):
+    """Linear-Gaussian model; its posterior is a rotated Gaussian."""
+    d = round(log_uniform(rng, *((8, 16.4) if hidden else (0.51, 64.4))))
+    # of more than 15 nats in one latent doubles leave too little of the noise
+    most = min(40, 15 * d)
+    information = log_uniform(rng, *((2, 20) if hidden else (0.1, most)))
+    D = round(d * log_uniform(rng, 1, 4))
+    kind, squares = spectrum(rng, d, information)
+    rotations = [np.linalg.qr(rng.normal(size=(n, d)))[0] for n in (D, d)]
+    noise = np.exp(rng.normal(scale=0.5, size=D))
+    W = noise[:, None] * (rotations[0] * np.sqrt(squares)) @ rotations[1].T
+    b = rng.normal(size=D)
+    covariance = np.linalg.inv(np.eye(d) + W.T @ (W / noise[:, None] ** 2))
+    gain = covariance @ (W / noise[:, None] ** 2).T
+    # of all diagonal Gaussians the one that r_omega's training ends at
+    scale = np.sqrt(np.diag(covariance))
+    if perturbed:
+        gain = gain * (1 + rng.uniform(0.1, 0.3) * rng.normal(size=gain.shape))
+        scale = scale * np.exp(rng.normal(scale=0.4, size=d))
+    likelihood = GaussianLikelihood(nn.Linear(d, D), D, min_scale=1e-6)
+    r = GaussianEncoder(nn.Linear(D, 2 * d))
+    values = {
+        likelihood.decoder.weight: W,
+        likelihood.decoder.bias: b,
+        likelihood.raw_log_scale: _raw(np.log(noise), likelihood.floor),
+        r.network.weight: np.concatenate([gain, np.zeros_like(gain)]),
+        r.network.bias: np.concatenate([-gain @ b, np.log(scale)]),
+    }
+    if hidden:
+        likelihood = ForeignLikelihood(Hidden(likelihood), D)
+    model = LatentVariableModel(likelihood, r, r, nn.Identity(), d).double()
+    with torch.no_grad():
+        for parameter, value in values.items():
+            parameter.copy_(torch.as_tensor(value))
+    return kind, D, model, float(0.5 * np.log1p(squares).sum())
+
+
+def _raw(log_scale, floor):
+    """What a Gaussian likelihood takes for its log-scales to be these."""
+    return floor + np.log(np.expm1(log_scale - floor))
+
+
+class Hidden(nn.Module):
+    """A Gaussian likelihood as a user's module would have it."""
+
+    def __init__(self, likelihood):
+        super().__init__()
+        self.likelihood = likelihood
+
+    def forward(self, z):
+        p = self.likelihood(z)
+        scale = p.log_scale.exp().expand_as(p.loc)
+        return Normal(p.loc, scale, validate_args=False)
+
+
+# Non-Gaussian posteriors over one or two latents
+
+
+class Folded(nn.Module):
+    """A decoder that sees |z|."""
+
+    def __init__(self, decoder):
+        super().__init__()
+        self.decoder = decoder
+
+    def forward(self, z):
+        return self.decoder(z.abs())
+
+
+class TwoPeaks(nn.Module):
+    """A mixture of two normals, neither of which is where the other is."""
+
+    def __init__(self, decoder, share, scale):
+        super().__init__()
+        self.decoder, self.share, self.scale = decoder, share, scale
+
+    def forward(self, z):
+        loc = self.decoder(z).unsqueeze(-2).unflatten(-1, (1, 2))
+        shares = torch.tensor([self.share, 1 - self.share]).to(z)
+        shares = Categorical(shares.expand(*loc.shape[:-1], 2)[..., 0, :, :])
+        peaks = Normal(loc[..., 0, :, :], self.scale, validate_args=False)
+        return MixtureSameFamily(shares, peaks, validate_args=False)
+
+
+def nonlinear(rng, perturbed):
+    """Model whose posteriors are not Gaussian, and its truth."""
+    kind = str(
+        rng.choice(["abs", "network", "heteroscedastic", "mixture", "categories"])
+    )
+    d, D = (int(n) for n in rng.integers(1, 3, size=2))
+    seed = int(rng.integers(2**31))
+    noise = log_uniform(rng, 0.03 if d == 1 else 0.15, 1)
+    features = nn.Identity()
+    cardinalities = tuple(rng.integers(3, 9, size=rng.integers(1, 4)).tolist())
+    with private_random(seed):
+        if kind == "mixture":
+            D = 1
+            decoder = _decoder(rng, d, 2)
+            share = rng.uniform(0.2, 0.8)
+            likelihood = ForeignLikelihood(TwoPeaks(decoder, share, noise), 1)
+        elif kind == "categories":
+            D = len(cardinalities)
+            features = OneHot(cardinalities)
+            decoder = _decoder(rng, d, sum(cardinalities), 1 / noise)
+            if rng.random() < 0.5:
+                decoder = Folded(decoder)
+            likelihood = CategoricalLikelihood(decoder, cardinalities)
+        else:
+            varies = kind == "heteroscedastic"
+            decoder = _decoder(rng, d, D * (1 + varies))
+            if varies:
+                with torch.no_grad():  # log-scales that differ, but by little
+                    decoder[-1].weight[D:] *= 0.15
+                    decoder[-1].bias[D:] = -1.0
+            if kind == "abs" or (varies and rng.random() < 0.5):
+                decoder = Folded(decoder)
+            likelihood = GaussianLikelihood(decoder, D, varies, min_scale=noise)
+            if not varies:  # all but the floor
+                likelihood.raw_log_scale.data.fill_(-20.0)
+        n_inputs = sum(cardinalities) if kind == "categories" else D
+        r = GaussianEncoder.from_sizes(n_inputs, (32, 32), d, "silu")
+    model = LatentVariableModel(likelihood, r, r, features, d).double()
+    for parameter in likelihood.parameters():
+        parameter.requires_grad_(False)
+    train_posterior(model, torch.Generator().manual_seed(seed))
+    if perturbed:
+        with torch.no_grad(), private_random(seed):
+            last = r.network[-1]
+            off = rng.uniform(0.1, 0.3) * torch.randn(d, len(last.weight[0]))
+            last.weight[:d] *= 1 + off
+            last.bias[d:] += 0.4 * torch.randn(d)
+    return kind, D, model, truth_on_grid(model, kind, D)
+
+
+def _decoder(rng, d, n_outputs, sharpness=1.0):
+    """A random network, wiggly enough for some x to come from several codes."""
+    decoder = mlp(d, (16,), n_outputs, "tanh")
+    with torch.no_grad():
+        decoder[0].weight.mul_(log_uniform(rng, 1, 4))
+        decoder[0].bias.mul_(2)
+        decoder[-1].weight.mul_(4 * sharpness)
+    return decoder
+
+
+def train_posterior(model, generator, n_steps=400, batch=256):
+    """Maximise E log r_omega(z|x) on draws of the model."""
+    optimizer = torch.optim.Adam(model.posterior.parameters(), lr=1e-2)
+    for step in range(n_steps):
+        with torch.no_grad():
+            z0 = model.draw_codes(batch, generator)
+            x = draw(model.likelihood(z0), (), generator, reparametrised=False)
+        for group in optimizer.param_groups:
+            group["lr"] = 1e-2 * (1 - step / n_steps)
+        optimizer.zero_grad()
+        (-infomax(model.r(x), z0).mean()).backward()
+        optimizer.step()
+
+
+@torch.no_grad()
+def truth_on_grid(model, kind, D):
+    """H(x) - H(x|z) by sums over z and x, on grids doubled until two agree.
+
+    A kink, as that of |z|, leaves errors that fall with the square of the grid's step:
+    they are extrapolated.
+    """
+    d = model.n_components
+    plain, before, n = math.inf, math.inf, 1_001 if d == 1 else 257
+    while n**d <= 5_000_000:
+        axis = torch.linspace(-7, 7, n, dtype=torch.float64)
+        z = torch.cartesian_prod(*[axis] * d).reshape(-1, d)
+        mass = torch.softmax(-0.5 * z.square().sum(-1), 0)
+        if kind == "categories":
+            now = _of_categories(model, z, mass)
+        else:
+            now = _of_columns(model, z, mass, D, kind)
+        extrapolated = now + (now - plain) / 3
+        if abs(extrapolated - before) < AGREEMENT:
+            return extrapolated
+        plain, before, n = now, extrapolated, 2 * n - 1
+    raise RuntimeError(f"no grid over z is fine enough: {plain}, {before}")
+
+
+def _of_categories(model, z, mass):
+    outcomes = model.likelihood.outcomes().unsqueeze(1)
+    p_x, negentropy = 0.0, 0.0
+    for some, share in zip(z.split(4_096), mass.split(4_096), strict=True):
+        log_p = model.likelihood(some).log_prob(outcomes)
+        p_x = p_x + log_p.exp() @ share
+        negentropy += float((log_p.exp() * log_p).sum(0) @ share)
+    return negentropy - float((p_x * p_x.log()).sum())
+
+
+def _of_columns(model, z, mass, D, kind):
+    """Columns that are independent given z: p(x) on a grid is a matrix product."""
+    if kind == "mixture":
+        module = model.likelihood.module
+        loc = module.decoder(z)  # of the two peaks
+        scale = torch.full_like(loc, module.scale)
+    else:
+        p = model.likelihood(z)
+        loc, scale = p.loc, p.log_scale.exp().expand_as(p.loc)
+    low = float((loc - 7 * scale).min())
+    high = float((loc + 7 * scale).max())
+    # the sum over equal steps is exact but for exp(-2 pi^2 / step^2) in noises
+    n = math.ceil((high - low) / (0.9 * float(scale.min())))
+    x = torch.linspace(low, high, n, dtype=torch.float64)
+    step = (x[1] - x[0]).item()
+    p_x, entropy = 0.0, 0.0
+    parts = (4_096 if n < 4_000 else 512,)
+    for m, at, s in zip(*(t.split(*parts) for t in (mass, loc, scale)), strict=True):
+        columns = Normal(at.T[..., None], s.T[..., None], validate_args=False)
+        p = columns.log_prob(x).exp()  # (columns or peaks, z, x)
+        if kind == "mixture":
+            share = model.likelihood.module.share
+            p = share * p[0] + (1 - share) * p[1]
+            p_x = p_x + m @ p
+            entropy -= float(m @ torch.special.xlogy(p, p).sum(1)) * step
+            continue
+        p_x = p_x + (m @ p[0] if D == 1 else (m[:, None] * p[0]).T @ p[1])
+        normal = 0.5 * math.log(2 * math.pi * math.e)
+        entropy += float(m @ (s.log() + normal).sum(-1))
+    return -float(torch.special.xlogy(p_x, p_x).sum()) * step**D - entropy
+
+
+# One model, its rows
+
+
+def run(family: str, seed: int, routes: list[str], done: set):
+    """Yield the rows of one model that are missing."""
+    if family != "nonlinear":
+        routes = ["public"]
+    routes = [name for name in routes if (family, str(seed), name) not in done]
+    if not routes:
+        return
+    rng = np.random.default_rng([FAMILIES.index(family), seed])
+    perturbed = seed % 2 == 1
+    if family == "nonlinear":
+        kind, D, model, truth = nonlinear(rng, perturbed)
+    else:
+        kind, D, model, truth = linear(rng, perturbed, family == "hidden")
+    allowed = max(0.1, 0.05 * truth)
+    for route in routes:
+        estimate = _by_sandwich if route == "sandwich" else information_of_model
+        # other draws than the training's
+        generator = torch.Generator().manual_seed(1_000_000 + seed)
+        start = time.perf_counter()
+        found = estimate(model, 2_000, allowed, generator, BUDGET)
+        seconds = time.perf_counter() - start
+        low = found["lower"] - 2 * found["lower_se"]
+        high = found["upper"] + 2 * found["upper_se"]
+        row = dict.fromkeys(FIELDS, "")
+        row.update(
+            family=family,
+            seed=seed,
+            kind=kind,
+            r="perturbed" if perturbed else "fitted",
+            route=route,
+            d=model.n_components,
+            D=D,
+            method=found["method"],
+            covered=int(low - AGREEMENT <= truth <= high + AGREEMENT),
+            narrow=int(high - low <= allowed),
+            seconds=f"{seconds:.2f}",
+            information=f"{truth:.5f}",
+            width=f"{high - low:.5f}",
+        )
+        for name in ("lower", "upper", "lower_se", "upper_se"):
+            row[name] = f"{found[name]:.5f}"
+        for name in ("n_samples", "n_proposals", "n_temperatures"):
+            row[name] = found.get(name, "")
+        yield row
+
+
+def table(rows: list[dict]) -> None:
+    """Print one line for each family and route."""
+    groups = defaultdict(list)
+    for row in rows:
+        groups[row["family"], row["route"], "all"].append(row)
+        groups[row["family"], row["route"], row["r"]].append(row)
+        if row["family"] == "nonlinear":
+            groups[row["family"], row["route"], row["kind"]].append(row)
+    print("| family | route | which | covered | narrow | median width | s |")
+    print("|---|---|---|---|---|---|---|")
+    for (family, route, which), group in sorted(groups.items()):
+        n = len(group)
+        covered, narrow = (
+            sum(int(row[name]) for row in group) for name in ("covered", "narrow")
+        )
+        width, seconds = (
+            np.median([float(row[name]) for row in group])
+            for name in ("width", "seconds")
+        )
+        print(
+            f"| {family} | {route} | {which} | {covered} of {n} | {narrow / n:.1%} | "
+            f"{width:.3f} | {seconds:.1f} |"
+        )
+
+
+def main():
+    """Run what is missing and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--family", nargs="+", default=list(FAMILIES[:2]))
+    parser.add_argument("--n", type=int, default=200, help="models of each family")
+    parser.add_argument("--seed", type=int, default=0, help="the first model's")
+    parser.add_argument("--route", nargs="+", default=["sandwich", "public"])
+    parser.add_argument("--out", default="benchmarks/results/coverage.csv")
+    parser.add_argument("--table", action="store_true")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    path = Path(arguments.out)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    rows = read(path)
+    done = {(row["family"], row["seed"], row["route"]) for row in rows}
+    seeds = range(arguments.seed, arguments.seed + arguments.n)
+    for family in () if arguments.table else arguments.family:
+        for seed in seeds:
+            for row in run(family, seed, arguments.route, done):
+                rows.append(row)
+                append(path, FIELDS, row)
+                print(",".join(str(value) for value in row.values()), flush=True)
+    table(rows)
+
+
+if __name__ == "__main__":
+    main()

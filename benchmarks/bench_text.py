@@ -1,0 +1,385 @@
+"""Movie reviews: information asked for and reached, and what it buys (section 7.3).
+
+    python benchmarks/bench_text.py PATH --size cpu [--only ROW ...] [--table]
+
+PATH is a tab-separated file, gzipped or not, with a header and the columns ``label``
+(of the review: 1 positive, 0 negative, -1 none), ``review_id``, ``sentence`` (tokens
+separated by spaces) and ``split`` (train or validation). Sentences of at most 8 tokens
+are used, punctuation counted. ``SIZES`` holds all settings.
+
+Rows, written to the CSV as soon as they are there, and not run again:
+
+- ``lm``: the decoder alone as a language model, the code held at zero. H is its
+  held-out NLL per sentence. ``lm2``: another seed; perplexities are under this one.
+- ``vae``: M=None. ``mae_f``: M = f H.
+- ``autoencoder``, ``autoencoder_wide``: the same network without noise and without KL,
+  as many components as the other rows, or as ``mae_1.2``, have.
+- ``vae_warmup`` (weight of the KL from 0 to 1 over the first quarter of the steps),
+  ``vae_free_bits`` (each component 0.25 nats at no cost), ``vae_beta`` (weight 0.2).
+- ``tfidf_svd``: TF-IDF and TruncatedSVD of the same size, for the sentiment alone.
+
+Columns: the bracket ``low``, ``high`` of I(x, z), two standard errors included, the
+better one of ``fit``'s (``fit_low``, ``fit_high``) and ``mutual_info``'s; rate, ELBO;
+held-out log-likelihood by importance weighting, and what it is above the language
+model's; shares of exactly reconstructed sentences and of matching words, position by
+position, from mean codes and from draws (unknown words count as wrong); ``code_kl``,
+the KL divergence from the prior of a normal distribution with the moments of the codes
+drawn; perplexity of samples from the prior, for each token, end mark included;
+accuracy of a logistic regression that predicts a review's label from the code of one
+held-out sentence.
+
+``--cost`` times steps of training side by side instead.
+"""
+
+import argparse
+import math
+import time
+import warnings
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from rows import append, read
+from sklearn.decomposition import TruncatedSVD
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.pipeline import make_pipeline
+from text_models import (
+    N_SAMPLED,
+    SIZES,
+    Corpus,
+    Weighted,
+    WithoutCode,
+    WithoutNoise,
+    accuracy,
+    describe,
+    ends,
+    epochs,
+    estimator,
+    formatted,
+    language_log_prob,
+    load,
+    perplexity,
+    times,
+    train,
+    untrained,
+)
+
+from sklearn_mae.information import information_of_model
+from sklearn_mae.model import draw
+
+FRACTIONS = [0.1, 0.2, 0.4, 0.6, 0.8, 1.2]
+ROWS = (
+    ["lm", "lm2", "vae"]
+    + [f"mae_{fraction}" for fraction in FRACTIONS]
+    + ["autoencoder", "autoencoder_wide"]
+    + ["vae_warmup", "vae_free_bits", "vae_beta", "tfidf_svd"]
+)
+BETA, FREE_NATS, WARMUP = 0.2, 0.25, 0.25
+# of the baselines' information posterior, before their bracket
+REFINING_STEPS = 500
+
+SETTINGS = (
+    "size row seed n_components hidden batch_size lr steps n_train n_words".split()
+)
+FIGURES = (
+    "H M fraction low high fit_low fit_high rate_train rate_test rate_test_se "
+    "elbo_train elbo_test log_likelihood above_lm exact_train_mean exact_train_draw "
+    "exact_test_mean exact_test_draw words_train_mean words_train_draw "
+    "words_test_mean words_test_draw code_kl perplexity sentiment_mean "
+    "sentiment_draw multiplier_model multiplier_rate step_ms seconds warning"
+).split()
+COSTS = (
+    "size setting encoder batch_size n_words vae_ms mae_ms calibration_ms ratio".split()
+)
+
+
+class Runner:
+    """What all rows share.
+
+    Parameters
+    ----------
+    corpus, size, seed
+        Data, settings and seed.
+    H : float
+        The language model's held-out NLL; NaN before there is one.
+    """
+
+    def __init__(self, corpus: Corpus, size: dict, seed: int, H: float):
+        self.corpus, self.size, self.seed, self.H = corpus, size, seed, H
+        self.language_model = cache(self._language_model)
+
+    def _language_model(self, seed: int):
+        return train(self.corpus, self.size, seed, WithoutCode(), 1)
+
+    def run(self, name: str) -> dict:
+        """Return the figures of one row, settings that are its own among them."""
+        start = time.perf_counter()
+        separate = self.seed + 1_000
+        if name not in ("lm", "lm2", "tfidf_svd"):
+            self.language_model(separate)
+            start = time.perf_counter()
+        n_components = self.size[
+            "wide" if name in ("mae_1.2", "autoencoder_wide") else "n_components"
+        ]
+        row = {"n_components": n_components, "H": self.H}
+        if name in ("lm", "lm2"):
+            net = self.language_model(self.seed if name == "lm" else separate)
+            row.update(self._of_language_model(net, separate), n_components=0)
+            row.update(times(net))
+            if name == "lm":
+                row["H"] = self.H = -row["log_likelihood"]
+        elif name == "tfidf_svd":
+            row["sentiment_mean"] = self._of_tfidf(n_components)
+        elif name == "vae" or name.startswith("mae"):
+            row.update(self._of_estimator(name, n_components))
+        else:
+            row.update(self._of_baseline(name, n_components))
+        row["seconds"] = time.perf_counter() - start
+        return row
+
+    def _of_language_model(self, net, separate: int) -> dict:
+        model, corpus = net.module_, self.corpus
+        generator = torch.Generator(model.reference.device).manual_seed(self.seed)
+        z = model.reference.new_zeros(N_SAMPLED, model.n_components)
+        samples = draw(model.likelihood(z), (), generator)
+        log_prob = [
+            float(language_log_prob(model, x).mean())
+            for x in (corpus.train[: len(corpus.test)], corpus.test)
+        ]
+        return {
+            "elbo_train": log_prob[0],
+            "elbo_test": log_prob[1],
+            "log_likelihood": log_prob[1],
+            "perplexity": perplexity(self.language_model(separate).module_, samples),
+        }
+
+    def _of_tfidf(self, n_components: int) -> float:
+        corpus = self.corpus
+        features = make_pipeline(
+            TfidfVectorizer(token_pattern=None, tokenizer=str.split),
+            TruncatedSVD(n_components, random_state=self.seed),
+        ).fit(corpus.texts)
+        return accuracy(
+            corpus,
+            features.transform(corpus.labelled_texts_train),
+            features.transform(corpus.labelled_texts_test),
+        )
+
+    def _of_estimator(self, name: str, n_components: int) -> dict:
+        X = self.corpus.train.cpu().numpy()
+        M, row = None, {}
+        if name != "vae":
+            fraction = float(name.removeprefix("mae_"))
+            M = round(fraction * self.H, 3)
+            row = {"M": M, "fraction": fraction}
+        mae = estimator(
+            self.size,
+            self.seed,
+            M=M,
+            n_components=n_components,
+            max_epochs=epochs(self.size, len(X)),
+        )
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            mae.fit(X)
+        brackets = [mae.mutual_info_interval_]
+        found = mae.mutual_info(2_000, max(0.1, 0.03 * (M or 0)))
+        brackets.append(ends(found))
+        row["fit_low"], row["fit_high"] = brackets[0]
+        row["low"], row["high"] = min(brackets, key=lambda ends: ends[1] - ends[0])
+        row.update(times(mae.net_))
+        for part in ("model", "rate"):
+            multiplier = mae.history_[f"multiplier_{part}"][-1]
+            row[f"multiplier_{part}"] = "" if M is None else multiplier
+        row["warning"] = " ".join(str(warning.message) for warning in caught)
+        row.update(self._describe(mae.net_.module_))
+        return row
+
+    def _of_baseline(self, name: str, n_components: int) -> dict:
+        n_rows = len(self.corpus.train)
+        n_batches = -(-n_rows // self.size["batch_size"])
+        warm = WARMUP * n_batches * epochs(self.size, n_rows)
+        rules = {
+            "autoencoder": WithoutNoise(),
+            "autoencoder_wide": WithoutNoise(),
+            "vae_warmup": Weighted(lambda step: min(1.0, step / warm)),
+            "vae_free_bits": Weighted(lambda step: 1.0, FREE_NATS),
+            "vae_beta": Weighted(lambda step: BETA),
+        }
+        net = train(self.corpus, self.size, self.seed, rules[name], n_components)
+        row = times(net)
+        if name.startswith("autoencoder"):
+            return {**row, **self._describe(net.module_, noisy=False)}
+        net.refine_posterior(min(REFINING_STEPS, row["steps"]))
+        row.update(self._describe(net.module_))
+        generator = torch.Generator(self.size["device"]).manual_seed(self.seed)
+        tol = max(0.1, 0.03 * row["rate_train"])
+        model = net.module_.double()
+        found = information_of_model(model, 2_000, tol, generator)
+        row["low"], row["high"] = ends(found)
+        return row
+
+    def _describe(self, model, noisy=True) -> dict:
+        separate = self.language_model(self.seed + 1_000).module_
+        return describe(model, self.corpus, separate, self.H, self.seed, noisy)
+
+
+def costs(corpus: Corpus, name: str, n_rounds: int = 3, n_steps: int = 200):
+    """Yield times of a training step with M=10 and with M=None, taken in turn.
+
+    A short fit calibrates as often as a long one, so what calibrations take is counted
+    apart and spread over the steps of the usual fit, 4,000. Fits begin untrained, when
+    the model's own sentences are longest.
+    """
+    size = SIZES[name]
+    defaults = {**size, "hidden": (128, 128), "n_components": 8, "batch_size": 128}
+    for setting, size_ in (("benchmark", size), ("defaults", defaults)):
+        X = corpus.train[: size_["batch_size"] * n_steps].cpu().numpy()
+        for encoder in ("gaussian", "resampling"):
+            taken = {None: [], 10.0: []}
+            calibrations = []
+            for round_ in range(n_rounds):
+                for M in taken:
+                    step, calibration = _timed(X, size_, encoder, M, n_steps, round_)
+                    taken[M].append(step)
+                    calibrations.append(calibration)
+            vae, mae = (1_000 * np.median(taken[M]) for M in taken)
+            calibration = 1_000 * np.max(calibrations) / 4_000
+            yield {
+                "size": name,
+                "setting": setting,
+                "encoder": encoder,
+                "batch_size": size_["batch_size"],
+                "n_words": corpus.n_words,
+                "vae_ms": vae,
+                "mae_ms": mae,
+                "calibration_ms": calibration,
+                "ratio": (mae + calibration) / vae,
+            }
+
+
+def _timed(X, size: dict, encoder: str, M, n_steps: int, seed: int):
+    """Seconds of a step, and of all calibrations of a fit."""
+    batches = -(-len(X) // size["batch_size"])
+    params = estimator(
+        size, seed, M=M, encoder=encoder, max_epochs=-(-n_steps // batches)
+    )
+    net, rows = untrained(params, X)
+    calibrating = 0.0
+    if M is not None:
+        calibrate = net.constraint.calibrate
+
+        def timed(*arguments):
+            nonlocal calibrating
+            start = time.perf_counter()
+            calibrate(*arguments)
+            calibrating += time.perf_counter() - start
+
+        net.constraint.calibrate = timed
+    start = time.perf_counter()
+    net.partial_fit(rows)
+    return (time.perf_counter() - start - calibrating) / net.step_, calibrating
+
+
+def table(rows: list[dict]) -> None:
+    """Print what was reached, a line for each row."""
+
+    def cell(row, *names, digits=2):
+        values = [row[name] for name in names]
+        if "" in values:
+            return ""
+        return " / ".join(f"{float(value):.{digits}f}" for value in values)
+
+    print("| row | M | bracket | rate, train / held-out | ELBO, held-out |", end=" ")
+    print("log p(x), above lm | perplexity | KL of codes | multipliers | ms | s |")
+    print("|---" * 11 + "|")
+    for row in rows:
+        bracket = f"{cell(row, 'low')} .. {cell(row, 'high')}" if row["low"] else ""
+        cells = [
+            row["row"],
+            cell(row, "M"),
+            bracket,
+            cell(row, "rate_train", "rate_test"),
+            cell(row, "elbo_test"),
+            cell(row, "log_likelihood", "above_lm") or cell(row, "log_likelihood"),
+            cell(row, "perplexity", digits=1),
+            cell(row, "code_kl"),
+            cell(row, "multiplier_model", "multiplier_rate"),
+            cell(row, "step_ms", digits=0),
+            cell(row, "seconds", digits=0),
+        ]
+        print("| " + " | ".join(cells) + " |")
+    print("\nmean codes / draws; exact sentences and matching words in per cent\n")
+    print("| row | d | bracket | exact, train | exact, held-out |", end=" ")
+    print("words, train | words, held-out | sentiment |")
+    print("|---" * 8 + "|")
+    for row in rows:
+        if not row["sentiment_mean"]:
+            continue
+        bracket = f"{cell(row, 'low')} .. {cell(row, 'high')}" if row["low"] else ""
+        cells = [row["row"], row["n_components"], bracket]
+        for name in (
+            "exact_train",
+            "exact_test",
+            "words_train",
+            "words_test",
+            "sentiment",
+        ):
+            shares = [row[f"{name}_{codes}"] for codes in ("mean", "draw")]
+            cells.append(" / ".join(f"{float(s):.1%}" for s in shares if s != ""))
+        print("| " + " | ".join(cells) + " |")
+
+
+def main():
+    """Run what is missing and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("path")
+    parser.add_argument("--size", choices=SIZES, default="cpu")
+    parser.add_argument("--only", nargs="+", choices=ROWS, default=ROWS, metavar="ROW")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", default="benchmarks/results/text.csv")
+    parser.add_argument("--cost", action="store_true")
+    parser.add_argument("--table", action="store_true")
+    arguments = parser.parse_args()
+    size = SIZES[arguments.size]
+    if size["device"] == "cpu":
+        torch.set_num_threads(1)
+    path = Path(arguments.out)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if arguments.cost:
+        path = path.with_name(path.stem + "_cost.csv")
+        for row in costs(load(arguments.path, size), arguments.size):
+            append(path, COSTS, formatted(row))
+            print(formatted(row), flush=True)
+        return
+    same = {"size": arguments.size, "seed": str(arguments.seed)}
+    rows = [r for r in read(path) if all(r[k] == same[k] for k in same)]
+    done = {row["row"]: row for row in rows}
+    missing = [name for name in arguments.only if name not in done]
+    if missing and not arguments.table:
+        if "lm" not in done and "lm" not in missing:
+            missing.insert(0, "lm")
+        corpus = load(arguments.path, size)
+        H = float(done["lm"]["H"]) if "lm" in done else math.nan
+        runner = Runner(corpus, size, arguments.seed, H)
+        settings = {name: size[name] for name in ("batch_size", "lr", "steps")}
+        settings.update(
+            size=arguments.size,
+            seed=arguments.seed,
+            hidden="-".join(map(str, size["hidden"])),
+            n_train=len(corpus.train),
+            n_words=corpus.n_words,
+        )
+        for name in missing:
+            row = dict.fromkeys(SETTINGS + FIGURES, "")
+            row.update(settings, row=name)
+            row = formatted({**row, **runner.run(name)})
+            append(path, SETTINGS + FIGURES, row)
+            rows.append({name: str(value) for name, value in row.items()})
+            print({k: v for k, v in row.items() if v != ""}, flush=True)
+    table(sorted(rows, key=lambda row: ROWS.index(row["row"])))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,59 @@
+"""What a method's arguments must be, and arrays to tensors and back."""
+
+from collections.abc import Iterable
+from numbers import Integral
+
+import numpy as np
+import torch
+from sklearn.utils import check_array
+
+__all__ = ["as_tensor", "check_count", "checked_codes", "text_problem", "to_numpy"]
+
+
+def check_count(name: str, value, least: int) -> None:
+    """Refuse what is no integer of at least so much."""
+    if not isinstance(value, Integral) or value < least:
+        raise ValueError(
+            f"{name}={value!r} is not an integer of at least {least}. Pass a larger "
+            "one."
+        )
+
+
+def checked_codes(Z, n_components: int) -> np.ndarray:
+    """Return codes as an array of shape (n, n_components), or refuse them."""
+    if isinstance(Z, torch.Tensor):
+        Z = to_numpy(Z.detach())
+    Z = check_array(Z, dtype=[np.float64, np.float32], order="C", input_name="Z")
+    if Z.shape[1] != n_components:
+        raise ValueError(
+            f"Codes have {Z.shape[1]} columns, but this MutualAutoencoder was "
+            f"fitted with n_components={n_components}. Pass codes as transform "
+            "returns them."
+        )
+    return Z
+
+
+def text_problem(X) -> str | None:
+    """Say what to do with texts, or return None for anything else."""
+    rows = [X] if isinstance(X, str) else X
+    is_table = hasattr(X, "columns") or getattr(X, "ndim", 1) > 1
+    if is_table or not isinstance(rows, Iterable):
+        return None
+    if not any(isinstance(row, str) for row in rows):
+        return None
+    return (
+        "X holds texts, and MutualAutoencoder takes numbers. Put "
+        "SequenceVectorizer() in front, as in make_pipeline(SequenceVectorizer(), "
+        "MutualAutoencoder(likelihood='sequence'))."
+    )
+
+
+def as_tensor(array: np.ndarray, dtype, device) -> torch.Tensor:
+    """Copy, so that torch never writes to the user's array; categories stay int."""
+    dtype = torch.int64 if array.dtype == np.int64 else dtype
+    return torch.tensor(array, dtype=dtype, device=device)
+
+
+def to_numpy(tensor: torch.Tensor) -> np.ndarray:
+    """Return an array on the CPU."""
+    return tensor.cpu().numpy()

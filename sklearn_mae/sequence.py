@@ -1,0 +1,345 @@
+"""p(x|z), q(z|x) and r_omega(z|x) for sequences of words (paper, section 7.3).
+
+A row x_1 .. x_T holds word indices, one end mark, then pads: ``PAD`` 0, ``UNKNOWN`` 1,
+``END`` 2, words from 3. The model p_theta(x|z) = prod_t p_theta(x_t|x_<t, z) is an LSTM
+that receives z at each step; column T can hold nothing but the end mark, so the
+probabilities of all rows sum to one.
+
+The information posterior is a *filter*: besides r_omega(z|x) it has r_omega(z|x_1..x_t)
+for each prefix, from which the gradient of I credits each token with what it told
+about z (``gradients.PerToken``).
+
+Pads reach no figure: they follow the end, every network reads a row from its own end
+backwards or up to it, and their places are left out of all sums.
+"""
+
+import itertools
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy, log_softmax
+
+from sklearn_mae.columns import END, PAD, UNKNOWN
+from sklearn_mae.model import (
+    MAX_OUTCOMES,
+    DiagonalNormal,
+    PrivateDistribution,
+    log_prior,
+    normal_of,
+)
+
+__all__ = [
+    "FilteredNormal",
+    "SequenceDistribution",
+    "SequenceFilter",
+    "SequenceLikelihood",
+    "SequenceReader",
+]
+
+# numbers held at once where no gradient has to be kept
+NUMBERS_AT_ONCE = 4_000_000
+
+
+class Recurrent(nn.Module):
+    """Stack of LSTMs of any sizes.
+
+    Parameters
+    ----------
+    n_inputs : int
+        Numbers in each step's input.
+    sizes : sequence of int
+        Units of each layer.
+    """
+
+    def __init__(self, n_inputs: int, sizes: Sequence[int]):
+        super().__init__()
+        pairs = itertools.pairwise([n_inputs, *sizes])
+        self.layers = nn.ModuleList(
+            nn.LSTM(before, after, batch_first=True) for before, after in pairs
+        )
+
+    def forward(self, inputs: Tensor, states=None):
+        """Return the last layer's outputs (n, T, H) and the states of all layers."""
+        states = [None] * len(self.layers) if states is None else states
+        after = []
+        for layer, state in zip(self.layers, states, strict=True):
+            inputs, state = layer(inputs, state)
+            after.append(state)
+        return inputs, after
+
+
+def _used(x: Tensor) -> Tensor:
+    """Cut off the columns that hold pads alone, of rows (n, T)."""
+    return x[:, : max(1, int((x != PAD).any(0).sum()))]
+
+
+class SequenceDistribution(PrivateDistribution):
+    """Distribution over rows of word indices, one for each code.
+
+    Parameters
+    ----------
+    likelihood : SequenceLikelihood
+        The decoder.
+    z : Tensor of shape (..., d)
+        Codes.
+    """
+
+    has_rsample = False
+
+    def __init__(self, likelihood: "SequenceLikelihood", z: Tensor):
+        self.likelihood, self.z = likelihood, z
+        super().__init__(z.shape[:-1], torch.Size([likelihood.length]))
+
+    def log_prob(self, value):
+        """Log-probability of rows."""
+        return self.token_log_prob(value).sum(-1)
+
+    def token_log_prob(self, value):
+        """Log p(x_t|x_<t, z) of each token, shape (..., T); 0 where there is none."""
+        shape = torch.broadcast_shapes(self.batch_shape, value.shape[:-1])
+        x = value.expand(*shape, -1).reshape(-1, value.shape[-1])
+        z = self.z.expand(*shape, -1).reshape(len(x), -1)
+        used = _used(x)
+        rows = len(x)
+        if not torch.is_grad_enabled():
+            numbers = used.shape[1] * self.likelihood.n_words
+            rows = max(1, NUMBERS_AT_ONCE // numbers)
+        chunks = zip(used.split(rows), z.split(rows), strict=True)
+        parts = [self.likelihood.token_log_probs(*chunk) for chunk in chunks]
+        found = torch.cat(parts) if parts else z.new_zeros(0, used.shape[1])
+        pads = x.shape[1] - used.shape[1]
+        return nn.functional.pad(found, (0, pads)).unflatten(0, shape)
+
+    def sample(self, sample_shape=(), generator=None):
+        """Draw rows, word by word."""
+
+        def choose(log_probs):
+            u = torch.rand(
+                (len(log_probs), 1),
+                generator=generator,
+                dtype=log_probs.dtype,
+                device=log_probs.device,
+            )
+            below = log_probs.exp().cumsum(-1) < u
+            # rounding may leave the last cumulated probability below u
+            return below.sum(-1).clamp_max(log_probs.shape[-1] - 1)
+
+        return self._generate(choose, sample_shape)
+
+    @property
+    def mode(self):
+        """Rows of the most probable next words: greedy decoding."""
+        return self._generate(lambda log_probs: log_probs.argmax(-1), ())
+
+    @torch.no_grad()
+    def _generate(self, choose, sample_shape):
+        likelihood = self.likelihood
+        shape = torch.Size((*sample_shape, *self.batch_shape))
+        z = self.z.expand(*shape, -1).reshape(shape.numel(), -1)
+        x = torch.full((len(z), likelihood.length), PAD, device=z.device)
+        open_rows = torch.arange(len(z), device=z.device)
+        word, states = x[:, 0], None
+        for t in range(likelihood.length - 1):
+            hidden, states = likelihood.read(word.unsqueeze(1), z, states)
+            # the first of the outputs is the index after PAD
+            word = 1 + choose(log_softmax(likelihood.output(hidden[:, 0]), -1))
+            x[open_rows, t] = word
+            going_on = word != END
+            if not going_on.all():
+                open_rows, z, word = open_rows[going_on], z[going_on], word[going_on]
+                states = [tuple(s[:, going_on] for s in state) for state in states]
+            if not len(open_rows):
+                break
+        else:
+            x[open_rows, -1] = END
+        return x.unflatten(0, shape)
+
+
+class SequenceLikelihood(nn.Module):
+    """LSTM decoder that receives z at each step.
+
+    Parameters
+    ----------
+    n_words : int
+        Number of indices, those of the marks included.
+    length : int
+        Columns T of a row; its last can hold nothing but the end mark.
+    hidden_layer_sizes : sequence of int
+        Size of the words' embeddings, then of each LSTM layer.
+    n_components : int
+        Dimension d of the code.
+    """
+
+    slow = True
+
+    def __init__(self, n_words, length, hidden_layer_sizes, n_components):
+        super().__init__()
+        embedding, *sizes = hidden_layer_sizes
+        self.n_words, self.length, self.n_features = n_words, length, length
+        # pads are never read: their index is the start mark's
+        self.embedding = nn.Embedding(n_words, embedding)
+        self.recurrent = Recurrent(embedding + n_components, sizes)
+        self.output = nn.Linear(sizes[-1], n_words - 1)
+
+    def forward(self, z: Tensor) -> SequenceDistribution:
+        """Return p(x|z)."""
+        return SequenceDistribution(self, z)
+
+    def read(self, words: Tensor, z: Tensor, states=None):
+        """Return what the LSTM holds after each of the words (n, T)."""
+        codes = z.unsqueeze(1).expand(-1, words.shape[1], -1)
+        inputs = torch.cat([self.embedding(words), codes], -1)
+        return self.recurrent(inputs, states)
+
+    def _before_tokens(self, x: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
+        """What the LSTM holds before each chosen token (m, H), and which are (n, T)."""
+        start = torch.full_like(x[:, :1], PAD)
+        hidden, _ = self.read(torch.cat([start, x[:, :-1]], 1), z)
+        chosen = x != PAD
+        chosen[:, self.length - 1 :] = False
+        return hidden[chosen], chosen
+
+    def token_log_probs(self, x: Tensor, z: Tensor) -> Tensor:
+        """Log p(x_t|x_<t, z) of rows (n, T) and codes (n, d), shape (n, T)."""
+        hidden, chosen = self._before_tokens(x, z)
+        log_probs = -cross_entropy(self.output(hidden), x[chosen] - 1, reduction="none")
+        return log_probs.new_zeros(x.shape).masked_scatter(chosen, log_probs)
+
+    def outcomes(self) -> Tensor | None:
+        """All rows, or None where they are too many."""
+        others = [UNKNOWN, *range(END + 1, self.n_words)]
+        if sum(len(others) ** n for n in range(self.length)) > MAX_OUTCOMES:
+            return None
+        rows = [
+            [*words, END, *[PAD] * (self.length - 1 - n)]
+            for n in range(self.length)
+            for words in itertools.product(others, repeat=n)
+        ]
+        return torch.tensor(rows, device=self.output.weight.device)
+
+    def point(self, p: SequenceDistribution) -> Tensor:
+        """Greedy decoding."""
+        return p.mode
+
+    @torch.no_grad()
+    def fisher_information(self, z: Tensor, x: Tensor) -> Tensor:
+        """What the next words tell about z, given the prefixes of x: (n, d, d).
+
+        Sum over t of E[score score'] of p(x_t|x_<t, z), whose mean over x is the Fisher
+        information. From differences along each axis, which decode each row d + 1
+        times: exact to a few parts in a thousand.
+        """
+        d = z.shape[-1]
+        x = _used(x)
+        step = 1e-3 if z.dtype == torch.float64 else 1e-2
+        shifts = step * torch.eye(d + 1, d, dtype=z.dtype, device=z.device).roll(1, 0)
+        shifts[0] = 0
+        rows = max(1, NUMBERS_AT_ONCE // ((d + 1) * x.shape[1] * self.n_words))
+        found = []
+        for some, at in zip(x.split(rows), z.split(rows), strict=True):
+            n = len(some)
+            words = some.repeat(d + 1, 1)
+            codes = (at + shifts.unsqueeze(1)).flatten(0, 1)
+            hidden, chosen = self._before_tokens(words, codes)
+            log_probs = log_softmax(self.output(hidden), -1).unflatten(0, (d + 1, -1))
+            slopes = (log_probs[1:] - log_probs[0]) / step
+            slopes = (slopes * (0.5 * log_probs[0]).exp()).movedim(0, 1)  # (m, d, V)
+            row = chosen[:n].nonzero()[:, 0]
+            total = slopes.new_zeros(n, d, d)
+            found.append(total.index_add(0, row, slopes @ slopes.mT))
+        return torch.cat(found).double()
+
+
+class SequenceReader(nn.Module):
+    """Bidirectional LSTM from rows of word indices to a few numbers.
+
+    Parameters
+    ----------
+    n_words : int
+        Number of indices.
+    hidden_layer_sizes : sequence of int
+        Size of the words' embeddings, then of each LSTM layer.
+    n_outputs : int
+        How many numbers.
+    """
+
+    def __init__(self, n_words, hidden_layer_sizes, n_outputs):
+        super().__init__()
+        embedding, *sizes = hidden_layer_sizes
+        self.embedding = nn.Embedding(n_words, embedding)
+        self.forwards = Recurrent(embedding, sizes)
+        self.backwards = Recurrent(embedding, sizes)
+        self.output = nn.Linear(2 * sizes[-1], n_outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return numbers of shape (..., n_outputs) for rows (..., T)."""
+        pooled, _ = self.read(_used(x.flatten(0, -2)))
+        return self.output(pooled).unflatten(0, x.shape[:-1])
+
+    def read(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return what was read of whole rows (n, 2 H), and of prefixes (n, T, H)."""
+        inside = x != PAD
+        length = inside.sum(1, keepdim=True)
+        # the way back starts at each row's own end, so that pads come last here, too
+        position = torch.arange(x.shape[1], device=x.device)
+        turned = x.gather(1, (length - 1 - position).clamp_min(0))
+        prefixes, _ = self.forwards(self.embedding(x))
+        suffixes, _ = self.backwards(self.embedding(turned))
+        both = torch.cat([prefixes, suffixes], -1)
+        outside = ~inside.unsqueeze(-1)
+        return both.masked_fill(outside, -torch.inf).amax(1), prefixes
+
+
+class FilteredNormal(DiagonalNormal):
+    """Normal over z given a whole row, and one given each of its prefixes.
+
+    Parameters
+    ----------
+    whole : DiagonalNormal
+        Given the row.
+    prefixes : DiagonalNormal
+        Of batch shape (..., T): given the first 1 .. T tokens.
+    inside : Tensor of shape (..., T), bool
+        Where a row has tokens.
+    """
+
+    def __init__(self, whole: DiagonalNormal, prefixes: DiagonalNormal, inside: Tensor):
+        super().__init__(whole.loc, whole.log_scale)
+        self.prefixes, self.inside = prefixes, inside
+
+    def objective(self, z: Tensor) -> Tensor:
+        """What omega maximises: log r(z|x), plus its mean over the row's prefixes."""
+        partial = self.prefixes.log_prob(z.unsqueeze(-2)) * self.inside
+        return self.log_prob(z) + partial.sum(-1) / self.inside.sum(-1)
+
+    def told_before(self, z: Tensor) -> Tensor:
+        """Log r(z|x_<t) / p(z) for each token t, shape (..., T): 0 for the first."""
+        told = self.prefixes.log_prob(z.unsqueeze(-2)) - log_prior(z).unsqueeze(-1)
+        return nn.functional.pad(told[..., :-1], (1, 0))
+
+
+class SequenceFilter(nn.Module):
+    """r_omega for sequences: bidirectional for whole rows, forwards for prefixes.
+
+    Parameters
+    ----------
+    reader : SequenceReader
+        With 2 d outputs.
+    """
+
+    def __init__(self, reader: SequenceReader):
+        super().__init__()
+        self.reader = reader
+        width, n_outputs = reader.output.in_features // 2, reader.output.out_features
+        self.prefix_output = nn.Linear(width, n_outputs)
+
+    def forward(self, x: Tensor) -> FilteredNormal:
+        """Return r(z|x)."""
+        shape = x.shape[:-1]
+        used = _used(x.flatten(0, -2))
+        pooled, prefixes = self.reader.read(used)
+        pads = x.shape[-1] - used.shape[1]
+        prefixes = nn.functional.pad(self.prefix_output(prefixes), (0, 0, 0, pads))
+        whole = normal_of(self.reader.output(pooled).unflatten(0, shape))
+        return FilteredNormal(whole, normal_of(prefixes.unflatten(0, shape)), x != PAD)
