@@ -253,7 +253,8 @@ class Sequences:
         return np.where(self.words_[index] == ids, index, UNKNOWN)
 
     def _checked(self, X: np.ndarray) -> np.ndarray:
-        wrong = (X < 0) | (X != np.floor(X))
+        # (beyond 2^53 a float holds no longer every integer)
+        wrong = (X < 0) | (X != np.floor(X)) | (X > 2**53)
         if wrong.any():
             raise ValueError(
                 f"X holds {X[wrong][0]:g} in row {np.argwhere(wrong)[0, 0]}; "

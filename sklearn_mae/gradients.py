@@ -115,9 +115,9 @@ class PerToken:
 
         def credited(values):
             reward = (values.detach().unsqueeze(-1) - told) * inside
-            reward = (
-                (reward - reward.sum(0) / n.clamp_min(1)) * n / (n - 1).clamp_min(1)
-            )
+            # a token that stands alone at its place has no others to be compared with
+            others = (reward.sum(0) - reward) / (n - 1).clamp_min(1)
+            reward = reward - others
             return values + (reward * score).sum(-1)
 
         return tuple(credited(values) for values in f(x, log_probs.sum(-1)))

@@ -109,7 +109,7 @@ class SequenceDistribution(PrivateDistribution):
         parts = [self.likelihood.token_log_probs(*chunk) for chunk in chunks]
         found = torch.cat(parts) if parts else z.new_zeros(0, used.shape[1])
         pads = x.shape[1] - used.shape[1]
-        return nn.functional.pad(found, (0, pads)).unflatten(0, shape)
+        return nn.functional.pad(found, (0, pads)).reshape(*shape, -1)
 
     def sample(self, sample_shape=(), generator=None):
         """Draw rows, word by word."""
@@ -153,7 +153,7 @@ class SequenceDistribution(PrivateDistribution):
                 break
         else:
             x[open_rows, -1] = END
-        return x.unflatten(0, shape)
+        return x.reshape(*shape, -1)
 
 
 class SequenceLikelihood(nn.Module):

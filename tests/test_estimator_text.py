@@ -18,6 +18,7 @@ from torch import nn
 from sklearn_mae import MutualAutoencoder, SequenceVectorizer
 from sklearn_mae.columns import END, PAD
 from sklearn_mae.datasets import make_sentences
+from sklearn_mae.estimator.arguments import text_problem
 from sklearn_mae.estimator.parts import build_strategy
 from sklearn_mae.gradients import Enumeration, PerToken, Reinforce
 from sklearn_mae.model import DiagonalNormal
@@ -50,6 +51,11 @@ def quick(**params):
     return build(**{**settings, **params})
 
 
+def constrained(**params):
+    """Ten steps, of which three heed the constraint."""
+    return quick(**{"M": 1.0, "max_epochs": 2, "batch_size": 12, **params})
+
+
 def in_pipeline(mae):
     return make_pipeline(SequenceVectorizer(), mae)
 
@@ -79,7 +85,7 @@ def fitted():
 @pytest.fixture(scope="module")
 def short():
     """Return a quick fit with a constraint, on rows."""
-    return quick(M=1.0).fit(X)
+    return constrained().fit(X)
 
 
 # --- texts ----------------------------------------------------------------------------
@@ -93,7 +99,7 @@ def test_texts_in_codes_out_texts_back(fitted, encoder):
 
     assert Z.shape == (60, 2)
     assert np.isfinite(Z).all()
-    assert len(np.unique(Z, axis=0)) == len(set(TEXTS))
+    assert len(np.unique(Z.round(9), axis=0)) == len(set(TEXTS))
     assert texts.shape == (60,)
     assert texts.dtype == object
     known = {*BUNCH.vocabulary, "<unk>"}
@@ -118,16 +124,35 @@ def test_words_that_were_not_in_fit_are_unknown_ones(fitted):
     assert (one != pipeline.transform(["the actor laughs"])[0]).all()
 
 
-@pytest.mark.parametrize("likelihood", ["sequence", "gaussian"])
-@pytest.mark.parametrize(
+every_kind_of_texts = pytest.mark.parametrize(
     "texts",
     [TEXTS, tuple(TEXTS), np.array(TEXTS), np.array(TEXTS, object), pd.Series(TEXTS)],
     ids=["list", "tuple", "array", "object array", "Series"],
 )
-def test_texts_are_for_the_vectorizer(short, texts, likelihood):
-    with pytest.raises(ValueError, match="SequenceVectorizer"):
+
+
+@pytest.mark.parametrize("X", ["one text", b"bytes", [b"bytes"], np.array(["a", "b"])])
+def test_what_counts_as_text(X):
+    assert "SequenceVectorizer" in text_problem(X)
+
+
+@pytest.mark.parametrize(
+    "X", [[[1.0], [2.0]], np.eye(2), np.array(1.0), {"a": [1]}, 3, None, iter("ab")]
+)
+def test_what_is_no_text(X):
+    assert text_problem(X) is None
+
+
+@pytest.mark.parametrize("likelihood", ["sequence", "gaussian"])
+@every_kind_of_texts
+def test_texts_are_for_the_vectorizer(texts, likelihood):
+    with pytest.raises(ValueError, match=r"X holds texts.*SequenceVectorizer\(\)"):
         build(likelihood=likelihood).fit(texts)
-    with pytest.raises(ValueError, match="SequenceVectorizer"):
+
+
+@every_kind_of_texts
+def test_texts_are_for_the_vectorizer_after_fit_too(short, texts):
+    with pytest.raises(ValueError, match=r"X holds texts.*SequenceVectorizer"):
         short.transform(texts)
 
 
@@ -290,7 +315,8 @@ def test_names_and_frames(fitted):
     codes = pipeline.transform(TEXTS)
 
     assert pipeline.get_feature_names_out().tolist() == names
-    frame = pipeline.set_output(transform="pandas").transform(TEXTS)
+    pipeline[-1].set_output(transform="pandas")
+    frame = pipeline.transform(TEXTS)
     assert frame.columns.tolist() == names
     np.testing.assert_array_equal(frame, codes)
 
@@ -298,7 +324,7 @@ def test_names_and_frames(fitted):
 def test_fit_on_a_frame_keeps_its_names(short):
     vectorizer = SequenceVectorizer().set_output(transform="pandas")
     frame = vectorizer.fit_transform(TEXTS)
-    mae = quick(M=1.0).fit(frame)
+    mae = constrained().fit(frame)
 
     assert mae.feature_names_in_.tolist() == [f"token{t}" for t in range(X.shape[1])]
     np.testing.assert_array_equal(mae.transform(frame), short.transform(X))
@@ -307,7 +333,10 @@ def test_fit_on_a_frame_keeps_its_names(short):
 @pytest.mark.filterwarnings("ignore:.*texts are longer")
 def test_grid_search_over_M():
     search = GridSearchCV(
-        in_pipeline(quick()), {"mutualautoencoder__M": [None, 2.0]}, cv=2, refit=False
+        in_pipeline(constrained()),
+        {"mutualautoencoder__M": [None, 2.0]},
+        cv=2,
+        refit=False,
     ).fit(TEXTS)
 
     assert np.isfinite(search.cv_results_["mean_test_score"]).all()
@@ -337,7 +366,7 @@ class GlobalStates:
 
 def test_same_seed_same_fit_and_global_generators_rest(short):
     before = vars(GlobalStates())
-    again = quick(M=1.0).fit(X)
+    again = constrained().fit(X)
     again.sample(2, random_state=0)
     again.reconstruct(X, 2, random_state=0)
 
@@ -348,7 +377,7 @@ def test_same_seed_same_fit_and_global_generators_rest(short):
 def test_columns_of_pads_change_nothing(short):
     """Nor do rows that need them, but for a warning that they are cut."""
     wide = np.pad(X, ((0, 0), (0, 3)))
-    mae = quick(M=1.0).fit(wide)
+    mae = constrained().fit(wide)
 
     assert_same_fit(mae, short, wide, X)
     assert mae.reconstruct(wide).shape == wide.shape
@@ -369,7 +398,7 @@ def test_the_numbers_of_words_change_nothing_but_their_order(short):
     """The model sees positions among the words that rows hold."""
     spread = np.where(X > END, 10 * X, X)
 
-    mae = quick(M=1.0).fit(spread)
+    mae = constrained().fit(spread)
     assert_same_fit(mae, short, spread, X)
     assert set(np.unique(mae.reconstruct(spread))) <= {1, *np.unique(spread)}
 
@@ -397,9 +426,10 @@ def test_warm_start_goes_on():
 
 @pytest.mark.parametrize("constraint", ["model", "paper"])
 def test_constraints(constraint):
-    mae = quick(M=1.0, constraint=constraint).fit(X)
+    mae = constrained(constraint=constraint).fit(X)
 
     assert np.isfinite(mae.score(X))
+    assert mae.history_["multiplier_model"][-1] != 0
     used = {"model": ("lower", "upper"), "paper": ("lower",)}[constraint]
     for side in ("lower", "upper"):
         figures = mae.history_[f"information_{side}"]
@@ -434,7 +464,7 @@ def test_few_rows_are_enumerated(short):
 
 
 def test_reinforce_fits():
-    mae = quick(M=1.0, mi_gradient="reinforce").fit(X)
+    mae = constrained(mi_gradient="reinforce").fit(X)
 
     assert np.isfinite(mae.history_["information_lower"]).all()
 
@@ -476,7 +506,7 @@ class MeanOfWords(nn.Module):
         self.table = nn.Embedding(50, 2 * n_components)
 
     def forward(self, x):
-        return DiagonalNormal(*self.table(x.long()).mean(-2).chunk(2, -1))
+        return DiagonalNormal(*self.table(x).mean(-2).chunk(2, -1))
 
 
 def test_encoder_callable():
@@ -484,3 +514,15 @@ def test_encoder_callable():
 
     assert mae.transform(X).shape == (60, 2)
     assert np.isfinite(mae.score(X))
+
+
+class NoWords(MeanOfWords):
+    """Takes numbers where it is given words' positions."""
+
+    def forward(self, x):
+        return DiagonalNormal(*(x @ self.table.weight[: x.shape[-1]]).chunk(2, -1))
+
+
+def test_encoder_callable_is_tried_on_words():
+    with pytest.raises(ValueError, match=r"fails on an input.*type torch\.int64"):
+        quick(encoder=NoWords, n_resamples=1).fit(X)

@@ -280,9 +280,6 @@ every_filter = pytest.mark.parametrize(
 )
 
 
-@pytest.mark.xfail(
-    reason="PerToken drops the score of a token that no other row has a place for"
-)
 @every_filter
 @pytest.mark.parametrize("n", [1, 2])
 def test_per_token_credit_has_the_exact_expectation(monkeypatch, n, right):

@@ -324,6 +324,13 @@ def test_broadcasting():
             assert_close(s_by_n[i, j], one[0])
 
 
+def test_one_code_of_no_batch():
+    p = build_likelihood()(codes(1)[0])
+
+    assert p.sample((), generator()).shape == p.mode.shape == (LENGTH,)
+    assert p.log_prob(p.mode).shape == ()
+
+
 def test_filter_broadcasts():
     r, many = build_filter()(ROWS), codes(3, len(ROWS))
     listed, few = build_filter()(ROWS.unsqueeze(1)), codes(2)

@@ -1,6 +1,5 @@
 """What a method's arguments must be, and arrays to tensors and back."""
 
-from collections.abc import Iterable
 from numbers import Integral
 
 import numpy as np
@@ -35,11 +34,10 @@ def checked_codes(Z, n_components: int) -> np.ndarray:
 
 def text_problem(X) -> str | None:
     """Say what to do with texts, or return None for anything else."""
-    rows = [X] if isinstance(X, str) else X
-    is_table = hasattr(X, "columns") or getattr(X, "ndim", 1) > 1
-    if is_table or not isinstance(rows, Iterable):
+    rows = [X] if isinstance(X, str | bytes) else X
+    if not isinstance(rows, list | tuple) and getattr(X, "ndim", None) != 1:
         return None
-    if not any(isinstance(row, str) for row in rows):
+    if not any(isinstance(row, str | bytes) for row in rows):
         return None
     return (
         "X holds texts, and MutualAutoencoder takes numbers. Put "

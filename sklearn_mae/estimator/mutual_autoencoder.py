@@ -784,7 +784,10 @@ default="auto"
     def _checked(self, X, reset=False):
         if isinstance(X, torch.Tensor):
             X = to_numpy(X.detach())
-        problem = text_problem(X) or table_problems(X)
+        problem = text_problem(X)
+        if problem is not None:
+            raise ValueError(problem)
+        problem = table_problems(X)
         if problem is not None:
             # wrong names and wrong widths come first
             validate_data(self, X, reset=reset, skip_check_array=True)

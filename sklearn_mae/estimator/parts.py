@@ -385,16 +385,18 @@ def _try_foreign(params, model: LatentVariableModel, x: Tensor) -> None:
     for name, wrapper, condition, value in tries:
         for dtype in (torch.float64, torch.float32):
             wrapper.to(dtype)
+            # word numbers stay integers
+            given = condition.to(dtype) if condition.is_floating_point() else condition
             try:
                 with torch.no_grad():
-                    distribution = wrapper.module(condition.to(dtype))
+                    distribution = wrapper.module(given)
                     # draws of codes come with leading axes
-                    wrapper.module(condition.to(dtype).expand(2, *condition.shape))
+                    wrapper.module(given.expand(2, *given.shape))
             except Exception as error:
                 raise ValueError(
                     f"The module that {name}={params.__dict__[name]!r} built fails on "
-                    f"an input of shape {tuple(condition.shape)}, or of that shape "
-                    f"with another axis in front, and type {dtype}. It "
+                    f"an input of shape {tuple(given.shape)}, or of that shape "
+                    f"with another axis in front, and type {given.dtype}. It "
                     "is trained in float32 and used in float64: create no tensor of a "
                     f"fixed type in it. {type(error).__name__}: {error}"
                 ) from error

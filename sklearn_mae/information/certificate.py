@@ -239,7 +239,7 @@ def information_of_model(
         ``n_temperatures`` among it where the sandwich annealed its proposals.
     """
     outcomes = model.likelihood.outcomes()
-    on_grid = model.n_components <= 2
+    on_grid = model.n_components <= 2 and not model.likelihood.slow
     result = None
     if outcomes is not None:
         result = _by_enumeration(model, outcomes) if on_grid else None
@@ -247,7 +247,7 @@ def information_of_model(
             result = _by_enumerated_sandwich(
                 model, outcomes, n_samples, tol, generator, budget
             )
-    elif on_grid and not model.likelihood.slow:
+    elif on_grid:
         result = _by_grid(model, n_samples, tol, generator)
     if result is None:
         result = _by_sandwich(model, n_samples, tol, generator, budget)
