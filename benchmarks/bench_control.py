@@ -57,13 +57,21 @@ def split(data: str):
     return X_train[:, varying], X_test[:, varying]
 
 
+MODELS = {
+    "both": {},
+    "none": {},
+    "model": {"constraint": "model"},
+    "paper": {"constraint": "paper"},
+    "gaussian": {"encoder": "gaussian"},
+    "d=32": {"n_components": 32},
+    "d=64": {"n_components": 64},
+}
+
+
 def run(data: str, model: str, M, seed: int) -> dict:
     """One fit."""
     X_train, X_test = split(data)
-    parameters = {"constraint": "paper"} if model == "paper" else {}
-    if model in ("gaussian", "model"):
-        name = "encoder" if model == "gaussian" else "constraint"
-        parameters = {name: model}
+    parameters = MODELS[model]
     mae = MutualAutoencoder(M=M, random_state=seed, **parameters)
     start = time.perf_counter()
     with warnings.catch_warnings(record=True) as caught:
@@ -163,8 +171,9 @@ def main():
         "--model",
         nargs="+",
         default=["both"],
-        help="both (the default), model or paper (constraints), gaussian (encoder), "
-        "none, factor_analysis",
+        choices=[*MODELS, "factor_analysis"],
+        help="both: the defaults; model, paper: constraints; gaussian: encoder; d=32, "
+        "d=64: components; none: M=None",
     )
     parser.add_argument("--out", default="benchmarks/results/control.csv")
     parser.add_argument("--table", action="store_true")

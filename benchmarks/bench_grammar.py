@@ -96,7 +96,7 @@ def control(settings: dict):
     start = time.perf_counter()
     grammar, vectorizer, X = data(settings["n_words"])
     mae, warning = fitted(tuple(settings.items()))
-    found = mae.mutual_info(2_000, max(0.03, 0.01 * mae.M))
+    found = mae.mutual_info(2_000, max(0.06, 0.02 * mae.M))
     brackets = [mae.mutual_info_interval_, ends(found)]
     low, high = min(brackets, key=lambda bracket: bracket[1] - bracket[0])
     new = make_sentences(N_TEST, n_words=settings["n_words"], random_state=1)

@@ -225,7 +225,7 @@ class Runner:
         return describe(model, self.corpus, separate, self.H, self.seed, noisy)
 
 
-def costs(corpus: Corpus, name: str, n_rounds: int = 3, n_steps: int = 200):
+def costs(corpus: Corpus, name: str, n_rounds: int = 3, n_steps: int = 40):
     """Yield times of a training step with M=10 and with M=None, taken in turn.
 
     A short fit calibrates as often as a long one, so what calibrations take is counted

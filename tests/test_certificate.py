@@ -27,7 +27,7 @@ from tests.statistical import (
     assert_mean_equal,
     assert_mean_positive,
 )
-from tests.toy_models import LinearGaussian, generator, random_model
+from tests.toy_models import LinearGaussian, Once, generator, random_model
 
 
 def wrong(d=2, D=3):
@@ -421,30 +421,6 @@ def test_same_generator_same_information(d):
 
     assert one == two
     assert one["estimate"] != other["estimate"]
-
-
-class NoSecond(torch.autograd.Function):
-    """The identity, without a derivative."""
-
-    @staticmethod
-    def forward(ctx, values):
-        return values.clone()
-
-    @staticmethod
-    def backward(ctx, gradient):
-        raise RuntimeError("there is no second derivative")
-
-
-class Once(torch.autograd.Function):
-    """The identity, which may be differentiated once."""
-
-    @staticmethod
-    def forward(ctx, values):
-        return values.clone()
-
-    @staticmethod
-    def backward(ctx, gradient):
-        return NoSecond.apply(gradient)
 
 
 def out_of_reach(d=12, shift=1.5, widening=0.7):

@@ -34,7 +34,7 @@ from tests.statistical import (
     assert_mean_equal,
     assert_mean_positive,
 )
-from tests.toy_models import LinearGaussian, generator, random_model
+from tests.toy_models import LinearGaussian, Once, generator, random_model
 
 
 def wrong(d=2, D=3):
@@ -47,30 +47,6 @@ def weighed(model, n, k, seed=0, proposal=None):
     z0, x, log_lik = model.joint_draws(n, seed)
     proposal = model.r(x) if proposal is None else proposal(model, x)
     return weigh(model, x, z0, log_lik, proposal, k, generator(seed + 1))
-
-
-class NoSecond(torch.autograd.Function):
-    """The identity, without a derivative."""
-
-    @staticmethod
-    def forward(ctx, values):
-        return values.clone()
-
-    @staticmethod
-    def backward(ctx, gradient):
-        raise RuntimeError("there is no second derivative")
-
-
-class Once(torch.autograd.Function):
-    """The identity, which may be differentiated once."""
-
-    @staticmethod
-    def forward(ctx, values):
-        return values.clone()
-
-    @staticmethod
-    def backward(ctx, gradient):
-        return NoSecond.apply(gradient)
 
 
 class Foreign(nn.Module):

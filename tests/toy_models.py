@@ -123,3 +123,27 @@ def random_model(kind, columns, d, sharpness=3.0, hidden=(8,), seed=0):
     with torch.no_grad():
         likelihood.decoder[-1].weight.mul_(sharpness)
     return model.double()
+
+
+class NoSecond(torch.autograd.Function):
+    """The identity, without a derivative."""
+
+    @staticmethod
+    def forward(ctx, values):
+        return values.clone()
+
+    @staticmethod
+    def backward(ctx, gradient):
+        raise RuntimeError("there is no second derivative")
+
+
+class Once(torch.autograd.Function):
+    """The identity, which may be differentiated once."""
+
+    @staticmethod
+    def forward(ctx, values):
+        return values.clone()
+
+    @staticmethod
+    def backward(ctx, gradient):
+        return NoSecond.apply(gradient)

@@ -283,10 +283,10 @@ def _by_sandwich(model, n_samples, tol, generator, budget):
                 return annealed
             budget -= min(budget // 5, budget - reserve)
         before = gap
-    else:  # all that is left
+    else:  # all that is left, for what is known to want it
         if gap > noise:
             k = max(k, budget // n - price)
-        else:
+        elif noise > 0:
             n = max(n, budget // (price + k))
     final = estimate_sandwich(model, n, k, generator)
     return {**final, "method": "sandwich", "n_samples": n, "n_proposals": k}
