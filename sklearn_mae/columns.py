@@ -242,8 +242,8 @@ class Sequences:
         if warn and longer.any():
             warnings.warn(
                 f"{longer.sum()} of {len(ids)} rows of X are longer than all rows of "
-                f"fit and were cut to {self.length_} columns, end mark included. Fit "
-                "on rows that are as long.",
+                f"fit and were cut to {self.length_} columns, end mark included: their "
+                "figures are those of the cut rows. Fit on rows that are as long.",
                 UserWarning,
                 stacklevel=2,
             )
@@ -262,11 +262,10 @@ class Sequences:
                 "SequenceVectorizer make them from texts."
             )
         ids = X.astype(np.int64)
-        n_tokens = (ids != PAD).sum(axis=1)
-        last = np.take_along_axis(ids, np.maximum(n_tokens - 1, 0)[:, None], 1)[:, 0]
-        one_end = (ids == END).sum(axis=1) == 1
-        # the end comes last, and pads nowhere before it
-        bad = ~((last == END) & one_end)
+        # one end mark, and pads just where it has passed
+        ends = (ids == END).cumsum(axis=1)
+        passed = np.pad(ends[:, :-1], ((0, 0), (1, 0))) > 0
+        bad = (ends[:, -1] != 1) | ((ids == PAD) != passed).any(axis=1)
         if bad.any():
             row = np.flatnonzero(bad)[0]
             raise ValueError(

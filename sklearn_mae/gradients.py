@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
+from sklearn_mae.columns import PAD
 from sklearn_mae.model import draw
 
 __all__ = ["Enumeration", "PerToken", "Reinforce", "Reparametrised"]
@@ -110,7 +111,7 @@ class PerToken:
         score = log_probs - log_probs.detach()
         with torch.no_grad():
             told = self.posterior(x).told_before(p.z)
-        inside = log_probs.detach() != 0
+        inside = x != PAD
         n = inside.sum(0)
 
         def credited(values):

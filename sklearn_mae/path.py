@@ -17,6 +17,7 @@ from sklearn.utils import Bunch, check_random_state
 from sklearn.utils._optional_dependencies import check_pandas_support
 from sklearn.utils.validation import check_is_fitted
 
+from sklearn_mae.estimator import MutualAutoencoder
 from sklearn_mae.estimator.parts import resolve_lengths
 
 __all__ = ["InformationReport", "information_path", "information_report"]
@@ -85,6 +86,7 @@ def information_path(estimator, X, Ms, *, X_test=None, random_state=0):
     >>> path.information.round(1)
     array([0.5, 1. ])
     """
+    _check_estimator(estimator)
     targets = sorted(_checked_targets(Ms), key=lambda M: (M is None, M))
     if X_test is None:
         X, X_test = train_test_split(
@@ -129,6 +131,15 @@ def information_path(estimator, X, Ms, *, X_test=None, random_state=0):
     if complaint:
         warnings.warn(complaint, ConvergenceWarning, stacklevel=2)
     return path
+
+
+def _check_estimator(estimator):
+    if not isinstance(estimator, MutualAutoencoder):
+        raise TypeError(
+            f"estimator={type(estimator).__name__}(...) is no MutualAutoencoder. Of a "
+            "Pipeline pass its last step, pipeline[-1], and "
+            "pipeline[:-1].transform(X) as rows."
+        )
 
 
 def _checked_targets(Ms):
@@ -271,6 +282,7 @@ def information_report(estimator, X):
     >>> list(report.to_frame().columns)
     ['value', 'low', 'high', 'meaning']
     """
+    _check_estimator(estimator)
     check_is_fitted(estimator)
     low, high = estimator.mutual_info_interval_
     codes = estimator.encoder_mutual_info(X)

@@ -59,6 +59,10 @@ class Recurrent(nn.Module):
             nn.LSTM(before, after, batch_first=True) for before, after in pairs
         )
 
+    def train(self, mode: bool = True):
+        """Stay in training mode: cuDNN takes no gradient of an LSTM in any other."""
+        return super().train()
+
     def forward(self, inputs: Tensor, states=None):
         """Return the last layer's outputs (n, T, H) and the states of all layers."""
         states = [None] * len(self.layers) if states is None else states

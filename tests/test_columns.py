@@ -329,6 +329,7 @@ def test_no_word_id(wrong):
         [3, 0, 2, 0],
         [0, 0, 0, 2],
         [3, 2, 0, 4],
+        [0, 2, 5, 0],
     ],
     ids=[
         "no end",
@@ -341,6 +342,7 @@ def test_no_word_id(wrong):
         "a pad between",
         "pads before the end",
         "a word after pads",
+        "the end in the right place",
     ],
 )
 def test_no_sequence(row):

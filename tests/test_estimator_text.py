@@ -137,6 +137,20 @@ def test_what_counts_as_text(X):
 
 
 @pytest.mark.parametrize(
+    "X",
+    [
+        pd.DataFrame({"text": TEXTS}),
+        np.array(TEXTS)[:, None],
+        [text.split() for text in TEXTS],
+    ],
+    ids=["frame", "table", "lists of words"],
+)
+def test_texts_in_cells_and_words_in_lists(X):
+    with pytest.raises(ValueError, match=r"X holds texts.*one column of a frame"):
+        build().fit(X)
+
+
+@pytest.mark.parametrize(
     "X", [[[1.0], [2.0]], np.eye(2), np.array(1.0), {"a": [1]}, 3, None, iter("ab")]
 )
 def test_what_is_no_text(X):

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
+from sklearn.pipeline import make_pipeline
 
 from sklearn_mae import MutualAutoencoder, information_path, information_report
 from sklearn_mae.path import InformationReport
@@ -161,6 +162,16 @@ def test_report_without_constraint_has_no_target():
     ).fit(X)
 
     assert "M" not in information_report(mae, X).to_frame().index
+
+
+@pytest.mark.parametrize(
+    ("function", "further"), [(information_path, [[1.0]]), (information_report, [])]
+)
+def test_pipelines_are_told_what_to_pass(function, further):
+    with pytest.raises(
+        TypeError, match=r"Pipeline.*its last step, pipeline\[-1\]"
+    ):
+        function(make_pipeline(MutualAutoencoder()), X, *further)
 
 
 def test_report_of_an_unfitted_model():

@@ -324,6 +324,14 @@ def test_broadcasting():
             assert_close(s_by_n[i, j], one[0])
 
 
+def test_gradients_in_evaluation_mode():
+    """CuDNN takes those of an LSTM in training mode alone."""
+    model = build_filter().eval()
+
+    assert not model.training
+    assert all(m.training for m in model.modules() if isinstance(m, torch.nn.LSTM))
+
+
 def test_one_code_of_no_batch():
     p = build_likelihood()(codes(1)[0])
 

@@ -32,8 +32,17 @@ def checked_codes(Z, n_components: int) -> np.ndarray:
     return Z
 
 
-def text_problem(X) -> str | None:
-    """Say what to do with texts, or return None for anything else."""
+def text_problem(X, in_tables: bool = False) -> str | None:
+    """Say what to do with texts, or return None for anything else.
+
+    Texts in the cells of a table, or words in lists, count only if asked for.
+    """
+    if in_tables and hasattr(X, "to_numpy"):
+        X = X.to_numpy()
+    if in_tables and isinstance(X, np.ndarray):
+        X = X.ravel()
+    if in_tables and isinstance(X, list | tuple):
+        X = [cell for row in X for cell in (row if isinstance(row, list) else [row])]
     rows = [X] if isinstance(X, str | bytes) else X
     if not isinstance(rows, list | tuple) and getattr(X, "ndim", None) != 1:
         return None
@@ -42,7 +51,8 @@ def text_problem(X) -> str | None:
     return (
         "X holds texts, and MutualAutoencoder takes numbers. Put "
         "SequenceVectorizer() in front, as in make_pipeline(SequenceVectorizer(), "
-        "MutualAutoencoder(likelihood='sequence'))."
+        "MutualAutoencoder(likelihood='sequence')), and give that the texts, one by "
+        "one: a list, or one column of a frame."
     )
 
 

@@ -188,6 +188,11 @@ def _parts_of_tables(params, columns: Columns) -> Parts:
     return likelihood, encoder, gaussian(), features
 
 
+def _reads(model: LatentVariableModel) -> bool:
+    """Whether the model is one of sequences."""
+    return isinstance(model.posterior, SequenceFilter)
+
+
 def build_strategy(params, model: LatentVariableModel):
     """Return the gradient strategy for x drawn from the model, or refuse it."""
     p = model.likelihood(model.reference.new_zeros(2, model.n_components))
@@ -200,7 +205,7 @@ def build_strategy(params, model: LatentVariableModel):
             wanted = "reparametrised"
         elif few and not plain:
             wanted = "enumeration"
-        elif isinstance(model.posterior, SequenceFilter) and not plain:
+        elif _reads(model) and not plain:
             return PerToken(model.posterior)
         else:
             wanted = "reinforce"
@@ -266,7 +271,7 @@ def build_net(
             kind = TwoSided
             if isinstance(strategy, Enumeration) and params.n_components == 1:
                 kind = Listed
-            elif isinstance(columns, Sequences):
+            elif isinstance(strategy, PerToken | Reinforce) and _reads(model):
                 kind = TwoSidedSequences
             penalty = kind.ascent(
                 params.C,

@@ -42,6 +42,8 @@ ROUGH_SETS = 4
 WEIGHED_AT_ONCE = 32_768
 # where the proposals are annealed: chains for each draw, and draws of the pilot run
 CHAINS, ANNEALED_PILOT = 4, 100
+# of sequences
+ROWS_WITH_GRADIENTS = 64
 # codes decoded in one call, and numbers held at once, while integrating
 DECODED_AT_ONCE = 4_096
 NUMBERS_AT_ONCE = 4_000_000
@@ -125,6 +127,8 @@ def estimate_sandwich(
     values, controls = [], []
     at_once = WEIGHED_AT_ONCE if step_sizes is None else DECODED_AT_ONCE
     rows = max(1, at_once // n_proposals)
+    if model.likelihood.slow:  # gradients keep every word's probability
+        rows = min(rows, ROWS_WITH_GRADIENTS)
     codes = _prior_draws(model, n_samples, generator)
     for z0 in codes.split(rows):
         p = model.likelihood(z0)
