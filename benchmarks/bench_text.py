@@ -68,6 +68,8 @@ from text_models import (
 from sklearn_mae.information import information_of_model
 from sklearn_mae.model import draw
 
+# up to which fraction of H fit's bracket is followed by a finer one
+FINEST = 0.6
 FRACTIONS = [0.1, 0.2, 0.4, 0.6, 0.8, 1.2]
 ROWS = (
     ["lm", "lm2", "vae"]
@@ -184,8 +186,9 @@ class Runner:
             warnings.simplefilter("always")
             mae.fit(X)
         brackets = [mae.mutual_info_interval_]
-        found = mae.mutual_info(2_000, max(0.1, 0.03 * (M or 0)))
-        brackets.append(ends(found))
+        if row.get("fraction", 0) <= FINEST:
+            found = mae.mutual_info(1_000, max(0.1, 0.03 * (M or 0)))
+            brackets.append(ends(found))
         row["fit_low"], row["fit_high"] = brackets[0]
         row["low"], row["high"] = min(brackets, key=lambda ends: ends[1] - ends[0])
         row.update(times(mae.net_))

@@ -777,9 +777,11 @@ default="auto"
         noise = self._tensor(row_noise(keys, self._seed, evaluation.n_noise))
         return Bunch(**evaluation.encoder_mutual_info(self._seen(X), noise))
 
-    def _mutual_info(self, n_samples, tol, generator, **budget):
+    def _mutual_info(self, n_samples, tol, generator, budget=None):
         model = self._evaluation().model
-        return Bunch(**information_of_model(model, n_samples, tol, generator, **budget))
+        if budget is None:
+            budget = 500_000 if model.likelihood.slow else 2_000_000
+        return Bunch(**information_of_model(model, n_samples, tol, generator, budget))
 
     # -- helpers -----------------------------------------------------------------
 
