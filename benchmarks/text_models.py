@@ -40,8 +40,8 @@ SIZES = {
         "n_components": 16,
         "wide": 32,
         "batch_size": 64,
-        "steps": 3_000,
-        "lr": 2e-3,
+        "steps": 1_600,
+        "lr": 4e-3,
         "device": "cpu",
     },
     "gpu": {

@@ -102,6 +102,6 @@ class SlowAscent(DualAscent):
     every error would drown the likelihood's gradient.
     """
 
-    integral_gain = 0.002
+    integral_gain = 0.004
     proportional_gain = 0.2
     near = 0.8

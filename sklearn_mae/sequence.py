@@ -161,7 +161,7 @@ class SequenceDistribution(PrivateDistribution):
 
 
 class SequenceLikelihood(nn.Module):
-    """LSTM decoder that receives z at each step.
+    """LSTM decoder that receives z at each step, before and after the LSTM.
 
     Parameters
     ----------
@@ -184,20 +184,26 @@ class SequenceLikelihood(nn.Module):
         # pads are never read: their index is the start mark's
         self.embedding = nn.Embedding(n_words, embedding)
         self.recurrent = Recurrent(embedding + n_components, sizes)
-        self.output = nn.Linear(sizes[-1], n_words - 1)
+        # z reaches the words directly, too: through the LSTM alone a code is learned
+        # several times as slowly
+        self.output = nn.Linear(sizes[-1] + n_components, n_words - 1)
 
     def forward(self, z: Tensor) -> SequenceDistribution:
         """Return p(x|z)."""
         return SequenceDistribution(self, z)
 
     def read(self, words: Tensor, z: Tensor, states=None):
-        """Return what the LSTM holds after each of the words (n, T)."""
+        """Return what is known after each of the words (n, T), and the LSTM's states.
+
+        Known is what the LSTM holds, and z: shape (n, T, H + d).
+        """
         codes = z.unsqueeze(1).expand(-1, words.shape[1], -1)
         inputs = torch.cat([self.embedding(words), codes], -1)
-        return self.recurrent(inputs, states)
+        hidden, states = self.recurrent(inputs, states)
+        return torch.cat([hidden, codes], -1), states
 
     def _before_tokens(self, x: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
-        """What the LSTM holds before each chosen token (m, H), and which are (n, T)."""
+        """What is known before each chosen token (m, H + d), and which are (n, T)."""
         start = torch.full_like(x[:, :1], PAD)
         hidden, _ = self.read(torch.cat([start, x[:, :-1]], 1), z)
         chosen = x != PAD
