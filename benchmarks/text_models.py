@@ -40,7 +40,7 @@ SIZES = {
         "n_components": 16,
         "wide": 32,
         "batch_size": 64,
-        "steps": 1_600,
+        "steps": 4_000,
         "lr": 4e-3,
         "device": "cpu",
     },

@@ -168,9 +168,7 @@ def test_report_without_constraint_has_no_target():
     ("function", "further"), [(information_path, [[1.0]]), (information_report, [])]
 )
 def test_pipelines_are_told_what_to_pass(function, further):
-    with pytest.raises(
-        TypeError, match=r"Pipeline.*its last step, pipeline\[-1\]"
-    ):
+    with pytest.raises(TypeError, match=r"Pipeline.*its last step, pipeline\[-1\]"):
         function(make_pipeline(MutualAutoencoder()), X, *further)
 
 
