@@ -49,6 +49,7 @@ def assert_same(scores, expected):
 def test_exported():
     assert sklearn_mae.__all__ == [
         "MutualAutoencoder",
+        "SequenceVectorizer",
         "information_path",
         "information_report",
         "information_scorer",
