@@ -24,6 +24,7 @@ SIZES = {
         "n_train": 600,
         "n_test": 100,
         "min_df": 5,
+        "max_features": None,
         "hidden": (16, 16),
         "n_components": 4,
         "wide": 6,
@@ -33,21 +34,23 @@ SIZES = {
         "device": "cpu",
     },
     "cpu": {
-        "n_train": 20_000,
+        "n_train": 80_000,
         "n_test": 2_000,
         "min_df": 5,
+        "max_features": 2_000,
         "hidden": (64, 128),
-        "n_components": 16,
+        "n_components": 8,
         "wide": 32,
         "batch_size": 64,
-        "steps": 4_000,
-        "lr": 4e-3,
+        "steps": 5_000,
+        "lr": 8e-3,
         "device": "cpu",
     },
     "gpu": {
         "n_train": None,
         "n_test": 2_000,
         "min_df": 2,
+        "max_features": None,
         "hidden": (256, 512),
         "n_components": 32,
         "wide": 64,
@@ -93,7 +96,10 @@ def load(path: str, size: dict) -> Corpus:
     labelled_train = [pair for pair in train if pair[1] >= 0][:N_LABELLED]
     labelled_test = [pair for pair in validation if pair[1] >= 0]
     vectorizer = SequenceVectorizer(
-        min_df=size["min_df"], tokenizer=str.split, max_length=MAX_TOKENS + 1
+        min_df=size["min_df"],
+        max_features=size["max_features"],
+        tokenizer=str.split,
+        max_length=MAX_TOKENS + 1,
     ).fit(texts)
 
     def numbers(texts):

@@ -6,6 +6,7 @@ the rate-distortion curve of the data under the decoder.
 """
 
 import copy
+import math
 import warnings
 from numbers import Real
 
@@ -24,14 +25,15 @@ __all__ = ["InformationReport", "information_path", "information_report"]
 
 # lengths of the first and of each other fit, as parts of a usual one's: with many more
 # steps in all, the later models would learn their rows by heart
-FIRST_PART, WARM_PART = 2, 10
+FIRST_PART, WARM_PART = 0.6, 0.12
 
 
 def information_path(estimator, X, Ms, *, X_test=None, random_state=0):
-    """Fit models over increasing M, each going on from the one before.
+    """Fit models over a range of M, each going on from its neighbour.
 
-    As ``lasso_path``: the first model is fitted from the start for half the usual
-    number of epochs, each other one goes on from its neighbour for a tenth of it.
+    As ``lasso_path``, but from the middle: that target's model is fitted from the start
+    for 0.6 of the usual number of epochs, each other one goes on from its neighbour on
+    the way there for 0.12 of it.
 
     Parameters
     ----------
@@ -68,12 +70,6 @@ def information_path(estimator, X, Ms, *, X_test=None, random_state=0):
         log-likelihood is below that of the model without the constraint, if there is
         one.
 
-    Notes
-    -----
-    A point reaches its M as a fit of its own does. Its held-out log-likelihood may stay
-    below that fit's, the more the further along the path: its network has been trained
-    for other targets first. Choose M by a cross-validated search instead.
-
     Examples
     --------
     >>> from sklearn.datasets import load_iris
@@ -95,42 +91,57 @@ def information_path(estimator, X, Ms, *, X_test=None, random_state=0):
     estimator._validate_params()
     _, n_epochs = resolve_lengths(estimator, len(X))
     usual = {name: getattr(estimator, name) for name in ("warm_start", "max_epochs")}
-    rows, missed, models = [], [], []
-    log_likelihoods = []
-    model = None
-    for M in targets:
-        if M is None:
-            model = clone(estimator).set_params(M=M, warm_start=False)
-        elif model is None:
-            n_first = n_epochs if len(targets) == 1 else -(-n_epochs // FIRST_PART)
-            model = clone(estimator).set_params(
-                M=M, warm_start=False, max_epochs=n_first
+    models, missed = {}, {}
+    for i, neighbour in _order(targets):
+        M = targets[i]
+        if neighbour is not None:
+            model = copy.deepcopy(models[neighbour]).set_params(
+                M=M, warm_start=True, max_epochs=math.ceil(WARM_PART * n_epochs)
             )
         else:
-            model = copy.deepcopy(model).set_params(
-                M=M, warm_start=True, max_epochs=-(-n_epochs // WARM_PART)
-            )
+            model = clone(estimator).set_params(M=M, warm_start=False)
+            if M is not None and len(targets) > 1:
+                model.set_params(max_epochs=math.ceil(FIRST_PART * n_epochs))
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             model.fit(X)
         for warning in caught:
             if issubclass(warning.category, ConvergenceWarning):
-                missed.append((M, warning.message))
+                missed[i] = warning.message
             else:
                 warnings.warn_explicit(
                     warning.message, warning.category, warning.filename, warning.lineno
                 )
-        models.append(model.set_params(**usual))
-        log_likelihoods.append(model.log_likelihood(X_test))
-        rows.append(_figures(model, X_test, log_likelihoods[-1]))
+        models[i] = model.set_params(**usual)
+    models = [models[i] for i in range(len(targets))]
+    log_likelihoods = [model.log_likelihood(X_test) for model in models]
+    rows = [
+        _figures(model, X_test, values)
+        for model, values in zip(models, log_likelihoods, strict=True)
+    ]
     path = Bunch(
         **{name: np.array([row[name] for row in rows]) for name in rows[0]},
         estimators=models,
     )
+    missed = [(targets[i], missed[i]) for i in sorted(missed)]
     complaint = _path_complaint(path.M, missed, log_likelihoods)
     if complaint:
         warnings.warn(complaint, ConvergenceWarning, stacklevel=2)
     return path
+
+
+def _order(targets):
+    """Yield places of sorted targets, each with its neighbour's that it goes on from.
+
+    From the middle down, then up; None, the last, stands alone as the middle does.
+    """
+    n = sum(M is not None for M in targets)
+    middle = n // 2
+    if n:
+        yield middle, None
+    yield from ((i, i + 1) for i in reversed(range(middle)))
+    yield from ((i, i - 1) for i in range(middle + 1, n))
+    yield from ((i, None) for i in range(n, len(targets)))
 
 
 def _check_estimator(estimator):

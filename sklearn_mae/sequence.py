@@ -78,6 +78,11 @@ def _used(x: Tensor) -> Tensor:
     return x[:, : max(1, int((x != PAD).any(0).sum()))]
 
 
+def _places(length: int, n_inputs: int, n_outputs: int) -> nn.Parameter:
+    """Return the weights of a linear map for each place, which begin at zero."""
+    return nn.Parameter(torch.zeros(length, n_inputs, n_outputs))
+
+
 class SequenceDistribution(PrivateDistribution):
     """Distribution over rows of word indices, one for each code.
 
@@ -145,7 +150,7 @@ class SequenceDistribution(PrivateDistribution):
         open_rows = torch.arange(len(z), device=z.device)
         word, states = x[:, 0], None
         for t in range(likelihood.length - 1):
-            hidden, states = likelihood.read(word.unsqueeze(1), z, states)
+            hidden, states = likelihood.read(word.unsqueeze(1), z, states, t)
             # the first of the outputs is the index after PAD
             word = 1 + choose(log_softmax(likelihood.output(hidden[:, 0]), -1))
             x[open_rows, t] = word
@@ -162,6 +167,10 @@ class SequenceDistribution(PrivateDistribution):
 
 class SequenceLikelihood(nn.Module):
     """LSTM decoder that receives z at each step, before and after the LSTM.
+
+    After it z comes through a linear map of each place's own: the LSTM would have to
+    count before it could tell which word a code asks for at which place, and learns to
+    use a code several times as slowly.
 
     Parameters
     ----------
@@ -184,26 +193,27 @@ class SequenceLikelihood(nn.Module):
         # pads are never read: their index is the start mark's
         self.embedding = nn.Embedding(n_words, embedding)
         self.recurrent = Recurrent(embedding + n_components, sizes)
-        # z reaches the words directly, too: through the LSTM alone a code is learned
-        # several times as slowly
-        self.output = nn.Linear(sizes[-1] + n_components, n_words - 1)
+        self.places = _places(length, n_components, embedding)
+        self.output = nn.Linear(sizes[-1] + embedding, n_words - 1)
 
     def forward(self, z: Tensor) -> SequenceDistribution:
         """Return p(x|z)."""
         return SequenceDistribution(self, z)
 
-    def read(self, words: Tensor, z: Tensor, states=None):
+    def read(self, words: Tensor, z: Tensor, states=None, start: int = 0):
         """Return what is known after each of the words (n, T), and the LSTM's states.
 
-        Known is what the LSTM holds, and z: shape (n, T, H + d).
+        Known is what the LSTM holds, and what z says of the places from ``start`` on:
+        shape (n, T, H + E).
         """
         codes = z.unsqueeze(1).expand(-1, words.shape[1], -1)
         inputs = torch.cat([self.embedding(words), codes], -1)
         hidden, states = self.recurrent(inputs, states)
-        return torch.cat([hidden, codes], -1), states
+        places = self.places[start : start + words.shape[1]]
+        return torch.cat([hidden, torch.einsum("nd,tde->nte", z, places)], -1), states
 
     def _before_tokens(self, x: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
-        """What is known before each chosen token (m, H + d), and which are (n, T)."""
+        """What is known before each chosen token (m, H + E), and which are (n, T)."""
         start = torch.full_like(x[:, :1], PAD)
         hidden, _ = self.read(torch.cat([start, x[:, :-1]], 1), z)
         chosen = x != PAD
@@ -264,20 +274,26 @@ class SequenceLikelihood(nn.Module):
 class SequenceReader(nn.Module):
     """Bidirectional LSTM from rows of word indices to a few numbers.
 
+    Beside it a linear map of each place's own reads the words, as the decoder writes
+    them.
+
     Parameters
     ----------
     n_words : int
         Number of indices.
+    length : int
+        Columns T of a row.
     hidden_layer_sizes : sequence of int
         Size of the words' embeddings, then of each LSTM layer.
     n_outputs : int
         How many numbers.
     """
 
-    def __init__(self, n_words, hidden_layer_sizes, n_outputs):
+    def __init__(self, n_words, length, hidden_layer_sizes, n_outputs):
         super().__init__()
         embedding, *sizes = hidden_layer_sizes
         self.embedding = nn.Embedding(n_words, embedding)
+        self.places = _places(length, embedding, 2 * sizes[-1])
         self.forwards = Recurrent(embedding, sizes)
         self.backwards = Recurrent(embedding, sizes)
         self.output = nn.Linear(2 * sizes[-1], n_outputs)
@@ -294,11 +310,15 @@ class SequenceReader(nn.Module):
         # the way back starts at each row's own end, so that pads come last here, too
         position = torch.arange(x.shape[1], device=x.device)
         turned = x.gather(1, (length - 1 - position).clamp_min(0))
-        prefixes, _ = self.forwards(self.embedding(x))
+        words = self.embedding(x)
+        prefixes, _ = self.forwards(words)
         suffixes, _ = self.backwards(self.embedding(turned))
         both = torch.cat([prefixes, suffixes], -1)
         outside = ~inside.unsqueeze(-1)
-        return both.masked_fill(outside, -torch.inf).amax(1), prefixes
+        pooled = both.masked_fill(outside, -torch.inf).amax(1)
+        words = words.masked_fill(outside, 0.0)
+        places = self.places[: x.shape[1]]
+        return pooled + torch.einsum("nte,teh->nh", words, places).tanh(), prefixes
 
 
 class FilteredNormal(DiagonalNormal):
@@ -337,6 +357,9 @@ class SequenceFilter(nn.Module):
     reader : SequenceReader
         With 2 d outputs.
     """
+
+    # of its learning rate, in the model's: at twice that rate its LSTMs diverge
+    speed = 1.0
 
     def __init__(self, reader: SequenceReader):
         super().__init__()

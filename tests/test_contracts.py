@@ -44,7 +44,7 @@ from sklearn_mae.model import LatentVariableModel, draw, mlp, private_random
 from sklearn_mae.net.constraints import learning_objective
 from sklearn_mae.sequence import SequenceFilter, SequenceLikelihood, SequenceReader
 from tests.statistical import assert_mean_equal
-from tests.toy_models import generator
+from tests.toy_models import generator, with_places
 
 D_CODE = 2
 
@@ -138,7 +138,8 @@ def build_likelihood(name):
         case "bernoulli":
             return BernoulliLikelihood(decoder(n_columns), n_columns)
         case "sequence":
-            return SequenceLikelihood(N_INDICES, n_columns, (3, 6), D_CODE)
+            sequence = SequenceLikelihood(N_INDICES, n_columns, (3, 6), D_CODE)
+            return with_places(sequence)
         case "callable":
             return ForeignLikelihood(LaplaceColumns(n_columns, D_CODE), n_columns)
     cardinalities = CARDINALITIES[name]
@@ -154,7 +155,8 @@ def build_encoder(name, n_features):
 
 
 def reader():
-    return SequenceReader(N_INDICES, (3, 6), 2 * D_CODE)
+    n_columns = N_COLUMNS["sequence"]
+    return with_places(SequenceReader(N_INDICES, n_columns, (3, 6), 2 * D_CODE))
 
 
 def build(likelihood="gaussian", encoder="gaussian", seed=0):

@@ -25,7 +25,7 @@ from sklearn_mae.sequence import (
     SequenceReader,
 )
 from tests.statistical import assert_mean_equal, assert_mean_positive
-from tests.toy_models import generator
+from tests.toy_models import generator, with_places
 
 BITS = torch.tensor(list(itertools.product([0.0, 1.0], repeat=3))).double()
 
@@ -220,8 +220,8 @@ def test_reinforce_does_not_differentiate_draws():
 def grammar(right=True):
     """Likelihood and filter; a wrong filter is far from all that could be known."""
     with private_random(3):
-        likelihood = SequenceLikelihood(5, 3, (3, 4), 2)
-        posterior = SequenceFilter(SequenceReader(5, (3, 4), 4))
+        likelihood = with_places(SequenceLikelihood(5, 3, (3, 4), 2))
+        posterior = SequenceFilter(with_places(SequenceReader(5, 3, (3, 4), 4)))
     with torch.no_grad():
         for parameter in likelihood.parameters():
             parameter.mul_(3)

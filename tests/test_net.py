@@ -41,7 +41,7 @@ from sklearn_mae.net.constraints import Term, learning_objective
 from sklearn_mae.penalty import DualAscent, SignRule, SlowAscent
 from sklearn_mae.sequence import SequenceFilter, SequenceLikelihood, SequenceReader
 from tests.statistical import assert_mean_equal
-from tests.toy_models import LinearGaussian, generator, random_model
+from tests.toy_models import LinearGaussian, generator, random_model, with_places
 
 
 def table(n=50, D=3, seed=0):
@@ -269,7 +269,7 @@ def test_each_optimiser_follows_its_own_gradient():
         # a penalty that would move r, and an objective that would move theta
         penalty = 100 * fit + 7 * model.likelihood(codes).log_prob(rows).mean()
         objective = fit + 100 * model.likelihood(codes).log_prob(rows).mean()
-        return Term(penalty, objective, zero, zero, zero)
+        return Term(penalty, zero, objective, zero, zero, zero)
 
     model, twin = random_model("gaussian", 3, 2), random_model("gaussian", 3, 2)
     one_step(build(Scripted(term), model=model, max_epochs=1, batch_size=20), x)
@@ -583,10 +583,10 @@ def sequences(seed=0):
     """Model of rows of at most three words, whose code matters, and its outcomes."""
 
     def reader():
-        return SequenceReader(5, (3, 6), 4)
+        return with_places(SequenceReader(5, 4, (3, 6), 4))
 
     with private_random(seed):
-        likelihood = SequenceLikelihood(5, 4, (3, 6), 2)
+        likelihood = with_places(SequenceLikelihood(5, 4, (3, 6), 2))
         parts = likelihood, GaussianEncoder(reader()), SequenceFilter(reader())
     with torch.no_grad():
         likelihood.recurrent.layers[0].weight_ih_l0[:, -2:] *= 10
@@ -604,17 +604,44 @@ def two_sided_sequences(model, weight=None):
     return TwoSidedSequences(penalty, PerToken(model.posterior))
 
 
-@pytest.mark.parametrize("weight", [2.0, -2.0, 0.0])
-def test_sequences_go_down_the_upper_and_up_the_lower_bound(weight):
+def test_sequences_go_down_the_upper_bound():
+    model = sequences()
+    constraint = two_sided_sequences(model, 2.0)
+    term = constraint.term(model, 20, generator())
+
+    assert term.lower < term.upper
+    assert_close(term.penalty, constraint.period * 2.0 * term.upper)
+
+
+@pytest.mark.parametrize("weight", [-2.0, 0.0])
+def test_sequences_go_up_the_infomax_bound_unless_they_wait(weight, monkeypatch):
+    n_drawn = []
+    draw_codes = LatentVariableModel.draw_codes
+
+    def counting(self, n, generator):
+        n_drawn.append(n)
+        return draw_codes(self, n, generator)
+
+    monkeypatch.setattr(LatentVariableModel, "draw_codes", counting)
     model = sequences()
     constraint = two_sided_sequences(model, weight)
     term = constraint.term(model, 20, generator())
 
-    side = term.upper if weight > 0 else term.lower
+    # what is learned of the filter holds the infomax bound of the same draws
+    prefixes = term.objective - term.information
+    assert torch.isfinite(prefixes)
+    assert prefixes != 0
     assert term.lower < term.upper
-    assert_close(term.penalty, constraint.period * weight * side)
-    slope = torch.autograd.grad(term.penalty, model.likelihood.output.weight)[0]
-    assert (slope == 0).all() == (weight == 0)
+    assert not term.estimate.requires_grad
+    assert_close(term.penalty, constraint.period * weight * term.information)
+    if weight:
+        assert n_drawn == [constraint.n_rising]
+        slope = torch.autograd.grad(term.penalty, model.likelihood.output.weight)[0]
+        assert (slope != 0).any()
+    else:
+        assert n_drawn == [constraint.n_samples]
+        assert not term.penalty.requires_grad
+        assert term.information.requires_grad  # landing asks for it
 
 
 def test_sequences_estimate_is_a_quieter_midpoint():
@@ -715,14 +742,21 @@ def test_paper_trains_no_prefixes():
     assert not heads_that_moved(before, model)
 
 
-def test_sequences_learn_slowly_and_wait():
-    """REINFORCE's noise enters in proportion to the weight."""
+def test_sequences_wait_without_a_weight():
     assert TwoSidedSequences.ascent is SlowAscent
     assert TwoSidedSequences.waiting > TwoSided.waiting
-    quick, slow = DualAscent(10.0, 1.0), SlowAscent(10.0, 1.0)
+    quick = DualAscent(10.0, 1.0, patience=3)
+    slow = SlowAscent(10.0, 1.0, patience=3)
     for penalty in (quick, slow):
-        penalty.update(2.0)
-    assert 0 < slow.weight < 0.2 * quick.weight
+        penalty.update(5.0)
+    assert quick.weight > 0
+    for _ in range(2):  # however near M
+        assert slow.weight == 0
+        slow.update(1.0)
+    assert slow.multiplier == 0
+    assert slow.weight > 0  # it has kept what it saw
+    slow.update(5.0)
+    assert slow.multiplier > 0
 
 
 def test_paper_s_sign_comes_from_draws_of_its_own():

@@ -22,7 +22,7 @@ from sklearn_mae.sequence import (
     SequenceReader,
 )
 from tests.statistical import FALSE_ALARM
-from tests.toy_models import generator
+from tests.toy_models import generator, with_places
 
 D_CODE, N_WORDS, LENGTH = 2, 5, 4
 SIZES = (5, 7, 6)  # of embeddings and of two LSTMs
@@ -39,12 +39,16 @@ def sharpened(module, by=3.0):
 
 def build_likelihood(length=LENGTH, n_words=N_WORDS, seed=0):
     with private_random(seed):
-        return sharpened(SequenceLikelihood(n_words, length, SIZES, D_CODE))
+        return sharpened(
+            with_places(SequenceLikelihood(n_words, length, SIZES, D_CODE))
+        )
 
 
 def build_reader():
     with private_random(1):
-        return sharpened(SequenceReader(N_WORDS, SIZES, 2 * D_CODE), 2.0)
+        return sharpened(
+            with_places(SequenceReader(N_WORDS, 6, SIZES, 2 * D_CODE)), 2.0
+        )
 
 
 def build_encoder():

@@ -19,6 +19,15 @@ def generator(seed=0):
     return torch.Generator().manual_seed(seed)
 
 
+def with_places(module):
+    """Give what is said of each place, silent at first, random weights."""
+    for part in module.modules():
+        if hasattr(part, "places"):
+            for place in part.places:  # the same, however many follow
+                nn.init.normal_(place, std=0.3)
+    return module
+
+
 def set_log_scale(likelihood, log_scale):
     """Make a Gaussian likelihood's log-scales what they shall be."""
     above_floor = torch.full_like(likelihood.raw_log_scale, log_scale)

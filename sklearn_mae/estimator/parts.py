@@ -127,7 +127,7 @@ def _parts_of_sequences(params, columns: Sequences) -> Parts:
     d, n_words = params.n_components, len(columns.words_)
 
     def reader():
-        return SequenceReader(n_words, hidden, 2 * d)
+        return SequenceReader(n_words, columns.length_, hidden, 2 * d)
 
     likelihood = SequenceLikelihood(n_words, columns.length_, hidden, d)
     if callable(params.encoder):

@@ -122,7 +122,6 @@ class MutualAutoencoderNet(NeuralNet):
     n_landing_terms = 16
     longest_landing = 60
     landed = 1e-3
-    posterior_speed = 2.0
     posterior_batch = 256
 
     def __init__(
@@ -162,6 +161,11 @@ class MutualAutoencoderNet(NeuralNet):
     def initialize_criterion(self):
         """There is none: the loss is a property of the model."""
         return self
+
+    @property
+    def posterior_speed(self):
+        """Learning rate of r_omega, as a multiple of ``lr``."""
+        return getattr(self.module_.posterior, "speed", 2.0)
 
     def initialize_optimizer(self, *args, **kwargs):
         """One optimiser for theta and phi, one for omega."""
@@ -380,10 +384,10 @@ class MutualAutoencoderNet(NeuralNet):
             total = [torch.zeros_like(parameter) for parameter in parameters]
             for _ in range(self.n_landing_terms):
                 term = self.constraint.term(self.module_, 0, self.generator)
-                middle = 0.5 * (term.lower + term.upper) / self.n_landing_terms
+                information = term.information / self.n_landing_terms
                 # a user's module may use a parameter in training mode alone
                 parts = torch.autograd.grad(
-                    middle, parameters, allow_unused=True, materialize_grads=True
+                    information, parameters, allow_unused=True, materialize_grads=True
                 )
                 torch._foreach_add_(total, parts)
             gradients.append(total)
