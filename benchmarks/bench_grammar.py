@@ -78,7 +78,7 @@ def fitted(settings: tuple):
         M=of["M"],
         n_components=of["n_components"],
         likelihood="sequence",
-        encoder="gaussian",
+        encoder="resampling",
         hidden_layer_sizes=tuple(map(int, of["hidden"].split("-"))),
         batch_size=of["batch_size"],
         lr=of["lr"],
@@ -143,8 +143,7 @@ def credit(settings: dict, n_gradients: int = 400):
             total = [torch.zeros_like(p, dtype=torch.float64) for p in parameters]
             for _ in range(n):
                 term = constraint.term(model, BATCH_SIZE, generator)
-                middle = 0.5 * (term.lower + term.upper)
-                gradient = torch.autograd.grad(middle, parameters)
+                gradient = torch.autograd.grad(term.information, parameters)
                 torch._foreach_add_(total, [part.double() for part in gradient])
                 squares += sum(float(part.double().square().sum()) for part in gradient)
             sums.append(total)
@@ -196,7 +195,7 @@ def main():
     parser.add_argument("--part", nargs="+", choices=FILES, default=list(FILES))
     parser.add_argument("--fractions", nargs="+", type=float)
     parser.add_argument("--seeds", type=int, default=1)
-    parser.add_argument("--steps", type=int, default=4_000)
+    parser.add_argument("--steps", type=int, default=3_000)
     parser.add_argument("--n-words", type=int, default=4)
     parser.add_argument("--out", default=str(RESULTS), help="folder of the CSVs")
     parser.add_argument("--table", action="store_true")
@@ -212,10 +211,10 @@ def main():
         jobs = [
             {
                 "n_words": arguments.n_words,
-                "n_components": 16,
+                "n_components": 8,
                 "hidden": "64-128",
                 "batch_size": BATCH_SIZE,
-                "lr": 2e-3,
+                "lr": 4e-3,
                 "steps": arguments.steps,
                 "fraction": fraction,
                 "M": round(fraction * entropy, 3),

@@ -43,7 +43,7 @@ SIZES = {
         "wide": 32,
         "batch_size": 64,
         "steps": 5_000,
-        "lr": 8e-3,
+        "lr": 4e-3,
         "device": "cpu",
     },
     "gpu": {

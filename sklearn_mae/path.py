@@ -24,7 +24,7 @@ from sklearn_mae.estimator.parts import resolve_lengths
 __all__ = ["InformationReport", "information_path", "information_report"]
 
 # lengths of the first and of each other fit, as parts of a usual one's: with many more
-# steps in all, the later models would learn their rows by heart
+# steps in all, models of more information would learn their rows by heart
 FIRST_PART, WARM_PART = 0.6, 0.12
 
 
@@ -32,8 +32,9 @@ def information_path(estimator, X, Ms, *, X_test=None, random_state=0):
     """Fit models over a range of M, each going on from its neighbour.
 
     As ``lasso_path``, but from the middle: that target's model is fitted from the start
-    for 0.6 of the usual number of epochs, each other one goes on from its neighbour on
-    the way there for 0.12 of it.
+    for 0.6 of the usual number of epochs. From there the path leads up, each model
+    going on from its neighbour for 0.12 of that number; then the middle one is trained
+    to the end, and the path leads down from it.
 
     Parameters
     ----------
@@ -92,16 +93,13 @@ def information_path(estimator, X, Ms, *, X_test=None, random_state=0):
     _, n_epochs = resolve_lengths(estimator, len(X))
     usual = {name: getattr(estimator, name) for name in ("warm_start", "max_epochs")}
     models, missed = {}, {}
-    for i, neighbour in _order(targets):
-        M = targets[i]
-        if neighbour is not None:
-            model = copy.deepcopy(models[neighbour]).set_params(
-                M=M, warm_start=True, max_epochs=math.ceil(WARM_PART * n_epochs)
-            )
-        else:
-            model = clone(estimator).set_params(M=M, warm_start=False)
-            if M is not None and len(targets) > 1:
-                model.set_params(max_epochs=math.ceil(FIRST_PART * n_epochs))
+    for i, before, part in _order(targets):
+        first = before is None
+        model = clone(estimator) if first else copy.deepcopy(models[before])
+        model.set_params(M=targets[i], warm_start=not first)
+        if part < 1:
+            model.set_params(max_epochs=math.ceil(part * n_epochs))
+        missed.pop(i, None)
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             model.fit(X)
@@ -131,17 +129,20 @@ def information_path(estimator, X, Ms, *, X_test=None, random_state=0):
 
 
 def _order(targets):
-    """Yield places of sorted targets, each with its neighbour's that it goes on from.
+    """Yield the fits: place of a sorted target, of the one it goes on from, and length.
 
-    From the middle down, then up; None, the last, stands alone as the middle does.
+    Lengths are parts of the usual one. None, the last, is fitted on its own.
     """
     n = sum(M is not None for M in targets)
     middle = n // 2
-    if n:
-        yield middle, None
-    yield from ((i, i + 1) for i in reversed(range(middle)))
-    yield from ((i, i - 1) for i in range(middle + 1, n))
-    yield from ((i, None) for i in range(n, len(targets)))
+    if n == 1:
+        yield middle, None, 1.0
+    elif n > 1:
+        yield middle, None, FIRST_PART
+        yield from ((i, i - 1, WARM_PART) for i in range(middle + 1, n))
+        yield middle, middle, 1 - FIRST_PART
+        yield from ((i, i + 1, WARM_PART) for i in reversed(range(middle)))
+    yield from ((i, None, 1.0) for i in range(n, len(targets)))
 
 
 def _check_estimator(estimator):

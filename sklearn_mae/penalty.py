@@ -107,7 +107,7 @@ class SlowAscent(DualAscent):
     """
 
     integral_gain = 0.003
-    proportional_gain = 0.7
+    proportional_gain = 0.5
     near = math.inf
 
     @property

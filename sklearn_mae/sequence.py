@@ -358,9 +358,6 @@ class SequenceFilter(nn.Module):
         With 2 d outputs.
     """
 
-    # of its learning rate, in the model's: at twice that rate its LSTMs diverge
-    speed = 1.0
-
     def __init__(self, reader: SequenceReader):
         super().__init__()
         self.reader = reader

@@ -23,7 +23,7 @@ quiet = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarnin
 
 
 @quiet
-def test_path_is_sorted_and_each_point_goes_on_from_the_last():
+def test_path_is_sorted_and_leads_from_its_middle_both_ways():
     before = MAE.get_params()
     path = information_path(MAE, X, [1.0, None, 0.25, 0.5])
 
@@ -31,12 +31,27 @@ def test_path_is_sorted_and_each_point_goes_on_from_the_last():
     assert MAE.get_params() == before
     assert not hasattr(MAE, "net_")
     lengths = [model.n_iter_ for model in path.estimators]
-    assert lengths == [6, 6 + 2, 6 + 2 + 2, 12]  # the last has no constraint
+    assert lengths == [8 + 5 + 2, 8 + 5, 8 + 2, 12]  # the last has no constraint
     assert [model.M for model in path.estimators] == [0.25, 0.5, 1.0, None]
     # the models do not share their weights
     codes = [model.transform(X) for model in path.estimators]
     assert not any(np.array_equal(a, codes[-1]) for a in codes[:-1])
     assert not np.array_equal(codes[0], codes[1])
+
+
+@quiet
+def test_each_point_of_a_path_goes_on_from_its_neighbour():
+    path = information_path(MAE, X[:80], [0.1, 0.2, 0.3, 0.4, 0.5], X_test=X[80:])
+
+    assert [m.n_iter_ for m in path.estimators] == [17, 15, 13, 10, 12]
+    for here, there in ((1, 0), (2, 1), (3, 4)):
+        before = path.estimators[here].history_["rate"]
+        after = path.estimators[there].history_["rate"]
+        np.testing.assert_array_equal(after[: len(before)], before)
+    # what leads up leaves the middle before its last steps
+    middle, above = (path.estimators[i].history_["rate"] for i in (2, 3))
+    np.testing.assert_array_equal(above[:8], middle[:8])
+    assert above[8] != middle[8]
 
 
 @quiet

@@ -122,6 +122,7 @@ class MutualAutoencoderNet(NeuralNet):
     n_landing_terms = 16
     longest_landing = 60
     landed = 1e-3
+    posterior_speed = 2.0
     posterior_batch = 256
 
     def __init__(
@@ -161,11 +162,6 @@ class MutualAutoencoderNet(NeuralNet):
     def initialize_criterion(self):
         """There is none: the loss is a property of the model."""
         return self
-
-    @property
-    def posterior_speed(self):
-        """Learning rate of r_omega, as a multiple of ``lr``."""
-        return getattr(self.module_.posterior, "speed", 2.0)
 
     def initialize_optimizer(self, *args, **kwargs):
         """One optimiser for theta and phi, one for omega."""
