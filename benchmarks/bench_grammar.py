@@ -11,7 +11,7 @@ grammar, p the model by importance weighting.
 ``credit``: the gradient of I(x, z) in the decoder's parameters at a trained model, by
 per-token credit, by REINFORCE with the leave-one-out mean as its baseline and by plain
 REINFORCE: the sum of its variances over the parameters, divided by the squared norm of
-its mean; milliseconds for a gradient. One gradient is that of a training step.
+its mean; milliseconds for a gradient. One gradient is that of a training step upwards.
 
 One torch thread. A row is written as soon as it is there, and not run again;
 ``--table`` only summarises.
@@ -131,9 +131,8 @@ def credit(settings: dict, n_gradients: int = 400):
     model = mae.net_.module_
     parameters = list(model.likelihood.parameters())
     for name, strategy in STRATEGIES.items():
-        constraint = TwoSidedSequences(
-            SlowAscent(mae.C, settings["M"]), strategy(model)
-        )
+        rising = SlowAscent(mae.C, settings["M"], multiplier=-1.0)
+        constraint = TwoSidedSequences(rising, strategy(model))
         generator = torch.Generator().manual_seed(settings["seed"])
         # of two halves, whose product is unbiased for the squared norm of the mean
         n = n_gradients // 2
@@ -143,7 +142,7 @@ def credit(settings: dict, n_gradients: int = 400):
             total = [torch.zeros_like(p, dtype=torch.float64) for p in parameters]
             for _ in range(n):
                 term = constraint.term(model, BATCH_SIZE, generator)
-                gradient = torch.autograd.grad(term.information, parameters)
+                gradient = torch.autograd.grad(term.penalty, parameters)
                 torch._foreach_add_(total, [part.double() for part in gradient])
                 squares += sum(float(part.double().square().sum()) for part in gradient)
             sums.append(total)

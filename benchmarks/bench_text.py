@@ -359,6 +359,7 @@ def main():
             print(formatted(row), flush=True)
         return
     same = {"size": arguments.size, "seed": str(arguments.seed)}
+    same.update({name: str(size[name]) for name in ("batch_size", "lr", "steps")})
     rows = [r for r in read(path) if all(r[k] == same[k] for k in same)]
     done = {row["row"]: row for row in rows}
     missing = [name for name in arguments.only if name not in done]

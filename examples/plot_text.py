@@ -61,7 +61,7 @@ if len(sys.argv) > 1:
     rng = np.random.default_rng(0)
     texts = [texts[i] for i in rng.permutation(len(texts))[:20_000]]
     words = {"min_df": 5, "tokenizer": str.split}
-    network = {"n_components": 16, "hidden_layer_sizes": (64, 128)}
+    network = {"n_components": 8, "hidden_layer_sizes": (64, 128)}
     targets, steps, several = [None, 2.5, 5, 10], 4_000, 10
 else:
     texts = make_sentences(4_000, n_words=2, random_state=0).data
@@ -87,7 +87,7 @@ for M in targets:
             likelihood="sequence",
             encoder="gaussian",
             batch_size=BATCH_SIZE,
-            lr=2e-3,
+            lr=4e-3,
             max_epochs=epochs,
             random_state=0,
             **network,

@@ -7,8 +7,6 @@ gradient step multiplies I with: positive where I must fall, negative where it m
 rise. Plain floats; nothing here knows what I is or how it was estimated.
 """
 
-import math
-
 __all__ = ["DualAscent", "SignRule", "SlowAscent"]
 
 
@@ -59,7 +57,7 @@ class DualAscent:
     proportional_gain = 2.0
     # of the running mean that the proportional part acts on, for each step
     forgetting = 0.97
-    near = 0.5
+    near: float | None = 0.5
 
     def __init__(
         self,
@@ -84,7 +82,7 @@ class DualAscent:
         """Take a new estimate of I, in nats."""
         error = estimate - self.M
         self.error += (1 - self._kept) * (error - self.error)
-        if estimate >= self.near * self.M:
+        if self.near is not None and estimate >= self.near * self.M:
             self._patience = 0
         if self._patience > 0:
             self._patience -= 1
@@ -101,16 +99,17 @@ class SlowAscent(DualAscent):
     """For a model that learns to use its code slowly, as one of sequences does.
 
     Forced, it soon tells its codes apart, by sentences that the data have not; left
-    alone, it is on its way. So the weight stays zero, too, while this rule waits, it
-    waits for all of its patience, and then answers to what is missing more than to how
-    long it has been missing.
+    alone, it is on its way. So this rule raises nothing while it waits, waits for all
+    of its patience, however near I comes, and then answers to what is missing more than
+    to how long it has been missing.
     """
 
     integral_gain = 0.003
     proportional_gain = 0.5
-    near = math.inf
+    near = None
 
     @property
     def weight(self) -> float:
-        """Multiplier of the gradient of I."""
-        return 0.0 if self._patience > 0 else super().weight
+        """Multiplier of the gradient of I; while the rule waits, none that raises I."""
+        weight = super().weight
+        return max(0.0, weight) if self._patience > 0 else weight

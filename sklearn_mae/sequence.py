@@ -2,7 +2,8 @@
 
 A row x_1 .. x_T holds word indices, one end mark, then pads: ``PAD`` 0, ``UNKNOWN`` 1,
 ``END`` 2, words from 3. The model p_theta(x|z) = prod_t p_theta(x_t|x_<t, z) is an LSTM
-that receives z at each step; column T can hold nothing but the end mark, so the
+that receives z at each step, at the first places by maps of their own; column T can
+hold nothing but the end mark, so the
 probabilities of all rows sum to one.
 
 The information posterior is a *filter*: besides r_omega(z|x) it has r_omega(z|x_1..x_t)
@@ -37,6 +38,8 @@ __all__ = [
     "SequenceReader",
 ]
 
+# places that have a map of their own; the LSTMs alone know those after them
+N_PLACES = 32
 # numbers held at once where no gradient has to be kept
 NUMBERS_AT_ONCE = 4_000_000
 
@@ -80,7 +83,7 @@ def _used(x: Tensor) -> Tensor:
 
 def _places(length: int, n_inputs: int, n_outputs: int) -> nn.Parameter:
     """Return the weights of a linear map for each place, which begin at zero."""
-    return nn.Parameter(torch.zeros(length, n_inputs, n_outputs))
+    return nn.Parameter(torch.zeros(min(length, N_PLACES), n_inputs, n_outputs))
 
 
 class SequenceDistribution(PrivateDistribution):
@@ -168,9 +171,9 @@ class SequenceDistribution(PrivateDistribution):
 class SequenceLikelihood(nn.Module):
     """LSTM decoder that receives z at each step, before and after the LSTM.
 
-    After it z comes through a linear map of each place's own: the LSTM would have to
-    count before it could tell which word a code asks for at which place, and learns to
-    use a code several times as slowly.
+    After it z comes through a linear map of each of the first places' own: the LSTM
+    would have to count before it could tell which word a code asks for at which place,
+    and learns to use a code several times as slowly.
 
     Parameters
     ----------
@@ -193,7 +196,7 @@ class SequenceLikelihood(nn.Module):
         # pads are never read: their index is the start mark's
         self.embedding = nn.Embedding(n_words, embedding)
         self.recurrent = Recurrent(embedding + n_components, sizes)
-        self.places = _places(length, n_components, embedding)
+        self.places = _places(length - 1, n_components, embedding)
         self.output = nn.Linear(sizes[-1] + embedding, n_words - 1)
 
     def forward(self, z: Tensor) -> SequenceDistribution:
@@ -210,7 +213,9 @@ class SequenceLikelihood(nn.Module):
         inputs = torch.cat([self.embedding(words), codes], -1)
         hidden, states = self.recurrent(inputs, states)
         places = self.places[start : start + words.shape[1]]
-        return torch.cat([hidden, torch.einsum("nd,tde->nte", z, places)], -1), states
+        told = torch.einsum("nd,tde->nte", z, places)
+        told = nn.functional.pad(told, (0, 0, 0, words.shape[1] - len(places)))
+        return torch.cat([hidden, told], -1), states
 
     def _before_tokens(self, x: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
         """What is known before each chosen token (m, H + E), and which are (n, T)."""
@@ -274,8 +279,7 @@ class SequenceLikelihood(nn.Module):
 class SequenceReader(nn.Module):
     """Bidirectional LSTM from rows of word indices to a few numbers.
 
-    Beside it a linear map of each place's own reads the words, as the decoder writes
-    them.
+    Beside it a linear map of each of the first places' own reads the words.
 
     Parameters
     ----------
@@ -316,7 +320,7 @@ class SequenceReader(nn.Module):
         both = torch.cat([prefixes, suffixes], -1)
         outside = ~inside.unsqueeze(-1)
         pooled = both.masked_fill(outside, -torch.inf).amax(1)
-        words = words.masked_fill(outside, 0.0)
+        words = words.masked_fill(outside, 0.0)[:, : len(self.places)]
         places = self.places[: x.shape[1]]
         return pooled + torch.einsum("nte,teh->nh", words, places).tanh(), prefixes
 

@@ -269,7 +269,7 @@ def test_each_optimiser_follows_its_own_gradient():
         # a penalty that would move r, and an objective that would move theta
         penalty = 100 * fit + 7 * model.likelihood(codes).log_prob(rows).mean()
         objective = fit + 100 * model.likelihood(codes).log_prob(rows).mean()
-        return Term(penalty, zero, objective, zero, zero, zero)
+        return Term(penalty, objective, zero, zero, zero)
 
     model, twin = random_model("gaussian", 3, 2), random_model("gaussian", 3, 2)
     one_step(build(Scripted(term), model=model, max_epochs=1, batch_size=20), x)
@@ -611,42 +611,59 @@ def test_sequences_go_down_the_upper_bound():
 
     assert term.lower < term.upper
     assert_close(term.penalty, constraint.period * 2.0 * term.upper)
+    slope = torch.autograd.grad(term.penalty, model.likelihood.output.weight)[0]
+    assert (slope != 0).any()
 
 
-@pytest.mark.parametrize("weight", [-2.0, 0.0])
-def test_sequences_go_up_the_infomax_bound_unless_they_wait(weight, monkeypatch):
-    n_drawn = []
-    draw_codes = LatentVariableModel.draw_codes
+class Kept(PerToken):
+    """Per-token credit that keeps what it was asked for."""
 
-    def counting(self, n, generator):
-        n_drawn.append(n)
-        return draw_codes(self, n, generator)
+    def expectation(self, p, f, generator):
+        def keeping(x, log_prob):
+            self.x, self.z0, self.integrands = x, p.z, f(x, log_prob)
+            return self.integrands
 
-    monkeypatch.setattr(LatentVariableModel, "draw_codes", counting)
+        return super().expectation(p, keeping, generator)
+
+
+@pytest.mark.parametrize(("weight", "n_sets"), [(-2.0, 2), (0.0, 1)])
+def test_sequences_go_up_by_what_the_filter_is_told_unless_they_wait(weight, n_sets):
     model = sequences()
-    constraint = two_sided_sequences(model, weight)
+    strategy = Kept(model.posterior)
+    constraint = TwoSidedSequences(Weighted(weight), strategy)
     term = constraint.term(model, 20, generator())
 
-    # what is learned of the filter holds the infomax bound of the same draws
-    prefixes = term.objective - term.information
-    assert torch.isfinite(prefixes)
-    assert prefixes != 0
+    told, objective = strategy.integrands
+    z0, r = strategy.z0, model.r(strategy.x)
+    # a ratio of densities, of which credit can take off that of a prefix
+    assert_close(told, r.log_prob(z0) - model.log_prior(z0))
+    assert_close(term.penalty, constraint.period * weight * told.mean())
+    assert_close(term.objective, objective.mean())
+    assert len(z0) == n_sets * constraint.n_samples
     assert term.lower < term.upper
     assert not term.estimate.requires_grad
-    assert_close(term.penalty, constraint.period * weight * term.information)
     if weight:
-        assert n_drawn == [constraint.n_rising]
         slope = torch.autograd.grad(term.penalty, model.likelihood.output.weight)[0]
         assert (slope != 0).any()
     else:
-        assert n_drawn == [constraint.n_samples]
-        assert not term.penalty.requires_grad
-        assert term.information.requires_grad  # landing asks for it
+        assert not term.penalty.requires_grad  # nothing to go back through
 
 
-def test_sequences_estimate_is_a_quieter_midpoint():
+def test_sequences_land_along_the_sandwich():
+    """Infomax, a lower bound, would be the wrong way down."""
     model = sequences()
-    constraint = two_sided_sequences(model, 1.0)
+    for weight in (2.0, -2.0):
+        constraint = two_sided_sequences(model, weight)
+        middle = constraint.information(model, generator())
+        term = two_sided_sequences(model, 2.0).term(model, 20, generator())
+        assert_close(middle, 0.5 * (term.lower + term.upper))
+        assert middle.requires_grad
+
+
+@pytest.mark.parametrize("weight", [1.0, 0.0, -1.0])
+def test_sequences_estimate_is_a_quieter_midpoint(weight):
+    model = sequences()
+    constraint = two_sided_sequences(model, weight)
     with torch.no_grad():
         terms = [constraint.term(model, 1, generator(seed)) for seed in range(30)]
     estimates, midpoints = np.array(
@@ -742,21 +759,26 @@ def test_paper_trains_no_prefixes():
     assert not heads_that_moved(before, model)
 
 
-def test_sequences_wait_without_a_weight():
+def test_sequences_raise_nothing_while_they_wait():
     assert TwoSidedSequences.ascent is SlowAscent
     assert TwoSidedSequences.waiting > TwoSided.waiting
-    quick = DualAscent(10.0, 1.0, patience=3)
-    slow = SlowAscent(10.0, 1.0, patience=3)
-    for penalty in (quick, slow):
-        penalty.update(5.0)
-    assert quick.weight > 0
-    for _ in range(2):  # however near M
+    slow, quick = (
+        kind(10.0, 1.0, patience=3, period=8) for kind in (SlowAscent, DualAscent)
+    )
+    for _ in range(2):
+        for penalty in (slow, quick):
+            penalty.update(0.0)
+        assert quick.weight < 0
         assert slow.weight == 0
-        slow.update(1.0)
+    slow.update(1.0)  # however near M
     assert slow.multiplier == 0
-    assert slow.weight > 0  # it has kept what it saw
-    slow.update(5.0)
-    assert slow.multiplier > 0
+    assert slow.weight < 0
+    slow.update(0.0)
+    assert slow.multiplier < 0
+
+    full = SlowAscent(10.0, 1.0, patience=3)
+    full.update(5.0)
+    assert full.weight > 0  # what has to fall needs no time to learn
 
 
 def test_paper_s_sign_comes_from_draws_of_its_own():

@@ -49,9 +49,9 @@ def test_each_point_of_a_path_goes_on_from_its_neighbour():
         after = path.estimators[there].history_["rate"]
         np.testing.assert_array_equal(after[: len(before)], before)
     # what leads up leaves the middle before its last steps
-    middle, above = (path.estimators[i].history_["rate"] for i in (2, 3))
+    middle, above = (path.estimators[i].history_["loss"] for i in (2, 3))
     np.testing.assert_array_equal(above[:8], middle[:8])
-    assert above[8] != middle[8]
+    assert above[9] != middle[9]
 
 
 @quiet

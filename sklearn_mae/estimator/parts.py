@@ -258,7 +258,7 @@ def build_net(
     n_steps = max_epochs * -(-n_rows // batch_size)
 
     def patience(part):
-        """Steps for which a fresh fit waits for I to come near M."""
+        """Steps for which a fresh fit may wait for I to come near M."""
         return 0 if controls else int(part * n_steps)
 
     constraint: TwoSided | Paper | None = None
@@ -273,19 +273,22 @@ def build_net(
                 kind = Listed
             elif isinstance(strategy, PerToken | Reinforce) and _reads(model):
                 kind = TwoSidedSequences
+            # what I is to follow is the rate
+            waiting = kind.waiting if params.constraint == "both" else TwoSided.waiting
             penalty = kind.ascent(
                 params.C,
                 params.M,
                 controls.get("model", 0.0),
-                patience=patience(kind.waiting) // kind.period,
+                patience=patience(waiting) // kind.period,
                 period=kind.period,
             )
             constraint = kind(penalty, strategy)
             constraint.offset = controls.get("offset", 0.0)
         if params.constraint == "both":
             multiplier = controls.get("rate", 0.0)
-            waiting = patience(TwoSided.waiting)
-            rate = Rate(DualAscent(params.C, params.M, multiplier, waiting))
+            rate = Rate(
+                DualAscent(params.C, params.M, multiplier, patience(TwoSided.waiting))
+            )
     callbacks = [
         # skorch takes pairs of a name and a callback, too
         (callback[0], clone(callback[1]))

@@ -2,8 +2,8 @@
 
 ``Paper`` is Algorithm 1 to the letter: the infomax bound under the sign rule.
 ``TwoSided`` goes through the upper bound where I must fall and through the lower one
-where it must rise. ``Rate`` is the same for the encoder's joint: down through the rate
-R, up through -D.
+where it must rise (for sequences through the infomax bound). ``Rate`` is the same for
+the encoder's joint: down through the rate R, up through -D.
 """
 
 import math
@@ -20,7 +20,7 @@ from sklearn_mae.information import (
     training_bias,
     weigh,
 )
-from sklearn_mae.model import DiagonalNormal, LatentVariableModel
+from sklearn_mae.model import DiagonalNormal, LatentVariableModel, log_prior
 from sklearn_mae.penalty import DualAscent, SignRule, SlowAscent
 from sklearn_mae.sequence import FilteredNormal
 
@@ -37,12 +37,10 @@ __all__ = [
 class Term(NamedTuple):
     """What a constraint on the model's information adds to a step.
 
-    ``information`` is what the gradient of I is taken of, ``objective`` what r_omega
-    maximises.
+    ``objective`` is what r_omega maximises.
     """
 
     penalty: Tensor
-    information: Tensor
     objective: Tensor
     estimate: Tensor
     lower: Tensor
@@ -74,7 +72,7 @@ class TwoSided:
     calibration_samples = (200, 400)
     # beyond this gap between its bounds, in nats, an estimate is too vague to steer by
     widest_gap = 1.0
-    # how its multiplier moves, and for which part of a fit it waits for I at most
+    # how its multiplier moves, and for which part of a fit it may wait
     ascent = DualAscent
     waiting = 0.1
 
@@ -88,6 +86,22 @@ class TwoSided:
         self, model: LatentVariableModel, batch: int, generator: torch.Generator
     ) -> Term:
         """Return the step's term, its weight from earlier estimates."""
+        lower, upper, objective, quieter = self._bounds(model, generator)
+        weight = self.penalty.weight
+        side = upper if weight > 0 else lower
+        penalty = self.period * weight * side
+        estimate = 0.5 * (lower + upper) + quieter
+        return Term(penalty, objective, estimate, lower, upper)
+
+    def information(
+        self, model: LatentVariableModel, generator: torch.Generator
+    ) -> Tensor:
+        """Estimate of I to take the gradient of: the middle of the bounds."""
+        lower, upper, *_ = self._bounds(model, generator)
+        return 0.5 * (lower + upper)
+
+    def _bounds(self, model, generator) -> tuple[Tensor, ...]:
+        """Lower, upper bound, what r_omega maximises, and a quieter middle's change."""
         z0 = model.draw_codes(self.n_samples, generator)
 
         def bounds(x, log_lik):
@@ -98,12 +112,7 @@ class TwoSided:
 
         p = model.likelihood(z0)
         values = self.strategy.expectation(p, bounds, generator)
-        lower, upper, objective, quieter = (value.mean() for value in values)
-        weight = self.penalty.weight
-        side = upper if weight > 0 else lower
-        penalty = self.period * weight * side
-        middle = 0.5 * (lower + upper)
-        return Term(penalty, middle, objective, middle + quieter, lower, upper)
+        return tuple(value.mean() for value in values)
 
     def update(self, estimate: float) -> None:
         """Move the multiplier by this step's estimate."""
@@ -131,18 +140,16 @@ class TwoSided:
 class TwoSidedSequences(TwoSided):
     """The same for sequences, whose gradient is REINFORCE's.
 
-    What starts the learning is the constraint on the encoder's rate; this one waits
-    until I has followed. Upwards it goes through the infomax bound, which needs no
-    proposals: for the same time it has 0.6 of the sandwich's noise.
+    What starts the learning is the constraint on the encoder's rate; this one gives I
+    time to follow. Upwards it goes through the infomax bound, which needs no proposals
+    and so serves twice the draws in less time.
     """
 
+    # a step of the LSTMs is dominated by their sizes: seldom is cheap
     period = 8
-
     calibration_samples = (64, 128)
     ascent = SlowAscent
     waiting = 0.4
-    # joint draws behind a step upwards; ``n_samples`` of them serve the estimate
-    n_rising = 128
 
     def term(
         self, model: LatentVariableModel, batch: int, generator: torch.Generator
@@ -151,7 +158,11 @@ class TwoSidedSequences(TwoSided):
         weight = self.penalty.weight
         if weight > 0:
             return super().term(model, batch, generator)
-        z0 = model.draw_codes(self.n_rising if weight else self.n_samples, generator)
+        # sets of draws, each stratified; the first serves the estimate
+        n_sets = 2 if weight else 1
+        z0 = torch.cat(
+            [model.draw_codes(self.n_samples, generator) for _ in range(n_sets)]
+        )
         few = slice(self.n_samples)
         estimates = []
 
@@ -169,16 +180,18 @@ class TwoSidedSequences(TwoSided):
                     generator,
                 )
                 estimates.extend([*sandwich(weighted), correction(weighted)])
-            return infomax(r, z0), learning_objective(r, z0)
+            # credit needs a density's ratio; its mean is the infomax bound
+            told = r.log_prob(z0) - log_prior(z0)
+            return told, learning_objective(r, z0)
 
         values = self.strategy.expectation(model.likelihood(z0), bounds, generator)
-        information, objective = (value.mean() for value in values)
+        told, objective = (value.mean() for value in values)
         lower, upper, quieter = (value.mean() for value in estimates)
         estimate = 0.5 * (lower + upper) + quieter
-        penalty = self.period * weight * information
+        penalty = self.period * weight * told
         if not weight:
             penalty = penalty.detach()  # nothing to go back through
-        return Term(penalty, information, objective, estimate, lower, upper)
+        return Term(penalty, objective, estimate, lower, upper)
 
 
 class Listed(TwoSided):
@@ -193,10 +206,8 @@ class Listed(TwoSided):
 
     n_samples = 256
 
-    def term(
-        self, model: LatentVariableModel, batch: int, generator: torch.Generator
-    ) -> Term:
-        """Return the step's term, its weight from earlier estimates."""
+    def _bounds(self, model, generator) -> tuple[Tensor, ...]:
+        """One value for both bounds."""
         z0 = model.draw_codes(self.n_samples, generator)
 
         def densities(x, log_prob):
@@ -207,8 +218,7 @@ class Listed(TwoSided):
         p = model.likelihood(z0)
         values = self.strategy.expectation(p, densities, generator)
         information, objective = (value.mean() for value in values)
-        penalty = self.period * self.penalty.weight * information
-        return Term(penalty, information, objective, *[information] * 3)
+        return information, information, objective, torch.zeros_like(information)
 
     def calibrate(self, model: LatentVariableModel, progress: float, generator) -> None:
         """There is nothing to correct."""
@@ -251,7 +261,7 @@ class Paper:
         self.penalty.update(float(m))
         bound = estimate()  # line 14, and line 8: B fresh draws
         nothing = torch.full_like(m, torch.nan)
-        return Term(self.penalty.weight * bound, bound, bound, m, m, nothing)
+        return Term(self.penalty.weight * bound, bound, m, m, nothing)
 
     def update(self, estimate: float) -> None:
         """The sign was taken before the step."""

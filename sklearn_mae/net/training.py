@@ -379,11 +379,13 @@ class MutualAutoencoderNet(NeuralNet):
         for _ in range(2):
             total = [torch.zeros_like(parameter) for parameter in parameters]
             for _ in range(self.n_landing_terms):
-                term = self.constraint.term(self.module_, 0, self.generator)
-                information = term.information / self.n_landing_terms
+                information = self.constraint.information(self.module_, self.generator)
                 # a user's module may use a parameter in training mode alone
                 parts = torch.autograd.grad(
-                    information, parameters, allow_unused=True, materialize_grads=True
+                    information / self.n_landing_terms,
+                    parameters,
+                    allow_unused=True,
+                    materialize_grads=True,
                 )
                 torch._foreach_add_(total, parts)
             gradients.append(total)
