@@ -33,8 +33,8 @@ def distortions(mae, X) -> tuple[np.ndarray, np.ndarray]:
     """Mean distortion of each column standardised, and the scale of its noise."""
     draws = mae.reconstruct(X, n_samples=20, random_state=0)
     likelihood = mae.net_.module_.likelihood
-    scale = np.exp(likelihood(torch.zeros(1, mae.n_components)).log_scale.detach())
-    scale = scale.numpy() * mae._columns.scale_
+    p = likelihood(torch.zeros(1, mae.n_components))
+    scale = np.exp(p.log_scale.detach().numpy()) * mae._columns.scale_
     log_p = norm.logpdf(X, draws, scale).mean(axis=(0, 1))
     own = mae._columns.scale_
     return -log_p - np.log(own), scale / own

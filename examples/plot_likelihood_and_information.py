@@ -49,7 +49,7 @@ class LimitedDecoder(nn.Module):
 
 
 # %%
-# The same targets for both, each model going on from the one before. New rows tell the
+# The same targets for both, each model going on from its neighbour. New rows tell the
 # likelihood.
 
 bunch = make_split_normal(25_000, random_state=0)

@@ -23,8 +23,8 @@ from sklearn_mae.estimator.parts import resolve_lengths
 
 __all__ = ["InformationReport", "information_path", "information_report"]
 
-# lengths of the first and of each other fit, as parts of a usual one's: with many more
-# steps in all, models of more information would learn their rows by heart
+# lengths of the middle's first fit and of each neighbour's, as parts of a usual one's:
+# with many more steps in all, models of more information learn their rows by heart
 FIRST_PART, WARM_PART = 0.6, 0.12
 
 

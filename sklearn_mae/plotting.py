@@ -105,7 +105,7 @@ class InformationPathDisplay(_Display):
         ax=None,
         **kwargs,
     ):
-        """Fit models over increasing M and draw them.
+        """Fit models over a range of M and draw them.
 
         Parameters
         ----------

@@ -52,7 +52,7 @@ def quick(**params):
 
 
 def constrained(**params):
-    """Ten steps, of which three heed the constraint."""
+    """Ten steps, of which two heed the constraint."""
     return quick(**{"M": 1.0, "max_epochs": 2, "batch_size": 12, **params})
 
 

@@ -93,10 +93,11 @@ class MutualAutoencoder(
         ``"bernoulli"`` takes values in [0, 1], ``"categorical"`` non-negative
         integers, any number of categories in each column. ``"sequence"`` takes texts
         through :class:`SequenceVectorizer`, one word after the other from an LSTM that
-        receives the code at each step. A callable ``(n_features, n_components) ->
-        nn.Module``: the module, decoder included, maps codes to a torch Distribution
-        over the columns as given, constant ones left out; codes may come with several
-        leading axes, as (n_draws, n, n_components).
+        receives the code at each step, at the first 32 by maps of their own, too. A
+        callable ``(n_features, n_components) -> nn.Module``: the module, decoder
+        included, maps codes to a torch Distribution over the columns as given, constant
+        ones left out; codes may come with several leading axes, as (n_draws, n,
+        n_components).
     constraint : {"both", "model", "paper"}, default="both"
         What must equal M. ``"model"``: the model's information I_p(x, z).
         ``"both"``: also the rate R of the encoder on the data, an upper bound on the
