@@ -63,6 +63,7 @@ MODELS = {
     "model": {"constraint": "model"},
     "paper": {"constraint": "paper"},
     "gaussian": {"encoder": "gaussian"},
+    "d=22": {"n_components": 22, "encoder": "gaussian"},
     "d=32": {"n_components": 32},
     "d=64": {"n_components": 64},
 }
@@ -172,8 +173,8 @@ def main():
         nargs="+",
         default=["both"],
         choices=[*MODELS, "factor_analysis"],
-        help="both: the defaults; model, paper: constraints; gaussian: encoder; d=32, "
-        "d=64: components; none: M=None",
+        help="both: the defaults; model, paper: constraints; gaussian: encoder; d=22: "
+        "components, Gaussian encoder; d=32, d=64: components; none: M=None",
     )
     parser.add_argument("--out", default="benchmarks/results/control.csv")
     parser.add_argument("--table", action="store_true")

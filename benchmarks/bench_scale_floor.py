@@ -78,7 +78,9 @@ def main():
     path = Path(arguments.out)
     rows = read(path)
     jobs = [(data, M, 8, 0.01) for data in LOADERS for M in (3.0, 9.0, None)]
-    jobs += [("breast_cancer", M, 22, 0.01) for M in (9.0, 12.0, 15.0, 18.0)]
+    jobs += [
+        ("breast_cancer", M, 22, 0.01) for M in (9.0, 12.0, 15.0, 18.0, 21.0, 24.0)
+    ]
     jobs += [("breast_cancer", 15.0, 22, 0.003), ("diabetes", None, 8, 0.05)]
     jobs += [("diabetes", 9.0, 8, 0.05), ("diabetes", 10.7, 8, 0.01)]
     done = {tuple(row[name] for name in FIELDS[:4]) for row in rows}
