@@ -23,10 +23,11 @@ from sklearn_mae.estimator.parts import resolve_lengths
 
 __all__ = ["InformationReport", "information_path", "information_report"]
 
-# lengths of the middle's first and second fit and of each neighbour's, as parts of a
+# lengths of the middle's first and second fit and of all others together, as parts of a
 # usual one's: with many more steps in all, models of much information learn their rows
 # by heart, and with fewer the middle has not learned enough
-FIRST_PART, SECOND_PART, WARM_PART = 0.6, 0.25, 0.12
+FIRST_PART, SECOND_PART, WARM_PARTS = 0.6, 0.25, 1.2
+LONGEST_WARM_PART = 0.5
 
 
 def information_path(estimator, X, Ms, *, X_test=None, random_state=0):
@@ -34,8 +35,9 @@ def information_path(estimator, X, Ms, *, X_test=None, random_state=0):
 
     As ``lasso_path``, but from the middle: that target's model is fitted from the start
     for 0.6 of the usual number of epochs. From there the path leads up, each model
-    going on from its neighbour for 0.12 of that number; then the middle one is trained
-    for 0.25 more, and the path leads down from it.
+    going on from its neighbour (for 0.12 of that number where there are ten targets,
+    for more where there are fewer and the steps are larger); then the middle one is
+    trained for 0.25 more, and the path leads down from it.
 
     Parameters
     ----------
@@ -139,10 +141,11 @@ def _order(targets):
     if n == 1:
         yield middle, None, 1.0
     elif n > 1:
+        warm = min(WARM_PARTS / n, LONGEST_WARM_PART)
         yield middle, None, FIRST_PART
-        yield from ((i, i - 1, WARM_PART) for i in range(middle + 1, n))
+        yield from ((i, i - 1, warm) for i in range(middle + 1, n))
         yield middle, middle, SECOND_PART
-        yield from ((i, i + 1, WARM_PART) for i in reversed(range(middle)))
+        yield from ((i, i + 1, warm) for i in reversed(range(middle)))
     yield from ((i, None, 1.0) for i in range(n, len(targets)))
 
 

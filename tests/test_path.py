@@ -31,7 +31,7 @@ def test_path_is_sorted_and_leads_from_its_middle_both_ways():
     assert MAE.get_params() == before
     assert not hasattr(MAE, "net_")
     lengths = [model.n_iter_ for model in path.estimators]
-    assert lengths == [8 + 3 + 2, 8 + 3, 8 + 2, 12]  # the last has no constraint
+    assert lengths == [8 + 3 + 5, 8 + 3, 8 + 5, 12]  # the last has no constraint
     assert [model.M for model in path.estimators] == [0.25, 0.5, 1.0, None]
     # the models do not share their weights
     codes = [model.transform(X) for model in path.estimators]
@@ -43,7 +43,7 @@ def test_path_is_sorted_and_leads_from_its_middle_both_ways():
 def test_each_point_of_a_path_goes_on_from_its_neighbour():
     path = information_path(MAE, X[:80], [0.1, 0.2, 0.3, 0.4, 0.5], X_test=X[80:])
 
-    assert [m.n_iter_ for m in path.estimators] == [15, 13, 11, 10, 12]
+    assert [m.n_iter_ for m in path.estimators] == [17, 14, 11, 11, 14]
     for here, there in ((1, 0), (2, 1), (3, 4)):
         before = path.estimators[here].history_["rate"]
         after = path.estimators[there].history_["rate"]
