@@ -358,8 +358,9 @@ def main():
             append(path, COSTS, formatted(row))
             print(formatted(row), flush=True)
         return
-    same = {"size": arguments.size, "seed": str(arguments.seed)}
-    same.update({name: str(size[name]) for name in ("batch_size", "lr", "steps")})
+    settings = {name: size[name] for name in ("batch_size", "lr", "steps")}
+    settings.update(size=arguments.size, seed=arguments.seed)
+    same = {name: str(value) for name, value in settings.items()}
     rows = [r for r in read(path) if all(r[k] == same[k] for k in same)]
     done = {row["row"]: row for row in rows}
     missing = [name for name in arguments.only if name not in done]
@@ -369,10 +370,7 @@ def main():
         corpus = load(arguments.path, size)
         H = float(done["lm"]["H"]) if "lm" in done else math.nan
         runner = Runner(corpus, size, arguments.seed, H)
-        settings = {name: size[name] for name in ("batch_size", "lr", "steps")}
         settings.update(
-            size=arguments.size,
-            seed=arguments.seed,
             hidden="-".join(map(str, size["hidden"])),
             n_train=len(corpus.train),
             n_words=corpus.n_words,

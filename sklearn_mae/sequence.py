@@ -3,8 +3,7 @@
 A row x_1 .. x_T holds word indices, one end mark, then pads: ``PAD`` 0, ``UNKNOWN`` 1,
 ``END`` 2, words from 3. The model p_theta(x|z) = prod_t p_theta(x_t|x_<t, z) is an LSTM
 that receives z at each step, at the first places by maps of their own; column T can
-hold nothing but the end mark, so the
-probabilities of all rows sum to one.
+hold nothing but the end mark, so the probabilities of all rows sum to one.
 
 The information posterior is a *filter*: besides r_omega(z|x) it has r_omega(z|x_1..x_t)
 for each prefix, from which the gradient of I credits each token with what it told
