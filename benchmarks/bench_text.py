@@ -13,7 +13,7 @@ Rows, written to the CSV as soon as they are there, and not run again:
   held-out NLL per sentence. ``lm2``: another seed; perplexities are under this one.
 - ``vae``: M=None. ``mae_f``: M = f H.
 - ``autoencoder``, ``autoencoder_wide``: the same network without noise and without KL,
-  as many components as the other rows, or as ``mae_1.2``, have.
+  as many components as most rows, or as those from ``mae_0.6`` on, have.
 - ``vae_warmup`` (weight of the KL from 0 to 1 over the first quarter of the steps),
   ``vae_free_bits`` (each component 0.25 nats at no cost), ``vae_beta`` (weight 0.2).
 - ``tfidf_svd``: TF-IDF and TruncatedSVD of the same size, for the sentiment alone.
@@ -77,6 +77,8 @@ ROWS = (
     + ["autoencoder", "autoencoder_wide"]
     + ["vae_warmup", "vae_free_bits", "vae_beta", "tfidf_svd"]
 )
+# a component of a code holds about a nat
+WIDE = ["mae_0.6", "mae_0.8", "mae_1.2", "autoencoder_wide"]
 BETA, FREE_NATS, WARMUP = 0.2, 0.25, 0.25
 # of the baselines' information posterior, before their bracket
 REFINING_STEPS = 500
@@ -121,9 +123,7 @@ class Runner:
         if name not in ("lm", "lm2", "tfidf_svd"):
             self.language_model(separate)
             start = time.perf_counter()
-        n_components = self.size[
-            "wide" if name in ("mae_1.2", "autoencoder_wide") else "n_components"
-        ]
+        n_components = self.size["wide" if name in WIDE else "n_components"]
         row = {"n_components": n_components, "H": self.H}
         if name in ("lm", "lm2"):
             net = self.language_model(self.seed if name == "lm" else separate)

@@ -99,9 +99,10 @@ class SlowAscent(DualAscent):
     """For a model that learns to use its code slowly, as one of sequences does.
 
     Forced, it soon tells its codes apart, by sentences that the data have not; left
-    alone, it is on its way. So this rule raises nothing while it waits, waits for all
-    of its patience, however near I comes, and then answers to what is missing more than
-    to how long it has been missing.
+    alone, it is on its way. And r_omega learns as slowly: what bounds on I say of the
+    first steps may be far from the truth. So this rule does nothing while it waits,
+    waits for all of its patience, however near I comes, and then answers to what is
+    missing more than to how long it has been missing.
     """
 
     integral_gain = 0.003
@@ -110,6 +111,5 @@ class SlowAscent(DualAscent):
 
     @property
     def weight(self) -> float:
-        """Multiplier of the gradient of I; while the rule waits, none that raises I."""
-        weight = super().weight
-        return max(0.0, weight) if self._patience > 0 else weight
+        """Multiplier of the gradient of I; zero while the rule waits."""
+        return 0.0 if self._patience > 0 else super().weight

@@ -172,7 +172,9 @@ class SequenceLikelihood(nn.Module):
 
     After it z comes through a linear map of each of the first places' own: the LSTM
     would have to count before it could tell which word a code asks for at which place,
-    and learns to use a code several times as slowly.
+    and learns to use a code several times as slowly. Both get z beside a hidden layer
+    of it, as many units as an embedding has: few components would else pick words by
+    half-spaces alone.
 
     Parameters
     ----------
@@ -194,8 +196,10 @@ class SequenceLikelihood(nn.Module):
         self.n_words, self.length, self.n_features = n_words, length, length
         # pads are never read: their index is the start mark's
         self.embedding = nn.Embedding(n_words, embedding)
-        self.recurrent = Recurrent(embedding + n_components, sizes)
-        self.places = _places(length - 1, n_components, embedding)
+        self.hidden = nn.Linear(n_components, embedding)
+        n_inputs = n_components + embedding
+        self.recurrent = Recurrent(embedding + n_inputs, sizes)
+        self.places = _places(length - 1, n_inputs, embedding)
         self.output = nn.Linear(sizes[-1] + embedding, n_words - 1)
 
     def forward(self, z: Tensor) -> SequenceDistribution:
@@ -208,11 +212,12 @@ class SequenceLikelihood(nn.Module):
         Known is what the LSTM holds, and what z says of the places from ``start`` on:
         shape (n, T, H + E).
         """
-        codes = z.unsqueeze(1).expand(-1, words.shape[1], -1)
+        code = torch.cat([z, self.hidden(z).tanh()], -1)
+        codes = code.unsqueeze(1).expand(-1, words.shape[1], -1)
         inputs = torch.cat([self.embedding(words), codes], -1)
         hidden, states = self.recurrent(inputs, states)
         places = self.places[start : start + words.shape[1]]
-        told = torch.einsum("nd,tde->nte", z, places)
+        told = torch.einsum("nd,tde->nte", code, places)
         told = nn.functional.pad(told, (0, 0, 0, words.shape[1] - len(places)))
         return torch.cat([hidden, told], -1), states
 

@@ -149,7 +149,7 @@ class TwoSidedSequences(TwoSided):
     period = 8
     calibration_samples = (64, 128)
     ascent = SlowAscent
-    waiting = 0.4
+    waiting = 0.5
 
     def term(
         self, model: LatentVariableModel, batch: int, generator: torch.Generator
@@ -168,30 +168,32 @@ class TwoSidedSequences(TwoSided):
 
         def bounds(x, log_lik):
             r = model.r(x)
-            with torch.no_grad():
-                proposal = DiagonalNormal(r.loc[few], r.log_scale[few])
-                weighted = weigh(
-                    model,
-                    x[few],
-                    z0[few],
-                    log_lik[few],
-                    proposal,
-                    self.n_proposals,
-                    generator,
-                )
-                estimates.extend([*sandwich(weighted), correction(weighted)])
+            if weight:
+                with torch.no_grad():
+                    proposal = DiagonalNormal(r.loc[few], r.log_scale[few])
+                    weighted = weigh(
+                        model,
+                        x[few],
+                        z0[few],
+                        log_lik[few],
+                        proposal,
+                        self.n_proposals,
+                        generator,
+                    )
+                    estimates.extend([*sandwich(weighted), correction(weighted)])
             # credit needs a density's ratio; its mean is the infomax bound
             told = r.log_prob(z0) - log_prior(z0)
             return told, learning_objective(r, z0)
 
         values = self.strategy.expectation(model.likelihood(z0), bounds, generator)
         told, objective = (value.mean() for value in values)
+        if not weight:
+            # while the rule waits r_omega learns, and nothing is steered by bounds
+            told = told.detach()
+            return Term(0.0 * told, objective, told, told, told + torch.nan)
         lower, upper, quieter = (value.mean() for value in estimates)
         estimate = 0.5 * (lower + upper) + quieter
-        penalty = self.period * weight * told
-        if not weight:
-            penalty = penalty.detach()  # nothing to go back through
-        return Term(penalty, objective, estimate, lower, upper)
+        return Term(self.period * weight * told, objective, estimate, lower, upper)
 
 
 class Listed(TwoSided):
