@@ -59,7 +59,7 @@ if len(sys.argv) > 1:
     texts = sentences_of(Path(sys.argv[1]))
     texts = [text for text in texts if 0 < len(text.split()) <= MAX_TOKENS]
     rng = np.random.default_rng(0)
-    texts = [texts[i] for i in rng.permutation(len(texts))[:20_000]]
+    texts = [texts[i] for i in rng.permutation(len(texts))[:80_000]]
     words = {"min_df": 5, "tokenizer": str.split}
     network = {"n_components": 8, "hidden_layer_sizes": (64, 128)}
     targets, steps, several = [None, 2.5, 5, 10], 4_000, 10

@@ -99,8 +99,8 @@ class SlowAscent(DualAscent):
     """For a model that learns to use its code slowly, as one of sequences does.
 
     Forced, it soon tells its codes apart, by sentences that the data have not; left
-    alone, it is on its way. And r_omega learns as slowly: what bounds on I say of the
-    first steps may be far from the truth. So this rule does nothing while it waits,
+    alone, it is on its way. And r_omega learns as slowly: what the first steps' bounds
+    say of I may be far from the truth. So this rule heeds no estimate while it waits,
     waits for all of its patience, however near I comes, and then answers to what is
     missing more than to how long it has been missing.
     """
@@ -110,6 +110,13 @@ class SlowAscent(DualAscent):
     near = None
 
     @property
-    def weight(self) -> float:
-        """Multiplier of the gradient of I; zero while the rule waits."""
-        return 0.0 if self._patience > 0 else super().weight
+    def waits(self) -> bool:
+        """Whether it heeds no estimate yet."""
+        return self._patience > 0
+
+    def update(self, estimate: float) -> None:
+        """Take a new estimate of I, in nats."""
+        if self.waits:
+            self._patience -= 1
+        else:
+            super().update(estimate)

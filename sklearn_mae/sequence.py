@@ -2,8 +2,9 @@
 
 A row x_1 .. x_T holds word indices, one end mark, then pads: ``PAD`` 0, ``UNKNOWN`` 1,
 ``END`` 2, words from 3. The model p_theta(x|z) = prod_t p_theta(x_t|x_<t, z) is an LSTM
-that receives z at each step, at the first places by maps of their own; column T can
-hold nothing but the end mark, so the probabilities of all rows sum to one.
+that receives z and a hidden layer of it at each step, at the first places by maps of
+their own; column T can hold nothing but the end mark, so the probabilities of all rows
+sum to one.
 
 The information posterior is a *filter*: besides r_omega(z|x) it has r_omega(z|x_1..x_t)
 for each prefix, from which the gradient of I credits each token with what it told
@@ -172,9 +173,9 @@ class SequenceLikelihood(nn.Module):
 
     After it z comes through a linear map of each of the first places' own: the LSTM
     would have to count before it could tell which word a code asks for at which place,
-    and learns to use a code several times as slowly. Both get z beside a hidden layer
-    of it, as many units as an embedding has: few components would else pick words by
-    half-spaces alone.
+    and learns to use a code several times as slowly. LSTM and maps get z and a hidden
+    layer of it, with as many units as an embedding has, side by side: through linear
+    maps alone few components tell words apart poorly.
 
     Parameters
     ----------
@@ -196,7 +197,7 @@ class SequenceLikelihood(nn.Module):
         self.n_words, self.length, self.n_features = n_words, length, length
         # pads are never read: their index is the start mark's
         self.embedding = nn.Embedding(n_words, embedding)
-        self.hidden = nn.Linear(n_components, embedding)
+        self.code_layer = nn.Linear(n_components, embedding)
         n_inputs = n_components + embedding
         self.recurrent = Recurrent(embedding + n_inputs, sizes)
         self.places = _places(length - 1, n_inputs, embedding)
@@ -212,7 +213,7 @@ class SequenceLikelihood(nn.Module):
         Known is what the LSTM holds, and what z says of the places from ``start`` on:
         shape (n, T, H + E).
         """
-        code = torch.cat([z, self.hidden(z).tanh()], -1)
+        code = torch.cat([z, self.code_layer(z).tanh()], -1)
         codes = code.unsqueeze(1).expand(-1, words.shape[1], -1)
         inputs = torch.cat([self.embedding(words), codes], -1)
         hidden, states = self.recurrent(inputs, states)

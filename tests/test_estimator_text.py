@@ -13,6 +13,7 @@ from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
+from skorch.callbacks import Callback
 from torch import nn
 
 from sklearn_mae import MutualAutoencoder, SequenceVectorizer
@@ -436,6 +437,43 @@ def test_warm_start_goes_on():
 
 
 # --- choices --------------------------------------------------------------------------
+
+
+def steered(history):
+    """In which epochs I was bracketed, and in which a weight moved it."""
+    upper, multiplier = history["information_upper"], history["multiplier_model"]
+    return np.isfinite(upper), multiplier != 0
+
+
+class Stop(Callback):
+    def on_epoch_end(self, net, **kwargs):
+        if len(net.history) == 10:
+            raise KeyboardInterrupt
+
+
+def test_information_follows_the_rate_before_it_is_steered():
+    forty = {"M": 1.0, "max_epochs": 40}  # of one step, every eighth a constraint's
+    epochs = np.arange(40)
+    mae = quick(**forty).fit(X)
+    for found, first in zip(steered(mae.history_), (24, 25), strict=True):
+        np.testing.assert_array_equal(found, epochs >= first)
+    assert (mae.history_["multiplier_rate"][5:24] != 0).all()
+    assert np.isfinite(mae.history_["information_lower"]).all()
+
+    # what has followed need not wait again
+    mae.set_params(warm_start=True, max_epochs=2).fit(X)
+    assert np.isfinite(mae.history_["information_upper"][40:]).all()
+    # without a rate nothing would start the learning
+    history = quick(constraint="model", **forty).fit(X).history_
+    assert np.isfinite(history["information_upper"]).all()
+
+
+def test_what_was_stopped_too_soon_waits_again():
+    mae = quick(M=1.0, max_epochs=40, callbacks=[Stop()]).fit(X)
+    mae.set_params(warm_start=True, callbacks=None).fit(X)
+    assert mae.n_iter_ == 50
+    bracketed, _ = steered(mae.history_)
+    np.testing.assert_array_equal(bracketed, np.arange(50) >= 34)
 
 
 @pytest.mark.parametrize("constraint", ["model", "paper"])

@@ -213,10 +213,23 @@ def test_draws_are_rows_of_any_leading_shape():
     assert len(x.flatten(0, -2).unique(dim=0)) > 10
 
 
+def test_a_place_is_told_more_than_a_linear_map_of_the_code():
+    likelihood = build_likelihood()
+    words, z = torch.full((4, 1), PAD), codes(4)
+    with torch.no_grad():
+        there, back, middle = (
+            likelihood.read(words, at)[0][:, 0, SIZES[-1] :]
+            for at in (z, -z, torch.zeros_like(z))
+        )
+    assert there.shape == (4, SIZES[0])
+    # the second difference of a linear map is zero
+    assert ((there + back - 2 * middle).abs().amax(1) > 0.1).all()
+
+
 def test_mode_is_the_most_probable_next_word_each_time():
     likelihood = build_likelihood(length=6)
     with torch.no_grad():  # that the codes matter more
-        likelihood.recurrent.layers[0].weight_ih_l0[:, -D_CODE:] *= 10
+        likelihood.recurrent.layers[0].weight_ih_l0[:, SIZES[0] :] *= 10
         likelihood.output.bias.zero_()
     found = likelihood(3 * codes(12)).mode
     assert_rows(found)

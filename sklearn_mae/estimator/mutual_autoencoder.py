@@ -102,7 +102,10 @@ class MutualAutoencoder(
         What must equal M. ``"model"``: the model's information I_p(x, z).
         ``"both"``: also the rate R of the encoder on the data, an upper bound on the
         information of the codes. ``"paper"``: Algorithm 1 of [1]_, which pushes a
-        lower bound on I_p in both directions with multiplier C sign(I - M).
+        lower bound on I_p in both directions with multiplier C sign(I - M). Under
+        ``"both"``, sequences of words are held to the rate from the start, and to I_p
+        in the last 0.3 of a first fit alone: I_p follows the rate by itself, and what
+        it is forced to sooner costs likelihood.
     mi_gradient : {"auto", "reparametrised", "enumeration", "reinforce"}, \
 default="auto"
         How the gradient of the information passes through x drawn from the model.
@@ -159,7 +162,9 @@ default="auto"
     history_ : dict of str to ndarray of shape (n_iter_,)
         For each epoch: ``loss``, ``elbo`` (or L_k), ``distortion``, ``rate``,
         ``information_lower``, ``information_upper`` (training estimates),
-        ``multiplier_model``, ``multiplier_rate``; NaN where unused. In nats.
+        ``multiplier_model``, ``multiplier_rate``; NaN where unused. In nats. While
+        sequences wait (see `constraint`), ``information_lower`` is the infomax bound
+        and there is no ``information_upper``.
     n_iter_ : int
         Number of epochs.
     net_ : skorch.NeuralNet

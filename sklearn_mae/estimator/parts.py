@@ -257,9 +257,9 @@ def build_net(
     batch_size, max_epochs = resolve_lengths(params, n_rows)
     n_steps = max_epochs * -(-n_rows // batch_size)
 
-    def patience(part):
-        """Steps for which a fresh fit may wait for I to come near M."""
-        return 0 if controls else int(part * n_steps)
+    def patience(part, name):
+        """Steps to wait for I to come near M: none once a multiplier has moved."""
+        return 0 if controls.get(name) else int(part * n_steps)
 
     constraint: TwoSided | Paper | None = None
     rate = None
@@ -273,22 +273,21 @@ def build_net(
                 kind = Listed
             elif isinstance(strategy, PerToken | Reinforce) and _reads(model):
                 kind = TwoSidedSequences
-            # what I is to follow is the rate
+            # what I is to follow is the rate: without it nothing starts the learning
             waiting = kind.waiting if params.constraint == "both" else TwoSided.waiting
             penalty = kind.ascent(
                 params.C,
                 params.M,
                 controls.get("model", 0.0),
-                patience=patience(waiting) // kind.period,
+                patience=patience(waiting, "model") // kind.period,
                 period=kind.period,
             )
             constraint = kind(penalty, strategy)
             constraint.offset = controls.get("offset", 0.0)
         if params.constraint == "both":
             multiplier = controls.get("rate", 0.0)
-            rate = Rate(
-                DualAscent(params.C, params.M, multiplier, patience(TwoSided.waiting))
-            )
+            patient = patience(TwoSided.waiting, "rate")
+            rate = Rate(DualAscent(params.C, params.M, multiplier, patient))
     callbacks = [
         # skorch takes pairs of a name and a callback, too
         (callback[0], clone(callback[1]))

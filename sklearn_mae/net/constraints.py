@@ -20,7 +20,7 @@ from sklearn_mae.information import (
     training_bias,
     weigh,
 )
-from sklearn_mae.model import DiagonalNormal, LatentVariableModel, log_prior
+from sklearn_mae.model import DiagonalNormal, LatentVariableModel, draw, log_prior
 from sklearn_mae.penalty import DualAscent, SignRule, SlowAscent
 from sklearn_mae.sequence import FilteredNormal
 
@@ -37,14 +37,14 @@ __all__ = [
 class Term(NamedTuple):
     """What a constraint on the model's information adds to a step.
 
-    ``objective`` is what r_omega maximises.
+    ``objective`` is what r_omega maximises; there need not be an ``upper`` bound.
     """
 
     penalty: Tensor
     objective: Tensor
     estimate: Tensor
     lower: Tensor
-    upper: Tensor
+    upper: Tensor | None
 
 
 def learning_objective(r: Distribution, z0: Tensor) -> Tensor:
@@ -106,13 +106,17 @@ class TwoSided:
 
         def bounds(x, log_lik):
             r = model.r(x)
-            weighted = weigh(model, x, z0, log_lik, r, self.n_proposals, generator)
-            objective = learning_objective(r, z0)
-            return *sandwich(weighted), objective, correction(weighted)
+            lower, upper, quieter = self._sandwich(model, x, z0, log_lik, r, generator)
+            return lower, upper, learning_objective(r, z0), quieter
 
         p = model.likelihood(z0)
         values = self.strategy.expectation(p, bounds, generator)
         return tuple(value.mean() for value in values)
+
+    def _sandwich(self, model, x, z0, log_lik, r, generator) -> tuple[Tensor, ...]:
+        """Lower and upper bound of each draw, and a quieter middle's change."""
+        weighted = weigh(model, x, z0, log_lik, r, self.n_proposals, generator)
+        return *sandwich(weighted), correction(weighted)
 
     def update(self, estimate: float) -> None:
         """Move the multiplier by this step's estimate."""
@@ -149,51 +153,47 @@ class TwoSidedSequences(TwoSided):
     period = 8
     calibration_samples = (64, 128)
     ascent = SlowAscent
-    waiting = 0.5
+    waiting = 0.7
 
     def term(
         self, model: LatentVariableModel, batch: int, generator: torch.Generator
     ) -> Term:
         """Return the step's term, its weight from earlier estimates."""
+        if self.penalty.waits:
+            return self._learn(model, generator)
         weight = self.penalty.weight
         if weight > 0:
             return super().term(model, batch, generator)
-        # sets of draws, each stratified; the first serves the estimate
-        n_sets = 2 if weight else 1
-        z0 = torch.cat(
-            [model.draw_codes(self.n_samples, generator) for _ in range(n_sets)]
-        )
+        # two sets of draws, each stratified; the first serves the estimate
+        z0 = torch.cat([model.draw_codes(self.n_samples, generator) for _ in range(2)])
         few = slice(self.n_samples)
         estimates = []
 
         def bounds(x, log_lik):
             r = model.r(x)
-            if weight:
-                with torch.no_grad():
-                    proposal = DiagonalNormal(r.loc[few], r.log_scale[few])
-                    weighted = weigh(
-                        model,
-                        x[few],
-                        z0[few],
-                        log_lik[few],
-                        proposal,
-                        self.n_proposals,
-                        generator,
-                    )
-                    estimates.extend([*sandwich(weighted), correction(weighted)])
+            drawn = x[few], z0[few], log_lik[few]
+            proposal = DiagonalNormal(r.loc[few], r.log_scale[few])
+            with torch.no_grad():
+                estimates.extend(self._sandwich(model, *drawn, proposal, generator))
             # credit needs a density's ratio; its mean is the infomax bound
             told = r.log_prob(z0) - log_prior(z0)
             return told, learning_objective(r, z0)
 
         values = self.strategy.expectation(model.likelihood(z0), bounds, generator)
         told, objective = (value.mean() for value in values)
-        if not weight:
-            # while the rule waits r_omega learns, and nothing is steered by bounds
-            told = told.detach()
-            return Term(0.0 * told, objective, told, told, told + torch.nan)
         lower, upper, quieter = (value.mean() for value in estimates)
         estimate = 0.5 * (lower + upper) + quieter
         return Term(self.period * weight * told, objective, estimate, lower, upper)
+
+    def _learn(self, model, generator) -> Term:
+        """Return a term that teaches r_omega alone; its one bound is the infomax."""
+        z0 = model.draw_codes(self.n_samples, generator)
+        with torch.no_grad():
+            x = draw(model.likelihood(z0), (), generator)
+        r = model.r(x)
+        lower = infomax(r, z0).mean().detach()
+        objective = learning_objective(r, z0).mean()
+        return Term(torch.zeros_like(lower), objective, lower, lower, None)
 
 
 class Listed(TwoSided):
@@ -262,8 +262,7 @@ class Paper:
             m = estimate()  # lines 15 and 16: draws of their own
         self.penalty.update(float(m))
         bound = estimate()  # line 14, and line 8: B fresh draws
-        nothing = torch.full_like(m, torch.nan)
-        return Term(self.penalty.weight * bound, bound, m, m, nothing)
+        return Term(self.penalty.weight * bound, bound, m, m, None)
 
     def update(self, estimate: float) -> None:
         """The sign was taken before the step."""

@@ -300,7 +300,8 @@ class MutualAutoencoderNet(NeuralNet):
         """Add to the epoch's totals and hand the estimates to the constraints."""
         if term is not None:
             figures["information_lower"] = term.lower
-            figures["information_upper"] = term.upper
+            if term.upper is not None:
+                figures["information_upper"] = term.upper
             figures["estimate"] = term.estimate
         # the step's one synchronisation
         values = torch.stack([figure.detach() for figure in figures.values()]).tolist()
