@@ -125,7 +125,7 @@ def control(settings: dict):
     }
 
 
-def credit(settings: dict, n_gradients: int = 400):
+def credit(settings: dict, n_gradients: int = 200):
     """Yield the noise of each strategy's gradient at one trained model."""
     mae, _ = fitted(tuple(settings.items()))
     model = mae.net_.module_

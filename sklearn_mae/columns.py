@@ -12,7 +12,14 @@ from collections.abc import Iterable
 import numpy as np
 from scipy.special import ndtri
 
-__all__ = ["Columns", "Sequences", "row_noise", "table_problems", "with_occurrence"]
+__all__ = [
+    "Columns",
+    "Sequences",
+    "look_like_sequences",
+    "row_noise",
+    "table_problems",
+    "with_occurrence",
+]
 
 KINDS = ("continuous", "binary", "categorical")
 
@@ -262,12 +269,9 @@ class Sequences:
                 "SequenceVectorizer make them from texts."
             )
         ids = X.astype(np.int64)
-        # one end mark, and pads just where it has passed
-        ends = (ids == END).cumsum(axis=1)
-        passed = np.pad(ends[:, :-1], ((0, 0), (1, 0))) > 0
-        bad = (ends[:, -1] != 1) | ((ids == PAD) != passed).any(axis=1)
-        if bad.any():
-            row = np.flatnonzero(bad)[0]
+        good = _are_sequences(ids)
+        if not good.all():
+            row = np.flatnonzero(~good)[0]
             raise ValueError(
                 f"Row {row} of X, {ids[row].tolist()}, is no sequence: "
                 "likelihood='sequence' takes rows of word ids (1 for an unknown word, "
@@ -275,6 +279,21 @@ class Sequences:
                 "SequenceVectorizer make them from texts."
             )
         return ids
+
+
+def _are_sequences(X: np.ndarray) -> np.ndarray:
+    """Which rows hold one end mark, and pads just where it has passed."""
+    ends = (X == END).cumsum(axis=1)
+    passed = np.pad(ends[:, :-1], ((0, 0), (1, 0))) > 0
+    return (ends[:, -1] == 1) & ((X == PAD) == passed).all(axis=1)
+
+
+def look_like_sequences(X: np.ndarray) -> bool:
+    """Whether all rows are sequences, of several lengths: no table of numbers is."""
+    lengths = np.unique((X == END).argmax(axis=1))
+    return len(lengths) > 1 and bool(
+        (X >= 0).all() and (X == np.floor(X)).all() and _are_sequences(X).all()
+    )
 
 
 def table_problems(X) -> str | None:

@@ -53,7 +53,8 @@ class SequenceVectorizer(TransformerMixin, BaseEstimator):
     max_length : int or None, default=None
         Number of columns, the end mark included: texts of `max_length` words or more
         are cut to their first ``max_length - 1`` words, counted and warned of. None:
-        room for the longest text seen in fit.
+        room for the longest text seen in fit; a model takes the longer for it, so
+        that it is better to cut a few long ones.
     lowercase : bool, default=True
         Whether to turn texts to lower case. They do not come back capitalised.
     preprocessor : callable or None, default=None

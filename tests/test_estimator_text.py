@@ -3,6 +3,7 @@
 import copy
 import pickle
 import random
+import re
 import warnings
 
 import numpy as np
@@ -434,6 +435,46 @@ def test_warm_start_goes_on():
         mae.fit(np.pad(X, ((0, 0), (0, 1))))
     with pytest.raises(ValueError, match="hidden_layer_sizes"):
         mae.set_params(hidden_layer_sizes=(8, 9)).fit(X)
+
+
+def test_word_numbers_taken_for_measurements_are_warned_of():
+    message = (
+        "The rows of X look like word numbers of SequenceVectorizer, and likelihood="
+        "'gaussian' takes them for measurements. For texts set likelihood='sequence'."
+    )
+    with pytest.warns(UserWarning, match=re.escape(message)) as caught:
+        quick(likelihood="gaussian").fit(X)
+    assert caught[0].filename == __file__
+
+    tables = [
+        np.where(X == END, 7, X),  # no end
+        np.where(X == PAD, 5, X),  # no pads
+        X[(X != PAD).sum(1) == (X[0] != PAD).sum()],  # of one length
+        X + 0.5 * (X > END),
+        np.where(X > END, -X, X),
+    ]
+    for table in tables:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", UserWarning)
+            quick(likelihood="gaussian").fit(table)
+
+
+def test_several_draws_of_codes_are_told_where_to_go(short):
+    Z = short.sample_posterior(X[:2], n_samples=3)
+    message = (
+        "Codes have shape (3, 2, 2), three dimensions. Pass some of shape (n_samples, "
+        "2): several draws one after the other. reconstruct(X, n_samples=...) decodes "
+        "draws for rows."
+    )
+    with pytest.raises(ValueError, match=re.escape(message)):
+        short.inverse_transform(Z)
+    assert short.inverse_transform(Z.reshape(-1, 2)).shape == (6, X.shape[1])
+
+
+def test_texts_for_the_last_step_are_told_which_way_to_go(short):
+    message = "this step of the pipeline takes pipeline[:-1].transform(texts)"
+    with pytest.raises(ValueError, match=re.escape(message)):
+        short.reconstruct(TEXTS)
 
 
 # --- choices --------------------------------------------------------------------------

@@ -518,10 +518,12 @@ def trained(steps=4000, outcomes=None, model=0.0, rate=0.0):
     )
 
 
-def complaint(small, interval, net, **params):
+def complaint(small, interval, net, elbo=(-5.0, -4.0), rows=None, **params):
     mae = small(**params)
     mae.mutual_info_interval_ = interval
-    return convergence_complaint(mae, net)
+    mae.history_ = {"elbo": np.array(elbo)}
+    rows = torch.arange(1_000).unsqueeze(1) if rows is None else rows
+    return convergence_complaint(mae, net, rows)
 
 
 @pytest.mark.parametrize(
@@ -562,11 +564,48 @@ def test_a_wide_interval_is_named(small):
     )
 
 
+def test_a_wide_interval_is_no_cause_where_m_is_far_from_it(small):
+    message = complaint(small, (1.0, 1.5), trained())
+
+    assert "bracket" not in message
+    assert message.endswith("move M towards what M=None reaches.")
+
+
+@pytest.mark.parametrize("max_epochs", ["auto", 3])
+def test_the_steps_of_auto_are_not_blamed(small, max_epochs):
+    message = complaint(small, (1.0, 1.1), trained(2_000), max_epochs=max_epochs)
+
+    assert ("raise max_epochs" in message) == (max_epochs != "auto")
+
+
+@pytest.mark.parametrize("likelihood", ["bernoulli", "categorical", "sequence"])
+@pytest.mark.parametrize("M", [1.0, 1.35, 3.0])
+def test_rows_that_hold_less_than_m_are_named(small, likelihood, M):
+    rows = torch.tensor([[3, 4, 2], [4, 3, 2], [5, 2, 0], [3, 2, 0]]).repeat(25, 1)
+    message = complaint(
+        small, (0.5, 0.6), trained(), rows=rows, likelihood=likelihood, M=M
+    )
+
+    cause = "X holds 4 different rows, 1.39 nats: lower M, or give it more rows"
+    assert (cause in message) == (M > 1.3)
+    other = complaint(small, (0.5, 0.6), trained(), rows=rows, M=M)
+    assert "different rows" not in other  # numbers are hardly ever the same
+
+
+def test_a_learning_rate_too_large_is_named(small):
+    message = complaint(small, (0.9, 99.0), trained(), elbo=(-5.0, -8872.4), lr=1.0)
+
+    assert (
+        "training ended with a lower ELBO than it began with, -8872 after -5: lower "
+        "lr (lr=1 was given) or M"
+    ) in message
+
+
 def test_all_causes_at_once(small):
     outcomes = torch.zeros(4, 2)
     net = trained(steps=5, outcomes=outcomes, model=10.0, rate=10.0)
 
-    message = complaint(small, (1.0, 1.3), net)
+    message = complaint(small, (1.0, 3.3), net)
 
     for cause in ("ended at its bound", "possible outcomes", "5 steps", "is wide"):
         assert cause in message

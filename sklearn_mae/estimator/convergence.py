@@ -1,13 +1,17 @@
 """What ``fit`` says when the information reached is not the one asked for."""
 
 import numpy as np
+from torch import Tensor
 
 from sklearn_mae.estimator.parts import AUTO_STEPS, controls_of
 
 __all__ = ["convergence_complaint"]
 
 
-def convergence_complaint(fitted, net) -> str | None:
+DISCRETE = ("bernoulli", "categorical", "sequence")
+
+
+def convergence_complaint(fitted, net, x: Tensor) -> str | None:
     """Say that M was missed and all that may have caused it; None if it was not.
 
     Parameters
@@ -16,6 +20,8 @@ def convergence_complaint(fitted, net) -> str | None:
         With its certificate.
     net : MutualAutoencoderNet
         Trained, its constraints not yet released.
+    x : Tensor of shape (n, n_features)
+        Rows trained on.
     """
     M = fitted.M
     if M is None:
@@ -42,12 +48,26 @@ def convergence_complaint(fitted, net) -> str | None:
             f"X has {len(outcomes)} possible outcomes and so at most "
             f"{np.log(len(outcomes)):.3g} nats: lower M"
         )
+    elif fitted.likelihood in DISCRETE:
+        n_rows, entropy = _different(x)
+        if M > entropy - tolerance:
+            causes.append(
+                f"X holds {n_rows} different rows, {entropy:.3g} nats: lower M, or "
+                "give it more rows"
+            )
+    elbo = fitted.history_["elbo"]
+    if len(elbo) and elbo[-1] < elbo[0]:
+        causes.append(
+            "training ended with a lower ELBO than it began with, "
+            f"{elbo[-1]:.4g} after {elbo[0]:.4g}: lower lr (lr={fitted.lr:g} was "
+            "given) or M"
+        )
     if net.step_ < net.n_steps_:
         causes.append(
             f"a callback ended the training after {net.step_} of {net.n_steps_} steps: "
             "give it more patience"
         )
-    elif net.step_ < AUTO_STEPS:
+    elif net.step_ < AUTO_STEPS and fitted.max_epochs != "auto":
         causes.append(
             f"training took {net.step_} steps, fewer than the usual {AUTO_STEPS}: "
             "raise max_epochs"
@@ -56,7 +76,7 @@ def convergence_complaint(fitted, net) -> str | None:
         causes.append(
             "constraint='paper' steers by a lower bound: use constraint='both'"
         )
-    if high - low > tolerance:
+    if high - low > tolerance and low - tolerance <= M <= high + tolerance:
         causes.append(
             "the bracket is wide: call mutual_info with more samples or a smaller tol"
         )
@@ -69,3 +89,10 @@ def convergence_complaint(fitted, net) -> str | None:
         f"M={M:g} nats was asked for and I(x, z) lies in [{low:.3f}, {high:.3f}]. "
         f"Possible causes: {'; '.join(causes)}."
     )
+
+
+def _different(x: Tensor) -> tuple[int, float]:
+    """Number of different rows, and the entropy of drawing one of all, in nats."""
+    counts = x.unique(dim=0, return_counts=True)[1].double()
+    shares = counts / counts.sum()
+    return len(counts), float(-(shares * shares.log()).sum())

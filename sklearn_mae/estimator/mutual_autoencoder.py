@@ -25,6 +25,7 @@ from sklearn_mae.estimator.arguments import (
     checked_codes,
     text_problem,
     to_numpy,
+    warn_of_word_numbers,
 )
 from sklearn_mae.estimator.convergence import convergence_complaint
 from sklearn_mae.estimator.parts import (
@@ -314,6 +315,8 @@ default="auto"
         ConvergenceWarning
             If an end of `mutual_info_interval_` lies more than max(0.05, 0.02 M) nats
             from M, or a multiplier ended at its bound C.
+        UserWarning
+            If X looks like word numbers and `likelihood` is another than "sequence".
         """
         self._validate_params()
         before = self.__dict__.copy()
@@ -331,6 +334,7 @@ default="auto"
                 "MutualAutoencoder got n_samples=1, one row; the columns' scales and "
                 "the information need at least 2. Pass more rows."
             )
+        warn_of_word_numbers(X, self.likelihood)
         seed = int(check_random_state(self.random_state).randint(MAX_SEED))
         structure = {name: getattr(self, name) for name in STRUCTURE}
         structure["hidden_layer_sizes"] = tuple(self.hidden_layer_sizes)
@@ -366,7 +370,7 @@ default="auto"
         self._controls = controls_of(net)
         self.net_ = net
         self._certify(net)
-        complaint = convergence_complaint(self, net)
+        complaint = convergence_complaint(self, net, x)
         net.release()
         if complaint is not None:
             warnings.warn(complaint, ConvergenceWarning, stacklevel=3)

@@ -149,6 +149,7 @@ class TwoSidedSequences(TwoSided):
     and so serves twice the draws in less time.
     """
 
+    penalty: SlowAscent
     # a step of the LSTMs is dominated by their sizes: seldom is cheap
     period = 8
     calibration_samples = (64, 128)
