@@ -67,7 +67,7 @@ else:
     texts = make_sentences(4_000, n_words=2, random_state=0).data
     words = {}
     network = {"n_components": 8, "hidden_layer_sizes": (64, 64)}
-    targets, steps, several = [None, 2, 4], 650, 4
+    targets, steps, several = [None, 2, 4], 560, 4
 if FAST:
     texts, targets, steps = texts[:500], [None, several], 30
     network = {"n_components": 4, "hidden_layer_sizes": (16, 16)}
