@@ -30,6 +30,7 @@ __all__ = [
     "Rate",
     "TwoSided",
     "TwoSidedSequences",
+    "drawn",
     "learning_objective",
 ]
 
@@ -50,6 +51,16 @@ class Term(NamedTuple):
 def learning_objective(r: Distribution, z0: Tensor) -> Tensor:
     """What r_omega maximises: its infomax bound; a filter's at every prefix, too."""
     return r.objective(z0) if isinstance(r, FilteredNormal) else infomax(r, z0)
+
+
+def drawn(
+    model: LatentVariableModel, n: int, generator: torch.Generator
+) -> tuple[Distribution, Tensor]:
+    """Draw n codes and a row from each: r_omega of the rows, and the codes (n, d)."""
+    z0 = model.draw_codes(n, generator)
+    with torch.no_grad():
+        x = draw(model.likelihood(z0), (), generator)
+    return model.r(x), z0
 
 
 class TwoSided:
@@ -172,10 +183,10 @@ class TwoSidedSequences(TwoSided):
 
         def bounds(x, log_lik):
             r = model.r(x)
-            drawn = x[few], z0[few], log_lik[few]
+            some = x[few], z0[few], log_lik[few]
             proposal = DiagonalNormal(r.loc[few], r.log_scale[few])
             with torch.no_grad():
-                estimates.extend(self._sandwich(model, *drawn, proposal, generator))
+                estimates.extend(self._sandwich(model, *some, proposal, generator))
             # credit needs a density's ratio; its mean is the infomax bound
             told = r.log_prob(z0) - log_prior(z0)
             return told, learning_objective(r, z0)
@@ -188,10 +199,7 @@ class TwoSidedSequences(TwoSided):
 
     def _learn(self, model, generator) -> Term:
         """Return a term that teaches r_omega alone; its one bound is the infomax."""
-        z0 = model.draw_codes(self.n_samples, generator)
-        with torch.no_grad():
-            x = draw(model.likelihood(z0), (), generator)
-        r = model.r(x)
+        r, z0 = drawn(model, self.n_samples, generator)
         lower = infomax(r, z0).mean().detach()
         objective = learning_objective(r, z0).mean()
         return Term(torch.zeros_like(lower), objective, lower, lower, None)

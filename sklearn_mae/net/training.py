@@ -18,7 +18,7 @@ from torch.utils.data import Dataset
 from tqdm import tqdm
 
 from sklearn_mae.model import draw, private_random
-from sklearn_mae.net.constraints import TwoSided, learning_objective
+from sklearn_mae.net.constraints import TwoSided, drawn, learning_objective
 
 __all__ = ["FIGURES", "Batches", "MutualAutoencoderNet", "ProgressBar", "Rows"]
 
@@ -424,10 +424,8 @@ class MutualAutoencoderNet(NeuralNet):
         model = self.module_.eval()
         optimizer = self._adam(self._omega)
         for step in range(n_steps):
-            with torch.no_grad():
-                z0 = model.draw_codes(self.posterior_batch, self.generator)
-                x = draw(model.likelihood(z0), (), self.generator)
-            loss = -learning_objective(model.r(x), z0).mean()
+            r, z0 = drawn(model, self.posterior_batch, self.generator)
+            loss = -learning_objective(r, z0).mean()
             for group in optimizer.param_groups:
                 group["lr"] = self.posterior_speed * self.lr * (1 - step / n_steps)
             optimizer.zero_grad()
