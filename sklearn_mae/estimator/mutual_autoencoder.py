@@ -71,9 +71,13 @@ class MutualAutoencoder(
     M : float or None, default=3.0
         Target for the mutual information I(x, z), in nats. None: no constraint, an
         ordinary variational (or importance-weighted) autoencoder.
-    C : float, default=10.0
+    C : float or "auto", default="auto"
         Constant of the exact penalty C |I - M| (eq. 6) and so the bound on its
-        multipliers; larger enforces M harder.
+        multipliers, in nats of log-likelihood for each nat of information; larger
+        enforces M harder. ``"auto"``: the number of columns that vary, at least 10. A
+        nat of code makes each column likelier by a nat at most, so that no larger
+        multiplier is needed to hold information down. For ``constraint="paper"``,
+        whose multiplier is always -C or C, ``"auto"`` is 10.
     n_components : int, default=8
         Dimension d of the code.
     encoder : {"resampling", "gaussian"} or callable, default="resampling"
@@ -205,7 +209,7 @@ default="auto"
 
     _parameter_constraints: dict = {  # noqa: RUF012
         "M": [Interval(Real, 0, None, closed="left"), None],
-        "C": [Interval(Real, 0, None, closed="neither")],
+        "C": [StrOptions({"auto"}), Interval(Real, 0, None, closed="neither")],
         "n_components": [Interval(Integral, 1, None, closed="left")],
         "encoder": [StrOptions({"gaussian", "resampling"}), callable],
         "n_resamples": [Interval(Integral, 1, None, closed="left")],
@@ -241,7 +245,7 @@ default="auto"
         self,
         M: float | None = 3.0,
         *,
-        C: float = 10.0,
+        C: float | str = "auto",
         n_components: int = 8,
         encoder: str | Callable = "resampling",
         n_resamples: int = 5,

@@ -3,6 +3,7 @@
 ``params`` is the estimator; only its constructor parameters are read.
 """
 
+import numpy as np
 import torch
 from sklearn.base import clone
 from torch import Tensor, nn
@@ -52,11 +53,15 @@ __all__ = [
     "build_strategy",
     "controls_of",
     "is_foreign",
+    "resolve_C",
     "resolve_lengths",
     "torch_device",
 ]
 
 AUTO_STEPS, AUTO_MAX_EPOCHS, AUTO_BATCH_SIZE = 4_000, 2_000, 128
+AUTO_C = 10.0
+# least noise of a column, in its standard deviations, times the rows it rests on
+NOISE_OF_ONE_ROW = 1.0
 
 # beyond this many outcomes a step that enumerates them costs more than its noise
 MAX_ENUMERATED_IN_TRAINING = 512
@@ -170,7 +175,7 @@ def _parts_of_tables(params, columns: Columns) -> Parts:
                 decoder(n_columns * (2 if varies else 1)),
                 n_columns,
                 heteroscedastic=varies,
-                min_scale=params.min_scale,
+                min_scale=_noise_floor(params.min_scale, columns),
             )
         case "bernoulli":
             likelihood = BernoulliLikelihood(decoder(n_columns), n_columns)
@@ -186,6 +191,15 @@ def _parts_of_tables(params, columns: Columns) -> Parts:
     else:
         encoder = gaussian()
     return likelihood, encoder, gaussian(), features
+
+
+def _noise_floor(min_scale: float, columns: Columns) -> np.ndarray:
+    """Floor of each column's noise, in units of its standard deviation.
+
+    A column whose variance rests on a few rows can be learned by heart, and its noise
+    then seems to vanish: one new row that differs would cost thousands of nats.
+    """
+    return np.maximum(min_scale, np.minimum(NOISE_OF_ONE_ROW / columns.support_, 1.0))
 
 
 def _reads(model: LatentVariableModel) -> bool:
@@ -255,6 +269,7 @@ def build_net(
         What ``controls_of`` kept of an earlier fit; empty for a fresh one.
     """
     batch_size, max_epochs = resolve_lengths(params, n_rows)
+    C = resolve_C(params, columns.n_varying)
     n_steps = max_epochs * -(-n_rows // batch_size)
 
     def patience(part, name):
@@ -266,7 +281,7 @@ def build_net(
     if params.M is not None:
         strategy = build_strategy(params, model)
         if params.constraint == "paper":
-            constraint = Paper(SignRule(params.C, params.M), strategy)
+            constraint = Paper(SignRule(C, params.M), strategy)
         else:
             kind = TwoSided
             if isinstance(strategy, Enumeration) and params.n_components == 1:
@@ -276,7 +291,7 @@ def build_net(
             # what I is to follow is the rate: without it nothing starts the learning
             waiting = kind.waiting if params.constraint == "both" else TwoSided.waiting
             penalty = kind.ascent(
-                params.C,
+                C,
                 params.M,
                 controls.get("model", 0.0),
                 patience=patience(waiting, "model") // kind.period,
@@ -287,7 +302,7 @@ def build_net(
         if params.constraint == "both":
             multiplier = controls.get("rate", 0.0)
             patient = patience(TwoSided.waiting, "rate")
-            rate = Rate(DualAscent(params.C, params.M, multiplier, patient))
+            rate = Rate(DualAscent(C, params.M, multiplier, patient))
     callbacks = [
         # skorch takes pairs of a name and a callback, too
         (callback[0], clone(callback[1]))
@@ -349,6 +364,18 @@ def resolve_lengths(params, n_rows: int) -> tuple[int, int]:
         return size, params.max_epochs
     n_batches = -(-n_rows // size)
     return size, min(AUTO_MAX_EPOCHS, -(-AUTO_STEPS // n_batches))
+
+
+def resolve_C(params, n_columns: int) -> float:
+    """Return the bound on the multipliers, "auto" resolved for so many columns.
+
+    What a nat of code takes off the distortion of one column is at most a nat. So no
+    multiplier above the number of columns is needed to keep the code from knowing
+    more. The paper's rule has no use for a bound: there C is the multiplier itself.
+    """
+    if params.C != "auto":
+        return float(params.C)
+    return AUTO_C if params.constraint == "paper" else max(AUTO_C, float(n_columns))
 
 
 def _hidden_layer_sizes(sizes) -> list[int]:
