@@ -67,6 +67,15 @@ class Batches:
             yield x.index_select(0, rows)
 
 
+def _landing_range(M: float) -> float:
+    """From how far off M may be landed on, in nats.
+
+    What training left farther off, after too few steps for example, is not for the
+    decoder alone to mend, away from data and encoder.
+    """
+    return min(max(0.1, 0.2 * M), max(0.5, 0.1 * M))
+
+
 class StopTraining(Exception):
     """A callback asked to end the training."""
 
@@ -351,9 +360,7 @@ class MutualAutoencoderNet(NeuralNet):
             if parameter.requires_grad and state.get(parameter)
         ]
         information, se = measure()
-        # what training left far off, too few steps for example, is not for the decoder
-        # alone to mend, away from data and encoder
-        if not parameters or abs(penalty.M - information) > max(0.5, 0.1 * penalty.M):
+        if not parameters or abs(penalty.M - information) > _landing_range(penalty.M):
             return
         for _ in range(self.n_landing_steps):
             missing = penalty.M - information
