@@ -225,17 +225,31 @@ class MutualAutoencoderNet(NeuralNet):
             self._means[name] = total / count
         figures = {name: self._means.get(name, np.nan) for name in FIGURES}
         if not np.isfinite(figures["loss"]):
-            raise ValueError(
-                f"Training diverged in epoch {len(self.history)} (loss is "
-                f"{figures['loss']}). Use a smaller lr (lr={self.lr} was given), scale "
-                "columns with extreme values, for example with "
-                "sklearn.preprocessing.QuantileTransformer, or raise min_scale."
-            )
+            where = f"in epoch {len(self.history)}"
+            raise self._divergence(where, f"loss is {figures['loss']}")
         figures["loss"] += self.log_volume
         figures["elbo"] -= self.log_volume
         figures["distortion"] += self.log_volume
         for name, value in figures.items():
             self.history.record(name, value)
+
+    def check_finite(self, **figures: float) -> None:
+        """Raise ValueError unless all parameters, and the figures given, are finite."""
+        named = list(self.module_.named_parameters())
+        good = torch.stack([p.detach().isfinite().all() for _, p in named]).tolist()
+        for (name, _), finite in zip(named, good, strict=True):
+            if not finite:
+                raise self._divergence("by its end", f"{name} is not finite")
+        for name, value in figures.items():
+            if not np.isfinite(value):
+                raise self._divergence("by its end", f"{name} is {value}")
+
+    def _divergence(self, where: str, what: str) -> ValueError:
+        return ValueError(
+            f"Training diverged {where} ({what}). Use a smaller lr (lr={self.lr} was "
+            "given), scale columns with extreme values, for example with "
+            "sklearn.preprocessing.QuantileTransformer, or raise min_scale."
+        )
 
     def _set_learning_rates(self):
         # constant for the first half, then linearly to zero
@@ -412,7 +426,8 @@ class MutualAutoencoderNet(NeuralNet):
         self.module_.eval()
         self.generator = self.iterator_train__generator = None
         self.constraint = self.rate_constraint = None
-        del self._theta, self._omega, self._totals, self._means
+        for name in ("_theta", "_omega", "_totals", "_means"):
+            self.__dict__.pop(name, None)  # a net rebuilt after loading trained nothing
         self.optimizer_.zero_grad()
         self.optimizer_posterior_.zero_grad()
         for epoch in self.history[-1:]:
