@@ -1,6 +1,7 @@
 """``MutualAutoencoder``: scikit-learn's contract around the torch core."""
 
 import copy
+import functools
 import sys
 import warnings
 from collections.abc import Callable, Sequence
@@ -14,13 +15,12 @@ from sklearn.base import (
     TransformerMixin,
 )
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.utils import Bunch, check_random_state
+from sklearn.utils import Bunch
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from sklearn_mae.columns import row_noise, table_problems, with_occurrence
+from sklearn_mae.columns import table_problems, with_occurrence
 from sklearn_mae.estimator.arguments import (
-    as_tensor,
     check_count,
     checked_codes,
     text_problem,
@@ -28,31 +28,40 @@ from sklearn_mae.estimator.arguments import (
     warn_of_word_numbers,
 )
 from sklearn_mae.estimator.convergence import convergence_complaint
-from sklearn_mae.estimator.parts import (
-    build_columns,
-    build_model,
-    build_net,
-    controls_of,
-    torch_device,
-)
-from sklearn_mae.evaluation import Evaluation
-from sklearn_mae.information import information_of_model
+from sklearn_mae.estimator.fitted import Fitted
+from sklearn_mae.estimator.fitting import fit_record
 from sklearn_mae.model import ACTIVATIONS
-from sklearn_mae.net import FIGURES, Rows, TwoSided
+from sklearn_mae.net import ProgressBar
 
 __all__ = ["MutualAutoencoder"]
 
-MAX_SEED = np.iinfo(np.int32).max
 LIKELIHOODS = {"gaussian", "heteroscedastic", "bernoulli", "categorical", "sequence"}
-# what a fitted network's shape hangs on
-STRUCTURE = (
-    "n_components",
-    "encoder",
-    "likelihood",
-    "hidden_layer_sizes",
-    "activation",
-    "min_scale",
-)
+# fitted names, read from the record
+FITTED = {
+    "_n_features_out",
+    "feature_names_in_",
+    "history_",
+    "mutual_info_",
+    "mutual_info_interval_",
+    "n_features_in_",
+    "n_iter_",
+    "net_",
+    "rate_",
+}
+
+
+def at_once(method):
+    """Let a method read parameters and record once, whatever others set meanwhile.
+
+    It runs on a shallow copy of the estimator, which nobody else sees.
+    """
+
+    @functools.wraps(method)
+    def run(self, *args, **kwargs):
+        check_is_fitted(self)
+        return method(copy.copy(self), *args, **kwargs)
+
+    return run
 
 
 class MutualAutoencoder(
@@ -152,7 +161,7 @@ default="auto"
         and max_epochs may change in between. A vectorizer in front must number words
         as before: give it its ``vocabulary`` and ``max_length``.
     verbose : int, default=0
-        1 shows a progress bar.
+        1 shows a progress bar until ``fit`` returns.
     random_state : int, RandomState instance or None, default=None
         Determines initial weights, batches and noise. Global generators are neither
         seeded nor advanced, except that None takes one number from numpy's.
@@ -163,7 +172,10 @@ default="auto"
         Midpoint of the bracket of I(x, z) made at the end of ``fit``, in nats.
     mutual_info_interval_ : tuple of (float, float)
         The bracket: (lower - 2 se, upper + 2 se), Monte-Carlo estimates with their
-        standard errors.
+        standard errors; like its midpoint at least 0.
+    rate_ : float
+        Mean rate of the training rows, in nats; of 2,000 of them (for sequences of 500)
+        if they are more.
     history_ : dict of str to ndarray of shape (n_iter_,)
         For each epoch: ``loss``, ``elbo`` (or L_k), ``distortion``, ``rate``,
         ``information_lower``, ``information_upper`` (training estimates),
@@ -286,6 +298,35 @@ default="auto"
         self.verbose = verbose
         self.random_state = random_state
 
+    # the record of the last fit, which each fit replaces by one assignment
+    _fitted: Fitted | None = None
+
+    def __sklearn_is_fitted__(self):
+        return self._fitted is not None
+
+    def __getattr__(self, name):
+        value = getattr(self._fitted, name, None) if name in FITTED else None
+        if value is None:
+            raise AttributeError(
+                f"{type(self).__name__!r} object has no attribute {name!r}",
+                name=name,
+                obj=self,
+            )
+        return value
+
+    def __dir__(self):
+        return [*super().__dir__(), *(name for name in FITTED if hasattr(self, name))]
+
+    def __copy__(self):
+        twin = object.__new__(type(self))
+        twin.__dict__.update(self.__dict__)
+        return twin
+
+    def __deepcopy__(self, memo):
+        twin = memo[id(self)] = object.__new__(type(self))
+        twin.__dict__.update(copy.deepcopy(self.__dict__, memo))
+        return twin
+
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
@@ -312,115 +353,40 @@ default="auto"
         Raises
         ------
         ValueError, TypeError
-            If a parameter or a column is not what it must be. An earlier fit stays.
+            If a parameter or a column is not what it must be, or training diverged. An
+            earlier fit stays.
 
         Warns
         -----
         ConvergenceWarning
             If an end of `mutual_info_interval_` lies more than max(0.05, 0.02 M) nats
-            from M, or a multiplier ended at its bound C.
+            from M; or, under ``constraint="both"``, `rate_` more than max(0.05, 0.05 M)
+            and two of its standard errors.
         UserWarning
             If X looks like word numbers and `likelihood` is another than "sequence".
         """
-        self._validate_params()
-        before = self.__dict__.copy()
-        try:
-            return self._fit(X)
-        except BaseException:
-            self.__dict__ = before
-            raise
+        fitted = copy.copy(self)._fit(X)
+        self._fitted = fitted
+        return self
 
     def _fit(self, X):
-        go_on = self.warm_start and hasattr(self, "net_")
-        X = self._checked(X, reset=not go_on)
+        """Fit a copy that nobody else sees, and return its record."""
+        self._validate_params()
+        before = self._fitted = self._fitted if self.warm_start else None
+        X = self._checked(X, reset=before is None)
         if len(X) == 1:
             raise ValueError(
                 "MutualAutoencoder got n_samples=1, one row; the columns' scales and "
                 "the information need at least 2. Pass more rows."
             )
         warn_of_word_numbers(X, self.likelihood)
-        seed = int(check_random_state(self.random_state).randint(MAX_SEED))
-        structure = {name: getattr(self, name) for name in STRUCTURE}
-        structure["hidden_layer_sizes"] = tuple(self.hidden_layer_sizes)
-        if go_on:
-            self._check_same_structure(structure)
-            columns = self._columns
-            past, controls = self.history_, self._controls
-            # the same seed must not bring the same batches and noise again
-            seed = (seed + self.n_iter_) % MAX_SEED
-        else:
-            names = getattr(self, "feature_names_in_", None)
-            columns = build_columns(self).fit(X, names)
-            past, controls = {}, {}
-        device = torch_device(self)
-        x = as_tensor(columns.transform(X), torch.float32, device)
-        if go_on:
-            model = copy.deepcopy(self.net_.module_).to(device)
-        else:
-            model = build_model(self, columns, x[:2].cpu(), seed).to(device)
-
-        net = build_net(self, model, columns, len(X), seed, controls).initialize()
-        net.partial_fit(Rows(x))
-
-        self._columns, self._seed, self._structure = columns, seed, structure
-        self._rule = net.rule
-        self._n_features_out = self.n_components
-        epochs = [epoch for epoch in net.history if "loss" in epoch]
-        self.history_ = {
-            name: np.append(past.get(name, []), [epoch[name] for epoch in epochs])
-            for name in FIGURES
-        }
-        self.n_iter_ = len(self.history_["loss"])
-        self._controls = controls_of(net)
-        self.net_ = net
-        self._certify(net)
-        complaint = convergence_complaint(self, net, x)
-        net.release()
+        with ProgressBar(disable=not self.verbose) as progress:
+            self._fitted, x = fit_record(self, X, before, progress)
+        complaint = convergence_complaint(self, self._fitted, x)
+        self._fitted.net_.release()
         if complaint is not None:
             warnings.warn(complaint, ConvergenceWarning, stacklevel=3)
-        return self
-
-    def _check_same_structure(self, structure):
-        changed = [
-            f"{name} (was {self._structure[name]!r}, now {now!r})"
-            for name, now in structure.items()
-            if self._structure[name] != now
-        ]
-        if changed:
-            raise ValueError(
-                f"warm_start=True goes on from fitted weights, but {', '.join(changed)}"
-                " changed since. Set it back, or warm_start=False to start anew."
-            )
-
-    def _certify(self, net):
-        """Train r_omega to the end of its strength, land on M, then bracket I."""
-        n_steps, slow = net.step_, net.module_.likelihood.slow
-        longest = 400 if self.M is not None else 2_000
-        net.refine_posterior(min(n_steps, longest // 4 if slow else longest))
-        n_samples = 500 if slow or n_steps < 500 else 2_000
-
-        def measure():
-            # other draws than the certificate's, which is to know nothing of them
-            generator = self._generator(self._seed ^ 1)
-            # (where draws are costly, as on a grid in two dimensions, no more of them)
-            n = n_samples if slow or self.n_components == 2 else 2 * n_samples
-            found = self._mutual_info(n, np.inf, generator, budget=0)
-            vague = found.upper - found.lower > TwoSided.widest_gap
-            se = max(found.lower_se, found.upper_se)
-            return np.nan if vague else found.estimate, se
-
-        net.land(measure)
-        certificate = self._mutual_info(
-            n_samples,
-            0.05,
-            self._generator(None, fitted=True),
-            budget=min(200_000 if slow else 3_000_000, max(32_000, 750 * n_steps)),
-        )
-        self.mutual_info_ = certificate.estimate
-        self.mutual_info_interval_ = (
-            certificate.lower - 2 * certificate.lower_se,
-            certificate.upper + 2 * certificate.upper_se,
-        )
+        return self._fitted
 
     def transform(self, X):
         """Encode rows.
@@ -438,16 +404,16 @@ default="auto"
         ndarray of shape (n_samples, n_components)
             Posterior means, or with ``codes="sample"`` one draw from each posterior.
         """
-        check_is_fitted(self)
         X = self._checked(X)
-        evaluation = self._evaluation()
-        x = self._seen(X)
+        evaluation = self._fitted.evaluation()
+        x = self._fitted.seen(X)
         if self.codes == "mean":
             z = evaluation.mean_codes(x)
         else:
             z = evaluation.draw_codes(x, self._keys(X, evaluation))
         return to_numpy(z).astype(X.dtype, copy=False)
 
+    @at_once
     def inverse_transform(self, X):
         """Decode codes.
 
@@ -463,10 +429,10 @@ default="auto"
             categorical ones, the most probable next word, one after the other, of
             sequences; constant columns as they were in ``fit``.
         """
-        check_is_fitted(self)
         Z = self._checked_codes(X)
-        return self._decoded(self._tensor(Z), Z.dtype)
+        return self._decoded(self._fitted.tensor(Z), Z.dtype)
 
+    @at_once
     def reconstruct(self, X, n_samples=None, random_state=None):
         """Encode rows and decode their codes.
 
@@ -484,14 +450,14 @@ default="auto"
         ndarray of shape (n_samples, n_features) or (draws, n_samples, n_features)
             Reconstructions.
         """
-        check_is_fitted(self)
         X = self._checked(X)
         if n_samples is None:
-            z = self._evaluation().mean_codes(self._seen(X))
+            z = self._fitted.evaluation().mean_codes(self._fitted.seen(X))
         else:
             z = self._drawn_codes(X, n_samples, random_state)
         return self._decoded(z, X.dtype)
 
+    @at_once
     def interpolate(self, X_a, X_b, n_steps=10):
         """Decode the way between the codes of two tables, row by row.
 
@@ -507,7 +473,6 @@ default="auto"
         ndarray of shape (n_steps, n_samples, n_features)
             Decoded points on the lines between mean codes.
         """
-        check_is_fitted(self)
         X_a, X_b = self._checked(X_a), self._checked(X_b)
         check_count("n_steps", n_steps, 2)
         if len(X_a) != len(X_b):
@@ -515,12 +480,13 @@ default="auto"
                 f"X_a has {len(X_a)} rows and X_b {len(X_b)}; interpolate goes from "
                 "each row of X_a to the same row of X_b. Pass tables of equal length."
             )
-        evaluation = self._evaluation()
-        ends = [evaluation.mean_codes(self._seen(X)) for X in (X_a, X_b)]
+        evaluation = self._fitted.evaluation()
+        ends = [evaluation.mean_codes(self._fitted.seen(X)) for X in (X_a, X_b)]
         t = torch.linspace(0, 1, n_steps, dtype=ends[0].dtype).to(ends[0].device)
         z = torch.lerp(ends[0], ends[1], t[:, None, None])
         return self._decoded(z, X_a.dtype)
 
+    @at_once
     def sample(self, n_samples=1, random_state=None, return_codes=False):
         """Draw rows from the model.
 
@@ -540,14 +506,14 @@ default="auto"
         Z : ndarray of shape (n_samples, n_components)
             Their codes: (X, Z) are joint draws. Only if `return_codes`.
         """
-        check_is_fitted(self)
         check_count("n_samples", n_samples, 1)
-        evaluation = self._evaluation()
-        generator = self._generator(random_state)
+        evaluation = self._fitted.evaluation()
+        generator = self._fitted.generator(random_state)
         x, z = evaluation.sample(n_samples, generator)
-        X = self._columns.inverse_transform(to_numpy(x))
+        X = self._fitted.columns.inverse_transform(to_numpy(x))
         return (X, to_numpy(z)) if return_codes else X
 
+    @at_once
     def sample_posterior(self, X, n_samples=1, random_state=None):
         """Draw codes from each row's posterior.
 
@@ -565,11 +531,11 @@ default="auto"
         ndarray of shape (draws, n_samples, n_components)
             Codes.
         """
-        check_is_fitted(self)
         X = self._checked(X)
         z = self._drawn_codes(X, n_samples, random_state)
         return to_numpy(z).astype(X.dtype, copy=False)
 
+    @at_once
     def score_samples(self, X):
         """Bound on log p(x) that the encoder defines, for each row.
 
@@ -586,7 +552,7 @@ default="auto"
         ndarray of shape (n_samples,)
             In nats and the units of X (constant columns add 0).
         """
-        return to_numpy(self._bound(X).elbo) - self._columns.log_volume_
+        return to_numpy(self._bound(X).elbo) - self._fitted.columns.log_volume_
 
     def score(self, X, y=None):
         """Mean of :meth:`score_samples`.
@@ -605,6 +571,7 @@ default="auto"
         """
         return float(self.score_samples(X).mean())
 
+    @at_once
     def rate(self, X):
         """Rate of each row: KL(q(z|x) || p(z)), for resampling its upper bound.
 
@@ -616,10 +583,13 @@ default="auto"
         Returns
         -------
         ndarray of shape (n_samples,)
-            In nats. Its mean is an upper bound on the information of the codes.
+            In nats. Its mean is an upper bound on the information of the codes. A
+            resampled code's rate is an estimate: where it is next to nothing, noise
+            makes single rows negative. What counts is the mean over rows.
         """
         return to_numpy(self._bound(X).rate)
 
+    @at_once
     def distortion(self, X):
         """Distortion of each row: -E log p(x|z) over its codes.
 
@@ -633,8 +603,9 @@ default="auto"
         ndarray of shape (n_samples,)
             In nats and the units of X.
         """
-        return to_numpy(self._bound(X).distortion) + self._columns.log_volume_
+        return to_numpy(self._bound(X).distortion) + self._fitted.columns.log_volume_
 
+    @at_once
     def log_likelihood(self, X, n_importance=200):
         """Importance-weighted estimate of log p(x) for each row.
 
@@ -653,15 +624,15 @@ default="auto"
         ndarray of shape (n_samples,)
             In nats and the units of X.
         """
-        check_is_fitted(self)
         X = self._checked(X)
         check_count("n_importance", n_importance, 1)
-        evaluation = self._evaluation()
+        evaluation = self._fitted.evaluation()
         log_p = evaluation.log_likelihood(
-            self._seen(X), n_importance, self._keys(X, evaluation)
+            self._fitted.seen(X), n_importance, self._keys(X, evaluation)
         )
-        return to_numpy(log_p) - self._columns.log_volume_
+        return to_numpy(log_p) - self._fitted.columns.log_volume_
 
+    @at_once
     def conditional_log_prob(self, X, Z):
         """Log p(x|z) row by row.
 
@@ -677,12 +648,12 @@ default="auto"
         ndarray of shape (n_samples,)
             In nats and the units of X.
         """
-        check_is_fitted(self)
         X, Z = self._checked_pair(X, Z)
-        x = self._seen(X)
-        log_p = self._evaluation().conditional(x, self._tensor(Z))
-        return to_numpy(log_p) - self._columns.log_volume_
+        x = self._fitted.seen(X)
+        log_p = self._fitted.evaluation().conditional(x, self._fitted.tensor(Z))
+        return to_numpy(log_p) - self._fitted.columns.log_volume_
 
+    @at_once
     def posterior_log_prob(self, X, Z):
         """Log q(z|x), the density of a row's code, row by row.
 
@@ -706,10 +677,14 @@ default="auto"
         .. [2] C. Cremer, Q. Morris and D. Duvenaud, "Reinterpreting
            Importance-Weighted Autoencoders", 2017.
         """
-        check_is_fitted(self)
         X, Z = self._checked_pair(X, Z)
-        return to_numpy(self._evaluation().posterior(self._seen(X), self._tensor(Z)))
+        return to_numpy(
+            self._fitted.evaluation().posterior(
+                self._fitted.seen(X), self._fitted.tensor(Z)
+            )
+        )
 
+    @at_once
     def mutual_info(self, n_samples=2000, tol=0.1, random_state=None):
         """Bracket the model's information I(x, z) from both sides.
 
@@ -736,14 +711,15 @@ default="auto"
             ``upper_se``, in nats; ``method``: "enumeration", "grid" or "sandwich";
             ``n_samples``, ``n_proposals`` or ``n_outcomes`` where they apply.
         """
-        check_is_fitted(self)
         check_count("n_samples", n_samples, 10)
         if not (isinstance(tol, Real) and tol > 0):
             raise ValueError(
                 f"tol={tol!r} is not a positive number of nats. Pass for example 0.1."
             )
-        return self._mutual_info(n_samples, tol, self._generator(random_state, True))
+        generator = self._fitted.generator(random_state, fitted=True)
+        return Bunch(**self._fitted.mutual_info(n_samples, tol, generator))
 
+    @at_once
     def encoder_mutual_info(self, X):
         """Bracket I_q(x, z), what the codes drawn for rows tell about the rows.
 
@@ -778,24 +754,17 @@ default="auto"
         .. [2] B. Poole, S. Ozair, A. van den Oord, A. Alemi and G. Tucker, "On
            Variational Bounds of Mutual Information", 2019.
         """
-        check_is_fitted(self)
         X = self._checked(X)
         if len(X) < 2:
             raise ValueError(
                 "encoder_mutual_info got n_samples=1: what a code tells of a row needs "
                 "others to tell it from. Pass at least 2 rows."
             )
-        evaluation = self._evaluation()
+        evaluation = self._fitted.evaluation()
         # equal rows draw codes of their own here: each counts as an observation
-        keys = with_occurrence(self._columns.keys(X))
-        noise = self._tensor(row_noise(keys, self._seed, evaluation.n_noise))
-        return Bunch(**evaluation.encoder_mutual_info(self._seen(X), noise))
-
-    def _mutual_info(self, n_samples, tol, generator, budget=None):
-        model = self._evaluation().model
-        if budget is None:
-            budget = 500_000 if model.likelihood.slow else 2_000_000
-        return Bunch(**information_of_model(model, n_samples, tol, generator, budget))
+        keys = with_occurrence(self._fitted.columns.keys(X))
+        noise = self._fitted.noise(keys, evaluation.n_noise)
+        return Bunch(**evaluation.encoder_mutual_info(self._fitted.seen(X), noise))
 
     # -- helpers -----------------------------------------------------------------
 
@@ -825,49 +794,30 @@ default="auto"
             )
         return X, Z
 
-    def _evaluation(self):
-        # float32 rounding depends on how many rows are multiplied at once
-        model = copy.deepcopy(self.net_.module_).double().eval()
-        return Evaluation(model, self._rule, self._seed)
-
-    def _tensor(self, array):
-        return as_tensor(array, torch.float64, self.net_.module_.reference.device)
-
-    def _seen(self, X):
-        return self._tensor(self._columns.transform(X))
-
     def _keys(self, X, evaluation):
-        keys = self._columns.keys(X)
-        return self._tensor(row_noise(keys, self._seed, evaluation.n_noise))
+        keys = self._fitted.columns.keys(X)
+        return self._fitted.noise(keys, evaluation.n_noise)
 
     def _bound(self, X):
-        check_is_fitted(self)
         X = self._checked(X)
-        evaluation = self._evaluation()
-        return evaluation.bound(self._seen(X), self._keys(X, evaluation))
+        columns = self._fitted.columns
+        return self._fitted.bound(columns.transform(X), columns.keys(X))
 
     def _decoded(self, z, dtype):
-        X = self._columns.inverse_transform(to_numpy(self._evaluation().decode(z)))
+        decoded = to_numpy(self._fitted.evaluation().decode(z))
+        X = self._fitted.columns.inverse_transform(decoded)
         return X if X.dtype == np.int64 else X.astype(dtype, copy=False)
 
     def _drawn_codes(self, X, n_samples, random_state):
         check_count("n_samples", n_samples, 1)
-        evaluation = self._evaluation()
-        x = self._seen(X)
-        generator = self._generator(random_state)
+        evaluation = self._fitted.evaluation()
+        x = self._fitted.seen(X)
+        generator = self._fitted.generator(random_state)
         draws = []
         for _ in range(n_samples):
             noise = x.new_empty(len(x), evaluation.n_noise, dtype=torch.float64)
             draws.append(evaluation.draw_codes(x, noise.normal_(generator=generator)))
         return torch.stack(draws)
-
-    def _generator(self, random_state, fitted=False):
-        if random_state is None and fitted:
-            seed = self._seed
-        else:
-            seed = int(check_random_state(random_state).randint(MAX_SEED))
-        device = self.net_.module_.reference.device
-        return torch.Generator(device).manual_seed(seed)
 
     def __getstate__(self):
         return {**super().__getstate__(), "_sklearn_mae_version": _version()}
@@ -883,6 +833,10 @@ default="auto"
                 stacklevel=2,
             )
         super().__setstate__(state)
+
+
+# outside of scikit-learn's wrapper, which asks for the names of the columns
+MutualAutoencoder.transform = at_once(MutualAutoencoder.transform)  # type: ignore[method-assign]
 
 
 def _version():

@@ -1,7 +1,11 @@
 """Choice of the parts that an estimator's parameters name, and what to say if wrong.
 
-``params`` is the estimator; only its constructor parameters are read.
+``params`` is the estimator; only its constructor parameters are read. What builds
+networks reads no more of them than their ``Structure`` holds.
 """
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields
 
 import numpy as np
 import torch
@@ -46,6 +50,7 @@ from sklearn_mae.sequence import SequenceFilter, SequenceLikelihood, SequenceRea
 
 __all__ = [
     "AUTO_STEPS",
+    "Structure",
     "build_columns",
     "build_model",
     "build_net",
@@ -70,6 +75,44 @@ MAX_ENUMERATED_IN_TRAINING = 512
 Parts = tuple[nn.Module, nn.Module, nn.Module, nn.Module]
 
 
+@dataclass(frozen=True)
+class Structure:
+    """The parameters that the shape of the networks hangs on, as ``fit`` found them."""
+
+    n_components: int
+    encoder: str | Callable
+    likelihood: str | Callable
+    hidden_layer_sizes: tuple[int, ...]
+    activation: str
+    min_scale: float
+
+    @classmethod
+    def of(cls, params) -> "Structure":
+        """Return that of an estimator's parameters."""
+        return cls(
+            n_components=int(params.n_components),
+            encoder=params.encoder,
+            likelihood=params.likelihood,
+            hidden_layer_sizes=tuple(_hidden_layer_sizes(params.hidden_layer_sizes)),
+            activation=params.activation,
+            min_scale=float(params.min_scale),
+        )
+
+    def check_same(self, now: "Structure") -> None:
+        """Refuse to go on with these networks under other parameters."""
+        names = [field.name for field in fields(self)]
+        changed = [
+            f"{name} (was {getattr(self, name)!r}, now {getattr(now, name)!r})"
+            for name in names
+            if getattr(self, name) != getattr(now, name)
+        ]
+        if changed:
+            raise ValueError(
+                f"warm_start=True goes on from fitted weights, but {', '.join(changed)}"
+                " changed since. Set it back, or warm_start=False to start anew."
+            )
+
+
 def is_foreign(params) -> bool:
     """Whether a user's module takes part."""
     return callable(params.encoder) or callable(params.likelihood)
@@ -85,26 +128,27 @@ def build_columns(params) -> Columns | Sequences:
     return Columns(kind, standardise=not foreign)
 
 
-def build_rule(params):
+def build_rule(encoder, n_resamples: int):
     """Return the encoder's rule: the proposal itself, or resampling."""
-    if params.encoder == "gaussian" or (
-        callable(params.encoder) and params.n_resamples == 1
-    ):
+    if encoder == "gaussian" or (callable(encoder) and n_resamples == 1):
         return Amortised()
-    return Resampling(params.n_resamples)
+    return Resampling(n_resamples)
 
 
-def build_model(params, columns: Columns, x: Tensor, seed: int) -> LatentVariableModel:
+def build_model(
+    params, columns: Columns | Sequences, x: Tensor | None, seed: int
+) -> LatentVariableModel:
     """Build all networks from a private seed.
 
     Parameters
     ----------
-    params : MutualAutoencoder
+    params : MutualAutoencoder or Structure
         Parameters.
     columns : Columns
         Fitted.
-    x : Tensor of shape (n, D)
-        A few rows as the model sees them, on which a user's modules are tried.
+    x : Tensor of shape (n, D) or None
+        A few rows as the model sees them, on which a user's modules are tried; None
+        where that is past.
     seed : int
         Seed of the initial weights.
     """
@@ -115,7 +159,7 @@ def build_model(params, columns: Columns, x: Tensor, seed: int) -> LatentVariabl
             parts = _parts_of_tables(params, columns)
         model = LatentVariableModel(*parts, params.n_components)
         model.float()
-        if is_foreign(params):
+        if x is not None and is_foreign(params):
             _try_foreign(params, model, x)
     return model.eval()  # until training begins
 
@@ -250,6 +294,7 @@ def build_net(
     n_rows: int,
     seed: int,
     controls: dict[str, float],
+    progress: ProgressBar,
 ) -> MutualAutoencoderNet:
     """Build the net that trains a model.
 
@@ -267,6 +312,8 @@ def build_net(
         Of batches and draws.
     controls : dict
         What ``controls_of`` kept of an earlier fit; empty for a fresh one.
+    progress : ProgressBar
+        Shows the training.
     """
     batch_size, max_epochs = resolve_lengths(params, n_rows)
     C = resolve_C(params, columns.n_varying)
@@ -310,17 +357,15 @@ def build_net(
         else clone(callback)
         for callback in params.callbacks or []
     ]
-    if params.verbose:
-        callbacks.append(ProgressBar())
     return MutualAutoencoderNet(
         model,
-        rule=build_rule(params),
+        rule=build_rule(params.encoder, params.n_resamples),
         generator=torch.Generator(model.reference.device).manual_seed(seed),
         constraint=constraint,
         rate_constraint=rate,
         log_volume=columns.log_volume_,
         foreign=is_foreign(params),
-        callbacks=callbacks,
+        callbacks=[*callbacks, progress],
         max_epochs=max_epochs,
         batch_size=batch_size,
         lr=params.lr,
@@ -399,6 +444,11 @@ def _call_factory(name: str, factory, n_features: int, n_components: int) -> nn.
             "weights would be shared between fits and ignore random_state. Pass a "
             "callable (n_features, n_components) -> nn.Module, such as its class."
         )
+    if not callable(factory):
+        raise TypeError(
+            f"{name}={factory!r} is neither a name nor callable. Pass a callable "
+            "(n_features, n_components) -> nn.Module."
+        )
     module = factory(n_features, n_components)
     if not isinstance(module, nn.Module):
         raise TypeError(
@@ -428,7 +478,7 @@ def _try_foreign(params, model: LatentVariableModel, x: Tensor) -> None:
                     wrapper.module(given.expand(2, *given.shape))
             except Exception as error:
                 raise ValueError(
-                    f"The module that {name}={params.__dict__[name]!r} built fails on "
+                    f"The module that {name}={getattr(params, name)!r} built fails on "
                     f"an input of shape {tuple(given.shape)}, or of that shape "
                     f"with another axis in front, and type {given.dtype}. It "
                     "is trained in float32 and used in float64: create no tensor of a "

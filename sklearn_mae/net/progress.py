@@ -13,7 +13,7 @@ SHOWN = {"elbo": "elbo", "information_lower": "I", "rate": "rate"}
 
 
 class ProgressBar(Callback):
-    """Live bar that is open until ``close``, not until the end of the training.
+    """Live bar, a context: it is open until ``fit`` ends, not only the training.
 
     Parameters
     ----------
@@ -59,14 +59,18 @@ class ProgressBar(Callback):
         self._move_to(STAGES[name])
         self.bar_.refresh()
 
-    def close(self, finished=False) -> None:
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, error, traceback):
         """Close the bar, full if the fit came to its end."""
-        if hasattr(self, "bar_"):
-            if finished:
-                self.bar_.set_description("fitted", refresh=False)
-                self._move_to(100)
-            self.bar_.close()
-            del self.bar_
+        if not hasattr(self, "bar_"):
+            return
+        if kind is None:
+            self.bar_.set_description("fitted", refresh=False)
+            self._move_to(100)
+        self.bar_.close()
+        del self.bar_
 
     def _move_to(self, percentage):
         self.bar_.update(percentage - self.bar_.n)
