@@ -422,24 +422,40 @@ def test_silence(small, capfd, prefer):
     assert capfd.readouterr() == ("", "")
 
 
-def test_verbose_shows_one_bar(small, capfd):
-    small(max_epochs=5, verbose=1).fit(X)
-
+def lines_of(capfd):
+    """What a bar showed, one line after the other; nothing else may be shown."""
     out, err = capfd.readouterr()
     assert out == ""
     assert err.count("\n") == 1
-    assert set(re.findall(r"\r(\w+): ", err)) == {"MutualAutoencoder"}
-    last = err.split("\r")[-1]
-    assert re.search(r"MutualAutoencoder: 100%.* 5/5 ", last)
-    for name in FIGURES:
-        assert f"{name}=" in last
+    assert err.endswith("\n")
+    return [line.rstrip() for line in err.split("\r") if line.strip()]
+
+
+def test_verbose_shows_one_bar_until_fit_returns(small, capfd):
+    small(max_epochs=5, verbose=1).fit(X)
+
+    lines = lines_of(capfd)
+    stages = dict.fromkeys(re.match(r"\w+", line).group() for line in lines)
+    # epochs this short are shown now and then
+    stages = [name for name in stages if name not in ("training", "epoch")]
+    assert stages == ["r_omega", "landing", "certificate", "fitted"]
+    assert re.search(r"fitted: +100% .*elbo \S+, I \S+, rate \S+$", lines[-1])
+    # a notebook's line has about a hundred characters
+    assert max(map(len, lines)) <= 100
 
 
 def test_the_bar_of_a_stopped_training_is_closed(small, capfd):
     mae = small(max_epochs=50, verbose=1, callbacks=[Stop("on_epoch_end", 2)]).fit(X)
 
-    assert re.search(r"\D1/50 .*\n$", capfd.readouterr().err.replace("\r", " "))
+    assert lines_of(capfd)[-1].startswith("fitted: ")
     pickle.dumps(mae)
+
+
+def test_the_bar_of_a_failed_fit_is_closed_where_it_was(small, capfd):
+    with pytest.raises(ValueError, match="diverged"):
+        small(M=None, lr=1e30, verbose=1).fit(X)
+
+    assert "100%" not in lines_of(capfd)[-1]
 
 
 # --- ConvergenceWarning ---------------------------------------------------------------
@@ -494,7 +510,7 @@ def test_one_warning_names_all_causes(small, params, rows, causes):
     assert warning.category is ConvergenceWarning
     assert warning.filename == __file__
     message = str(warning.message)
-    assert re.match(r"M=[35] nats was asked for and I\(x, z\) lies in \[", message)
+    assert re.match(r"M=[35] nats was asked for and ", message)
     for cause in causes:
         assert re.search(cause, message)
 
@@ -508,22 +524,35 @@ def trained(steps=4000, outcomes=None, model=0.0, rate=0.0):
     """Stand-in for a net, as far as the complaint looks at it."""
     from sklearn_mae.net import Rate, TwoSided
 
-    constraint = TwoSided(SimpleNamespace(multiplier=model), None)
     return SimpleNamespace(
-        constraint=constraint,
-        rate_constraint=Rate(SimpleNamespace(multiplier=rate)),
+        constraint=TwoSided(SimpleNamespace(multiplier=model, C=10.0), None),
+        rate_constraint=Rate(SimpleNamespace(multiplier=rate, C=10.0)),
         step_=steps,
         n_steps_=steps,
         module_=SimpleNamespace(likelihood=SimpleNamespace(outcomes=lambda: outcomes)),
     )
 
 
-def complaint(small, interval, net, elbo=(-5.0, -4.0), rows=None, **params):
+def complaint(
+    small,
+    interval,
+    net,
+    elbo=(-5.0, -4.0),
+    rows=None,
+    codes_rate=None,
+    rate_se=0.0,
+    **params,
+):
     mae = small(**params)
-    mae.mutual_info_interval_ = interval
-    mae.history_ = {"elbo": np.array(elbo)}
+    fitted = SimpleNamespace(
+        net_=net,
+        mutual_info_interval_=interval,
+        rate_=mae.M if codes_rate is None else codes_rate,
+        rate_se=rate_se,
+        history_={"elbo": np.array(elbo)},
+    )
     rows = torch.arange(1_000).unsqueeze(1) if rows is None else rows
-    return convergence_complaint(mae, net, rows)
+    return convergence_complaint(mae, fitted, rows)
 
 
 @pytest.mark.parametrize(
@@ -547,12 +576,51 @@ def test_either_end_of_the_interval_can_miss(small, M, interval):
     assert complaint(small, interval, trained(), M=M) is not None
 
 
-def test_a_multiplier_at_its_bound_is_reason_enough(small):
-    message = complaint(small, (2.99, 3.01), trained(rate=-10.0))
+@pytest.mark.parametrize(
+    ("M", "off", "se", "missed"),
+    [
+        (3.0, 0.149, 0.0, False),
+        (3.0, 0.151, 0.0, True),
+        (3.0, 0.19, 0.02, False),
+        (3.0, 0.191, 0.02, True),
+        (0.5, 0.049, 0.0, False),
+        (0.5, 0.051, 0.0, True),
+    ],
+)
+@pytest.mark.parametrize("sign", [1, -1])
+def test_the_rate_can_miss_where_the_bracket_does_not(small, M, off, se, missed, sign):
+    interval, rate = (M - 0.01, M + 0.01), M + sign * off
+    message = complaint(small, interval, trained(), codes_rate=rate, rate_se=se, M=M)
 
-    assert (
-        "Possible causes: the multiplier of the rate ended at its bound C=10" in message
+    assert (message is not None) == missed
+    if missed:
+        said = f"M={M:g} nats was asked for and the codes' rate is {rate:.3g} nats, "
+        assert message.startswith(f"{said}not {M:g}. Possible causes: ")
+
+
+@pytest.mark.parametrize("constraint", ["model", "paper"])
+def test_the_rate_is_not_judged_where_it_is_no_constraint(small, constraint):
+    reached = (2.99, 3.01), trained()
+
+    message = complaint(small, *reached, codes_rate=9.0, constraint=constraint)
+    assert message is None
+
+
+def test_one_message_names_both_misses(small):
+    message = complaint(small, (2.0, 2.1), trained(), codes_rate=10.24)
+
+    assert message.startswith(
+        "M=3 nats was asked for and I(x, z) lies in [2.000, 2.100] and the codes' rate "
+        "is 10.2 nats, not 3. Possible causes: "
     )
+
+
+def test_a_multiplier_at_its_bound_is_a_cause_and_no_miss(small):
+    at_bound = trained(rate=-10.0)
+
+    assert complaint(small, (2.99, 3.01), at_bound) is None
+    message = complaint(small, (2.99, 3.01), at_bound, codes_rate=2.0)
+    assert "causes: the multiplier of the rate ended at its bound C=10" in message
 
 
 def test_a_wide_interval_is_named(small):
