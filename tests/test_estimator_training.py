@@ -23,6 +23,7 @@ from torch.distributions import (
     Poisson,
 )
 
+from sklearn_mae.estimator import fitted, fitting
 from sklearn_mae.estimator.convergence import convergence_complaint
 from sklearn_mae.net import FIGURES, MutualAutoencoderNet
 
@@ -282,6 +283,111 @@ def test_a_failing_first_fit_leaves_nothing(small):
         mae.fit(X)
 
     assert vars(mae) == vars(small(lr=1e30))
+
+
+class Spoiler(Callback):
+    """Put NaN into a network once the last epoch is over."""
+
+    def __init__(self, part):
+        self.part = part
+
+    def on_train_end(self, net, **kwargs):
+        with torch.no_grad():
+            next(getattr(net.module_, self.part).parameters()).fill_(np.nan)
+
+
+DIVERGED = r"Training diverged by its end \({}.*Use a smaller lr \(lr={} was given\)"
+
+
+@pytest.mark.parametrize("warm_start", [False, True])
+@pytest.mark.parametrize(
+    ("params", "what"),
+    [
+        ({"M": None, "lr": 1e3, "max_epochs": 1}, r"[\w.]+ is n"),
+        ({"M": 1.0, "lr": 1e3, "max_epochs": 1}, r"[\w.]+ is n"),
+        ({"likelihood": "heteroscedastic", "lr": 1e3, "max_epochs": 1}, r"[\w.]+ is n"),
+        ({"callbacks": [Spoiler("encoder")]}, r"encoder\.\S+ is not finite"),
+        ({"callbacks": [Spoiler("likelihood")], "M": None}, r"likelihood\.\S+ is not"),
+        ({"callbacks": [Spoiler("posterior")]}, r"posterior\.\S+ is not finite"),
+    ],
+    ids=repr,
+)
+def test_a_fit_is_finite_or_it_fails(small, params, what, warm_start):
+    """The loss of each step is finite; what the last one did is not."""
+    rows = rng.normal(size=(128, 6))
+    kept = {name: params[name] for name in ("M", "likelihood") if name in params}
+    mae = small(warm_start=warm_start, **kept).fit(rows)
+    before, figures = mae.transform(rows), (mae.mutual_info_, mae.rate_, mae.n_iter_)
+
+    lr = re.escape(str(params.get("lr", 1e-3)))
+    with pytest.raises(ValueError, match=DIVERGED.format(what, lr)):
+        mae.set_params(**params).fit(rows)
+
+    assert (mae.mutual_info_, mae.rate_, mae.n_iter_) == figures
+    np.testing.assert_array_equal(mae.transform(rows), before)
+    mae.set_params(lr=1e-3, callbacks=None, max_epochs=2).fit(rows)
+    assert mae.n_iter_ == figures[-1] * warm_start + 2
+
+
+def test_a_figure_that_is_not_finite_is_refused(small, monkeypatch):
+    found = {"lower": 0.0, "upper": np.inf, "estimate": np.inf}
+    found |= {"lower_se": 0.0, "upper_se": 0.0}
+    monkeypatch.setattr(fitted, "information_of_model", lambda *args: found)
+
+    with pytest.raises(
+        ValueError, match=r"Training diverged by its end \(mutual_info_ is"
+    ):
+        small(M=None).fit(X)
+
+
+# --- rate_ and figures at 0 -----------------------------------------------------------
+
+
+@pytest.mark.parametrize("M", [None, 1.0])
+@pytest.mark.parametrize("encoder", ["gaussian", "resampling"])
+def test_the_rate_of_the_training_rows(small, encoder, M):
+    mae = small(encoder=encoder, M=M).fit(X)
+
+    assert type(mae.rate_) is float
+    assert mae.rate_ == pytest.approx(mae.rate(X).mean(), rel=1e-9)
+
+
+@pytest.mark.parametrize(("likelihood", "limit"), [("gaussian", 20), ("sequence", 10)])
+def test_the_rate_of_many_rows_is_that_of_some(small, monkeypatch, likelihood, limit):
+    monkeypatch.setattr(fitting, "RATED_ROWS", 20)
+    monkeypatch.setattr(fitting, "RATED_ROWS_SLOW", 10)
+    words = np.column_stack([rng.choice([1, 3, 4], (60, 2)), np.full(60, 2)])
+    rows = words if likelihood == "sequence" else X
+    sizes = (6, 6) if likelihood == "sequence" else (16,)
+
+    def rates(seed):
+        mae = small(
+            M=None,
+            likelihood=likelihood,
+            hidden_layer_sizes=sizes,
+            encoder="gaussian",
+            n_components=2,
+            random_state=seed,
+        )
+        mae.fit(rows)
+        chosen = np.random.default_rng(mae._fitted.seed).permutation(60)[:limit]
+        return mae.rate_, mae.rate(rows[chosen]).mean()
+
+    for seed in (0, 1):
+        ours, theirs = rates(seed)
+        assert ours == pytest.approx(theirs, rel=1e-9)
+
+
+def test_information_next_to_nothing_is_not_negative(small, monkeypatch):
+    found = {"lower": -0.02, "upper": 0.01, "estimate": -0.005}
+    found |= {"lower_se": 0.001, "upper_se": 0.001}
+    monkeypatch.setattr(fitted, "information_of_model", lambda *args: found)
+
+    mae = small(M=0.0).fit(X)
+
+    assert mae.mutual_info_ == 0
+    assert mae.mutual_info_interval_ == (0, 0.012)
+    assert mae.mutual_info().lower == -0.02  # an estimate keeps its noise
 
 
 # --- callbacks ------------------------------------------------------------------------

@@ -2,7 +2,6 @@
 
 import copy
 import functools
-import sys
 import warnings
 from collections.abc import Callable, Sequence
 from numbers import Integral, Real
@@ -30,6 +29,7 @@ from sklearn_mae.estimator.arguments import (
 from sklearn_mae.estimator.convergence import convergence_complaint
 from sklearn_mae.estimator.fitted import Fitted
 from sklearn_mae.estimator.fitting import fit_record
+from sklearn_mae.estimator.saving import readable_state, written_state
 from sklearn_mae.model import ACTIVATIONS
 from sklearn_mae.net import ProgressBar
 
@@ -820,25 +820,11 @@ default="auto"
         return torch.stack(draws)
 
     def __getstate__(self):
-        return {**super().__getstate__(), "_sklearn_mae_version": _version()}
+        return written_state(super().__getstate__())
 
     def __setstate__(self, state):
-        written = state.pop("_sklearn_mae_version", None)
-        if written != _version():
-            warnings.warn(
-                f"This MutualAutoencoder was saved by sklearn_mae {written} and is "
-                f"loaded by {_version()}: figures may differ or methods fail. Load it "
-                "with the version that saved it, or fit again.",
-                UserWarning,
-                stacklevel=2,
-            )
-        super().__setstate__(state)
+        super().__setstate__(readable_state(state, FITTED))
 
 
 # outside of scikit-learn's wrapper, which asks for the names of the columns
 MutualAutoencoder.transform = at_once(MutualAutoencoder.transform)  # type: ignore[method-assign]
-
-
-def _version():
-    # the package's own name stands above this file: look, do not import
-    return sys.modules["sklearn_mae"].__version__

@@ -386,15 +386,15 @@ def controls_of(net: MutualAutoencoderNet) -> dict[str, float]:
     return kept
 
 
-def torch_device(params) -> torch.device:
-    """Return the device, or refuse one that is not there."""
+def torch_device(name: str) -> torch.device:
+    """Return the device of that name, or refuse one that is not there."""
     try:
-        device = torch.device(params.device)
+        device = torch.device(name)
         torch.zeros(1, dtype=torch.float64, device=device).cpu()
     except (RuntimeError, AssertionError, TypeError, NotImplementedError) as error:
         available = ["cpu"] + ["cuda"] * torch.cuda.is_available()
         raise ValueError(
-            f"device={params.device!r} is not available to torch here with the "
+            f"device={name!r} is not available to torch here with the "
             f"float64 that figures are computed in ({error}). "
             f"Available: {available}."
         ) from error
