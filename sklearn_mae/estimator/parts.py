@@ -65,8 +65,8 @@ __all__ = [
 
 AUTO_STEPS, AUTO_MAX_EPOCHS, AUTO_BATCH_SIZE = 4_000, 2_000, 128
 AUTO_C = 10.0
-# least noise of a column, in its standard deviations, times the rows it rests on
-NOISE_OF_ONE_ROW = 1.0
+# least noise of a column that rests on few rows: 3 / (5 + rows) standard deviations
+LEAST_NOISE = 3.0, 5.0
 
 # beyond this many outcomes a step that enumerates them costs more than its noise
 MAX_ENUMERATED_IN_TRAINING = 512
@@ -243,7 +243,8 @@ def _noise_floor(min_scale: float, columns: Columns) -> np.ndarray:
     A column whose variance rests on a few rows can be learned by heart, and its noise
     then seems to vanish: one new row that differs would cost thousands of nats.
     """
-    return np.maximum(min_scale, np.minimum(NOISE_OF_ONE_ROW / columns.support_, 1.0))
+    most, rows = LEAST_NOISE
+    return np.maximum(min_scale, most / (rows + columns.support_))
 
 
 def _reads(model: LatentVariableModel) -> bool:
