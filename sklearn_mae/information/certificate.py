@@ -54,6 +54,8 @@ SAMPLES_PER_CONTROL = 20
 SPREAD = 0.01
 # of the training's proposals for each draw that its bias is measured with
 ROUGH_SETS = 4
+# rows times points times columns of a grid while training
+NUMBERS_IN_TRAINING = 3e7
 # proposals whose weights are held at once
 WEIGHED_AT_ONCE = 32_768
 # where the proposals are annealed: chains for each draw, and draws of the pilot run
@@ -63,7 +65,6 @@ ROWS_WITH_GRADIENTS = 64
 # where codes are shared by all rows: joint draws of the pilot run, and rows times codes
 # times columns of the pilot run and of the final one
 COMMON_PILOT, NUMBERS_OF_PILOT, NUMBERS_IN_COMMON = 400, 3e7, 3e8
-# in nats: no number of codes would close a larger one
 
 # of the prior, where outcomes are summed
 FEWEST_CODES = 50_000
@@ -220,6 +221,7 @@ def training_bias(
             z0.double(),
             log_lik.double(),
             generator,
+            NUMBERS_IN_TRAINING,
         )
     if posteriors is not None:
         bounds = (log_lik - posteriors.log_marginal,) * 2
