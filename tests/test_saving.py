@@ -25,7 +25,7 @@ from torch.distributions import Independent, Normal
 
 import sklearn_mae
 from sklearn_mae import MutualAutoencoder
-from sklearn_mae.estimator import saving
+from sklearn_mae.estimator import fitting, saving
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
@@ -158,7 +158,7 @@ class Child(MutualAutoencoder):
 
 # --- round trips ----------------------------------------------------------------------
 
-TINY = {"n_components": 2, "hidden_layer_sizes": (8,)}
+TINY = {"n_components": 3, "hidden_layer_sizes": (8,)}
 CASES = {
     "gaussian": (X_PADDED, {}),
     "frame": (pd.DataFrame(X, columns=list("abcd")), {"M": None}),
@@ -370,7 +370,7 @@ def test_a_fit_goes_on_after_loading(fitted, tmp_path, case, through):
 def test_a_fit_that_goes_on_is_still_refused_other_shapes(fitted):
     mae = pickle.loads(pickle.dumps(fitted()[0])).set_params(warm_start=True)
 
-    with pytest.raises(ValueError, match=r"n_components \(was 2, now 5\) changed"):
+    with pytest.raises(ValueError, match=r"n_components \(was 3, now 5\) changed"):
         mae.set_params(n_components=5).fit(X_PADDED)
 
 
@@ -438,7 +438,7 @@ def test_clone_is_unfitted_with_the_same_parameters(small):
 
 
 def test_a_pickle_grows_with_parameters_and_history_alone(small):
-    mae = small(M=None, n_components=1, max_epochs=2_000, hidden_layer_sizes=(8, 8))
+    mae = small(M=None, n_components=1, max_epochs=2_000, hidden_layer_sizes=(10, 8))
     mae.fit(X[:8])
 
     n_parameters = sum(p.numel() for p in mae.net_.module_.parameters())
@@ -457,7 +457,7 @@ def test_a_pickle_grows_with_parameters_and_history_alone(small):
         ({"encoder": ShiftedEncoder}, "ShiftedEncoder, and built again .*, it differs"),
         ({"likelihood": ExtraState}, "ExtraState, and its state_dict holds '.*extra"),
         ({"likelihood": HalfBuffer}, "HalfBuffer, and its state_dict holds '.*half'"),
-        ({"likelihood": Once()}, "Likelihood, and building it again fails: .*extra"),
+        ({"likelihood": Once()}, "Likelihood, and building it again fails .*extra"),
     ],
     ids=["shifted", "encoder", "extra state", "type", "once"],
 )
@@ -510,15 +510,19 @@ def fitted_elsewhere(mae):
     return state
 
 
-@pytest.fixture
-def without_gpu(monkeypatch):
+def hide_gpu(monkeypatch):
     def torch_device(name):
         if name != "cpu":
             raise ValueError(f"device={name!r} is not available to torch here")
         return torch.device(name)
 
     monkeypatch.setattr(saving, "torch_device", torch_device)
-    monkeypatch.setattr("sklearn_mae.estimator.fitting.torch_device", torch_device)
+    monkeypatch.setattr(fitting, "torch_device", torch_device)
+
+
+@pytest.fixture
+def without_gpu(monkeypatch):
+    hide_gpu(monkeypatch)
 
 
 @pytest.mark.parametrize("case", ["gaussian", "encoder", "sequence"])
@@ -558,23 +562,18 @@ def test_the_warning_of_a_device_points_to_who_loads(fitted, without_gpu, monkey
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 @pytest.mark.parametrize("case", ["gaussian", "encoder", "sequence"])
-def test_a_fit_made_on_a_gpu_loads_on_both(fitted, small, without_gpu, case):
+def test_a_fit_made_on_a_gpu_loads_on_both(small, monkeypatch, case):
     rows, params = CASES[case]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.undo()
-        from sklearn_mae.estimator.parts import torch_device
+    mae = small(**{**TINY, **params}, device="cuda").fit(rows)
+    written = pickle.dumps(mae)
 
-        patch.setattr("sklearn_mae.estimator.fitting.torch_device", torch_device)
-        mae = small(**{**TINY, **params}, device="cuda").fit(rows)
-        written = pickle.dumps(mae)
-        patch.setattr(saving, "torch_device", torch_device)
-        there = pickle.loads(written)
-    np.testing.assert_array_equal(there.transform(rows), mae.transform(rows))
+    there = pickle.loads(written)
+
     assert there.net_.module_.reference.is_cuda
-
+    np.testing.assert_array_equal(there.transform(rows), mae.transform(rows))
+    hide_gpu(monkeypatch)
     with pytest.warns(UserWarning, match="it is on the CPU now"):
         here = pickle.loads(written)
-
     assert not here.net_.module_.reference.is_cuda
     np.testing.assert_allclose(here.transform(rows), mae.transform(rows), atol=1e-6)
 
@@ -599,7 +598,7 @@ def tampered(mae, *path, value):
         return skops.io.dumps(twin)
 
 
-objects = np.array([MutualAutoencoder()], dtype=object)
+objects = np.array(["a", 1.0, None], dtype=object)
 ones = np.ones(3)
 TAMPERED = [
     ("gaussian", ["_fitted"], [1]),
@@ -617,7 +616,7 @@ TAMPERED = [
     ("gaussian", ["_fitted", "mutual_info_interval"], [1.0, float("inf")]),
     ("gaussian", ["_fitted", "structure"], {}),
     ("gaussian", ["_fitted", "structure", "n_components"], 0),
-    ("gaussian", ["_fitted", "structure", "n_components"], 3),
+    ("gaussian", ["_fitted", "structure", "n_components"], 4),
     ("gaussian", ["_fitted", "structure", "n_components"], 10**12),
     ("gaussian", ["_fitted", "structure", "activation"], "softmax"),
     ("gaussian", ["_fitted", "structure", "activation"], [1]),
@@ -729,7 +728,7 @@ def test_a_skops_file_executes_nothing(fitted, tmp_path):
 
     with pytest.raises(UntrustedTypesFoundException, match=r"os\.system"):
         skops.io.loads(data, trusted=[OURS, "tests.test_saving.Encoder"])
-    with pytest.raises(ValueError, match=r"cannot be built as they were saved.*os|sys"):
+    with pytest.raises(ValueError, match="cannot be built as they were saved"):
         skops.io.loads(data, trusted=[OURS, "os.system"])
     assert not mark.exists()
 

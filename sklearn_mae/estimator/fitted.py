@@ -5,12 +5,14 @@ compute from it, ``warm_start`` goes on from it, and ``saving.py`` writes it dow
 """
 
 import copy
+import functools
 import math
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from sklearn.utils import check_random_state
+from sklearn.utils.validation import check_is_fitted
 
 from sklearn_mae.columns import Columns, Sequences, row_noise
 from sklearn_mae.encoders import Bound
@@ -21,7 +23,7 @@ from sklearn_mae.information import information_of_model
 from sklearn_mae.model import LatentVariableModel
 from sklearn_mae.net import MutualAutoencoderNet
 
-__all__ = ["MAX_SEED", "Fitted"]
+__all__ = ["MAX_SEED", "Fitted", "at_once"]
 
 MAX_SEED = np.iinfo(np.int32).max
 
@@ -130,3 +132,17 @@ class Fitted:
         if budget is None:
             budget = 500_000 if model.likelihood.slow else 2_000_000
         return information_of_model(model, n_samples, tol, generator, budget)
+
+
+def at_once(method):
+    """Let a method read parameters and record once, whatever others set meanwhile.
+
+    It runs on a shallow copy of the estimator, which nobody else sees.
+    """
+
+    @functools.wraps(method)
+    def run(self, *args, **kwargs):
+        check_is_fitted(self)
+        return method(copy.copy(self), *args, **kwargs)
+
+    return run

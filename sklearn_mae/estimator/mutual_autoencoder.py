@@ -1,7 +1,6 @@
 """``MutualAutoencoder``: scikit-learn's contract around the torch core."""
 
 import copy
-import functools
 import warnings
 from collections.abc import Callable, Sequence
 from numbers import Integral, Real
@@ -16,7 +15,7 @@ from sklearn.base import (
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import Bunch
 from sklearn.utils._param_validation import Interval, StrOptions
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import validate_data
 
 from sklearn_mae.columns import table_problems, with_occurrence
 from sklearn_mae.estimator.arguments import (
@@ -27,7 +26,7 @@ from sklearn_mae.estimator.arguments import (
     warn_of_word_numbers,
 )
 from sklearn_mae.estimator.convergence import convergence_complaint
-from sklearn_mae.estimator.fitted import Fitted
+from sklearn_mae.estimator.fitted import Fitted, at_once
 from sklearn_mae.estimator.fitting import fit_record
 from sklearn_mae.estimator.saving import readable_state, written_state
 from sklearn_mae.model import ACTIVATIONS
@@ -48,20 +47,6 @@ FITTED = {
     "net_",
     "rate_",
 }
-
-
-def at_once(method):
-    """Let a method read parameters and record once, whatever others set meanwhile.
-
-    It runs on a shallow copy of the estimator, which nobody else sees.
-    """
-
-    @functools.wraps(method)
-    def run(self, *args, **kwargs):
-        check_is_fitted(self)
-        return method(copy.copy(self), *args, **kwargs)
-
-    return run
 
 
 class MutualAutoencoder(

@@ -167,7 +167,7 @@ def _check_comes_back(fitted: Fitted, weights: dict) -> None:
         twin = build_model(structure, fitted.columns, None, fitted.build_seed)
         _load(twin, weights)
     except Exception as error:
-        reason = f"building it again fails: {type(error).__name__}: {error}"
+        reason = f"building it again fails ({_one_line(error)})"
         raise _lossy(fitted, names[0], reason) from error
     twin = twin.to(live.reference.device).double().eval()
     rows, codes = _probes(live, fitted.seed)
@@ -202,6 +202,10 @@ def _log_probs(model: LatentVariableModel, part: str, x, codes, seed: int) -> Te
             if part == "likelihood"
             else model.q(x).log_prob(other)
         )
+
+
+def _one_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"
 
 
 def _lossy(fitted: Fitted, part: str, reason: str) -> ValueError:
@@ -406,9 +410,9 @@ def _model(value, structure: Structure, columns, seed: int) -> LatentVariableMod
     except Exception as error:
         raise ValueError(
             "The networks of this MutualAutoencoder cannot be built as they were saved "
-            f"({type(error).__name__}: {error}). Where it holds modules of yours, load "
-            "it with the code that they were fitted with; otherwise the file is "
-            "damaged or was tampered with: do not use it."
+            f"({_one_line(error)}). Where it holds modules of yours, load it with the "
+            "code that they were fitted with; otherwise the file is damaged or was "
+            "tampered with: do not use it."
         ) from error
     return model
 
