@@ -14,16 +14,23 @@ from sklearn.base import (
     TransformerMixin,
 )
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.utils import Bunch, check_random_state
-from sklearn.utils._param_validation import Interval, StrOptions
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils import Bunch
+from sklearn.utils._param_validation import StrOptions
+from sklearn.utils.validation import check_is_fitted
 
-from sklearn_mae.columns import row_noise, table_problems, with_occurrence
+from sklearn_mae.columns import row_noise, with_occurrence
 from sklearn_mae.estimator.arguments import (
+    MAX_SEED,
+    Number,
     as_tensor,
+    as_type,
     check_count,
+    check_pair,
+    check_tolerance,
     checked_codes,
-    text_problem,
+    checked_rows,
+    plain_parameters,
+    seed_from,
     to_numpy,
     warn_of_word_numbers,
 )
@@ -35,14 +42,13 @@ from sklearn_mae.estimator.parts import (
     controls_of,
     torch_device,
 )
-from sklearn_mae.evaluation import Evaluation
+from sklearn_mae.evaluation import Evaluation, check_bracket
 from sklearn_mae.information import information_of_model
-from sklearn_mae.model import ACTIVATIONS
+from sklearn_mae.model import ACTIVATIONS, plain_torch
 from sklearn_mae.net import FIGURES, Rows, TwoSided
 
 __all__ = ["MutualAutoencoder"]
 
-MAX_SEED = np.iinfo(np.int32).max
 LIKELIHOODS = {"gaussian", "heteroscedastic", "bernoulli", "categorical", "sequence"}
 # what a fitted network's shape hangs on
 STRUCTURE = (
@@ -122,7 +128,7 @@ default="auto"
         embeddings, then those of the LSTM layers.
     activation : {"silu", "relu", "tanh", "gelu"}, default="silu"
         Their activation; LSTMs have their own.
-    min_scale : float, default=0.01
+    min_scale : float in (0, 1], default=0.01
         Floor of a Gaussian likelihood's standard deviations, as a fraction of the
         column's.
     max_epochs : int or "auto", default="auto"
@@ -204,11 +210,11 @@ default="auto"
     """
 
     _parameter_constraints: dict = {  # noqa: RUF012
-        "M": [Interval(Real, 0, None, closed="left"), None],
-        "C": [Interval(Real, 0, None, closed="neither")],
-        "n_components": [Interval(Integral, 1, None, closed="left")],
+        "M": [Number(Real, 0, None, closed="left"), None],
+        "C": [Number(Real, 0, None, closed="neither")],
+        "n_components": [Number(Integral, 1, None, closed="left")],
         "encoder": [StrOptions({"gaussian", "resampling"}), callable],
-        "n_resamples": [Interval(Integral, 1, None, closed="left")],
+        "n_resamples": [Number(Integral, 1, None, closed="left")],
         "likelihood": [
             StrOptions(LIKELIHOODS),
             callable,
@@ -220,16 +226,16 @@ default="auto"
         "codes": [StrOptions({"mean", "sample"})],
         "hidden_layer_sizes": ["array-like"],
         "activation": [StrOptions(set(ACTIVATIONS))],
-        "min_scale": [Interval(Real, 0, None, closed="neither")],
+        "min_scale": [Number(Real, 0, 1, closed="right")],
         "max_epochs": [
             StrOptions({"auto"}),
-            Interval(Integral, 1, None, closed="left"),
+            Number(Integral, 1, None, closed="left"),
         ],
         "batch_size": [
             StrOptions({"auto"}),
-            Interval(Integral, 1, None, closed="left"),
+            Number(Integral, 1, None, closed="left"),
         ],
-        "lr": [Interval(Real, 0, None, closed="neither")],
+        "lr": [Number(Real, 0, None, closed="neither")],
         "callbacks": [list, None],
         "device": [str],
         "warm_start": ["boolean"],
@@ -319,12 +325,16 @@ default="auto"
             If X looks like word numbers and `likelihood` is another than "sequence".
         """
         self._validate_params()
-        before = self.__dict__.copy()
+        before, given = self.__dict__.copy(), self.get_params(deep=False)
         try:
-            return self._fit(X)
+            vars(self).update(plain_parameters(self))
+            with plain_torch():
+                self._fit(X)
         except BaseException:
             self.__dict__ = before
             raise
+        vars(self).update(given)
+        return self
 
     def _fit(self, X):
         go_on = self.warm_start and hasattr(self, "net_")
@@ -335,9 +345,8 @@ default="auto"
                 "the information need at least 2. Pass more rows."
             )
         warn_of_word_numbers(X, self.likelihood)
-        seed = int(check_random_state(self.random_state).randint(MAX_SEED))
+        seed = seed_from(self.random_state)
         structure = {name: getattr(self, name) for name in STRUCTURE}
-        structure["hidden_layer_sizes"] = tuple(self.hidden_layer_sizes)
         if go_on:
             self._check_same_structure(structure)
             columns = self._columns
@@ -369,12 +378,12 @@ default="auto"
         self.n_iter_ = len(self.history_["loss"])
         self._controls = controls_of(net)
         self.net_ = net
+        self._evaluation().check(self._seen(X[:100]))
         self._certify(net)
         complaint = convergence_complaint(self, net, x)
         net.release()
         if complaint is not None:
             warnings.warn(complaint, ConvergenceWarning, stacklevel=3)
-        return self
 
     def _check_same_structure(self, structure):
         changed = [
@@ -412,12 +421,14 @@ default="auto"
             self._generator(None, fitted=True),
             budget=min(200_000 if slow else 3_000_000, max(32_000, 750 * n_steps)),
         )
+        check_bracket(certificate.estimate)
         self.mutual_info_ = certificate.estimate
         self.mutual_info_interval_ = (
             certificate.lower - 2 * certificate.lower_se,
             certificate.upper + 2 * certificate.upper_se,
         )
 
+    @plain_torch()
     def transform(self, X):
         """Encode rows.
 
@@ -442,8 +453,9 @@ default="auto"
             z = evaluation.mean_codes(x)
         else:
             z = evaluation.draw_codes(x, self._keys(X, evaluation))
-        return to_numpy(z).astype(X.dtype, copy=False)
+        return as_type(to_numpy(z), X.dtype)
 
+    @plain_torch()
     def inverse_transform(self, X):
         """Decode codes.
 
@@ -463,6 +475,7 @@ default="auto"
         Z = self._checked_codes(X)
         return self._decoded(self._tensor(Z), Z.dtype)
 
+    @plain_torch()
     def reconstruct(self, X, n_samples=None, random_state=None):
         """Encode rows and decode their codes.
 
@@ -488,6 +501,7 @@ default="auto"
             z = self._drawn_codes(X, n_samples, random_state)
         return self._decoded(z, X.dtype)
 
+    @plain_torch()
     def interpolate(self, X_a, X_b, n_steps=10):
         """Decode the way between the codes of two tables, row by row.
 
@@ -505,7 +519,7 @@ default="auto"
         """
         check_is_fitted(self)
         X_a, X_b = self._checked(X_a), self._checked(X_b)
-        check_count("n_steps", n_steps, 2)
+        n_steps = check_count("n_steps", n_steps, 2)
         if len(X_a) != len(X_b):
             raise ValueError(
                 f"X_a has {len(X_a)} rows and X_b {len(X_b)}; interpolate goes from "
@@ -513,10 +527,11 @@ default="auto"
             )
         evaluation = self._evaluation()
         ends = [evaluation.mean_codes(self._seen(X)) for X in (X_a, X_b)]
-        t = torch.linspace(0, 1, n_steps, dtype=ends[0].dtype).to(ends[0].device)
+        t = torch.linspace(0, 1, n_steps, dtype=ends[0].dtype, device=ends[0].device)
         z = torch.lerp(ends[0], ends[1], t[:, None, None])
         return self._decoded(z, X_a.dtype)
 
+    @plain_torch()
     def sample(self, n_samples=1, random_state=None, return_codes=False):
         """Draw rows from the model.
 
@@ -537,13 +552,15 @@ default="auto"
             Their codes: (X, Z) are joint draws. Only if `return_codes`.
         """
         check_is_fitted(self)
-        check_count("n_samples", n_samples, 1)
+        n_samples = check_count("n_samples", n_samples, 1)
         evaluation = self._evaluation()
         generator = self._generator(random_state)
         x, z = evaluation.sample(n_samples, generator)
         X = self._columns.inverse_transform(to_numpy(x))
+        X = as_type(X, X.dtype)
         return (X, to_numpy(z)) if return_codes else X
 
+    @plain_torch()
     def sample_posterior(self, X, n_samples=1, random_state=None):
         """Draw codes from each row's posterior.
 
@@ -564,8 +581,9 @@ default="auto"
         check_is_fitted(self)
         X = self._checked(X)
         z = self._drawn_codes(X, n_samples, random_state)
-        return to_numpy(z).astype(X.dtype, copy=False)
+        return as_type(to_numpy(z), X.dtype)
 
+    @plain_torch()
     def score_samples(self, X):
         """Bound on log p(x) that the encoder defines, for each row.
 
@@ -601,6 +619,7 @@ default="auto"
         """
         return float(self.score_samples(X).mean())
 
+    @plain_torch()
     def rate(self, X):
         """Rate of each row: KL(q(z|x) || p(z)), for resampling its upper bound.
 
@@ -616,6 +635,7 @@ default="auto"
         """
         return to_numpy(self._bound(X).rate)
 
+    @plain_torch()
     def distortion(self, X):
         """Distortion of each row: -E log p(x|z) over its codes.
 
@@ -631,6 +651,7 @@ default="auto"
         """
         return to_numpy(self._bound(X).distortion) + self._columns.log_volume_
 
+    @plain_torch()
     def log_likelihood(self, X, n_importance=200):
         """Importance-weighted estimate of log p(x) for each row.
 
@@ -651,13 +672,14 @@ default="auto"
         """
         check_is_fitted(self)
         X = self._checked(X)
-        check_count("n_importance", n_importance, 1)
+        n_importance = check_count("n_importance", n_importance, 1)
         evaluation = self._evaluation()
         log_p = evaluation.log_likelihood(
             self._seen(X), n_importance, self._keys(X, evaluation)
         )
         return to_numpy(log_p) - self._columns.log_volume_
 
+    @plain_torch()
     def conditional_log_prob(self, X, Z):
         """Log p(x|z) row by row.
 
@@ -679,6 +701,7 @@ default="auto"
         log_p = self._evaluation().conditional(x, self._tensor(Z))
         return to_numpy(log_p) - self._columns.log_volume_
 
+    @plain_torch()
     def posterior_log_prob(self, X, Z):
         """Log q(z|x), the density of a row's code, row by row.
 
@@ -706,6 +729,7 @@ default="auto"
         X, Z = self._checked_pair(X, Z)
         return to_numpy(self._evaluation().posterior(self._seen(X), self._tensor(Z)))
 
+    @plain_torch()
     def mutual_info(self, n_samples=2000, tol=0.1, random_state=None):
         """Bracket the model's information I(x, z) from both sides.
 
@@ -733,13 +757,10 @@ default="auto"
             ``n_samples``, ``n_proposals`` or ``n_outcomes`` where they apply.
         """
         check_is_fitted(self)
-        check_count("n_samples", n_samples, 10)
-        if not (isinstance(tol, Real) and tol > 0):
-            raise ValueError(
-                f"tol={tol!r} is not a positive number of nats. Pass for example 0.1."
-            )
+        n_samples, tol = check_count("n_samples", n_samples, 10), check_tolerance(tol)
         return self._mutual_info(n_samples, tol, self._generator(random_state, True))
 
+    @plain_torch()
     def encoder_mutual_info(self, X):
         """Bracket I_q(x, z), what the codes drawn for rows tell about the rows.
 
@@ -796,29 +817,14 @@ default="auto"
     # -- helpers -----------------------------------------------------------------
 
     def _checked(self, X, reset=False):
-        if isinstance(X, torch.Tensor):
-            X = to_numpy(X.detach())
-        problem = text_problem(X, self.likelihood == "sequence")
-        if problem is not None:
-            raise ValueError(problem)
-        problem = table_problems(X)
-        if problem is not None:
-            # wrong names and wrong widths come first
-            validate_data(self, X, reset=reset, skip_check_array=True)
-            raise ValueError(problem)
-        return validate_data(
-            self, X, reset=reset, dtype=[np.float64, np.float32], order="C"
-        )
+        return checked_rows(self, X, reset)
 
     def _checked_codes(self, Z):
         return checked_codes(Z, self._n_features_out)
 
     def _checked_pair(self, X, Z):
         X, Z = self._checked(X), self._checked_codes(Z)
-        if len(X) != len(Z):
-            raise ValueError(
-                f"X has {len(X)} rows and Z {len(Z)}; pass one code for each row."
-            )
+        check_pair(X, Z)
         return X, Z
 
     def _evaluation(self):
@@ -844,10 +850,10 @@ default="auto"
 
     def _decoded(self, z, dtype):
         X = self._columns.inverse_transform(to_numpy(self._evaluation().decode(z)))
-        return X if X.dtype == np.int64 else X.astype(dtype, copy=False)
+        return X if X.dtype == np.int64 else as_type(X, dtype)
 
     def _drawn_codes(self, X, n_samples, random_state):
-        check_count("n_samples", n_samples, 1)
+        n_samples = check_count("n_samples", n_samples, 1)
         evaluation = self._evaluation()
         x = self._seen(X)
         generator = self._generator(random_state)
@@ -858,10 +864,9 @@ default="auto"
         return torch.stack(draws)
 
     def _generator(self, random_state, fitted=False):
-        if random_state is None and fitted:
-            seed = self._seed
-        else:
-            seed = int(check_random_state(random_state).randint(MAX_SEED))
+        seed = (
+            self._seed if random_state is None and fitted else seed_from(random_state)
+        )
         device = self.net_.module_.reference.device
         return torch.Generator(device).manual_seed(seed)
 

@@ -3,6 +3,9 @@
 ``params`` is the estimator; only its constructor parameters are read.
 """
 
+import contextlib
+import inspect
+
 import torch
 from sklearn.base import clone
 from torch import Tensor, nn
@@ -117,7 +120,7 @@ def build_model(params, columns: Columns, x: Tensor, seed: int) -> LatentVariabl
 
 def _parts_of_sequences(params, columns: Sequences) -> Parts:
     """Likelihood, encoder, posterior and features."""
-    hidden = _hidden_layer_sizes(params.hidden_layer_sizes)
+    hidden = params.hidden_layer_sizes
     if len(hidden) < 2:
         raise ValueError(
             f"hidden_layer_sizes={params.hidden_layer_sizes!r} has {len(hidden)} "
@@ -140,7 +143,7 @@ def _parts_of_sequences(params, columns: Sequences) -> Parts:
 
 def _parts_of_tables(params, columns: Columns) -> Parts:
     """Likelihood, encoder, posterior and features."""
-    hidden = _hidden_layer_sizes(params.hidden_layer_sizes)
+    hidden = params.hidden_layer_sizes
     n_columns, d = columns.n_varying, params.n_components
     cardinalities = [len(c) for c in columns.categories_]
     features: nn.Module
@@ -351,20 +354,6 @@ def resolve_lengths(params, n_rows: int) -> tuple[int, int]:
     return size, min(AUTO_MAX_EPOCHS, -(-AUTO_STEPS // n_batches))
 
 
-def _hidden_layer_sizes(sizes) -> list[int]:
-    try:
-        as_ints = [int(size) for size in sizes]
-        valid = all(a == b and a > 0 for a, b in zip(as_ints, sizes, strict=True))
-    except (TypeError, ValueError):
-        valid = False
-    if not valid:
-        raise ValueError(
-            f"hidden_layer_sizes={sizes!r} is not a sequence of positive integers. "
-            "Pass one number for each hidden layer, for example (128, 128)."
-        )
-    return as_ints
-
-
 def _call_factory(name: str, factory, n_features: int, n_components: int) -> nn.Module:
     if isinstance(factory, nn.Module):
         raise TypeError(
@@ -372,7 +361,23 @@ def _call_factory(name: str, factory, n_features: int, n_components: int) -> nn.
             "weights would be shared between fits and ignore random_state. Pass a "
             "callable (n_features, n_components) -> nn.Module, such as its class."
         )
-    module = factory(n_features, n_components)
+    signature = "(n_features, n_components) -> nn.Module"
+    with contextlib.suppress(ValueError):  # some of C have no signature to look at
+        try:
+            inspect.signature(factory).bind(n_features, n_components)
+        except TypeError as error:
+            raise TypeError(
+                f"{name}={factory!r} is called as {name}({n_features}, "
+                f"{n_components}), which it does not take: {error}. Pass a callable "
+                f"{signature}."
+            ) from error
+    try:
+        module = factory(n_features, n_components)
+    except Exception as error:
+        raise ValueError(
+            f"{name}={factory!r}, a callable {signature}, failed when called as "
+            f"{name}({n_features}, {n_components}): {type(error).__name__}: {error}"
+        ) from error
     if not isinstance(module, nn.Module):
         raise TypeError(
             f"{name} returned {type(module).__name__}; it must return an nn.Module "
@@ -409,13 +414,21 @@ def _try_foreign(params, model: LatentVariableModel, x: Tensor) -> None:
                 ) from error
             _check_distribution(name, distribution, value.to(dtype))
             try:
-                distribution.log_prob(value.to(dtype))
+                with torch.no_grad():
+                    broken = distribution.log_prob(value.to(dtype)).isnan().any()
             except Exception as error:
                 raise ValueError(
                     f"The Distribution of the {name}, {type(distribution).__name__}, "
                     "gives no log-density of the values it is for: "
                     f"{type(error).__name__}: {error} Use one whose support holds them."
                 ) from error
+            if broken:
+                raise ValueError(
+                    f"The Distribution of the {name}, {type(distribution).__name__}, "
+                    "gives NaN for the log-density of values it is for, before any "
+                    f"training. Look at the module that {name}="
+                    f"{params.__dict__[name]!r} built."
+                )
 
 
 def _check_distribution(name: str, distribution, value: Tensor) -> None:
