@@ -49,6 +49,9 @@ class Columns:
         Columns that the model sees.
     mean_, scale_ : ndarray of shape (n_varying,)
         Of the varying columns.
+    support_ : ndarray of shape (n_varying,)
+        Number of rows that each varying column's variance rests on: n / kurtosis. Of a
+        column that is 0 but for m equal entries about m.
     categories_ : list of n_varying ndarrays
         Sorted categories of each varying column; empty unless categorical.
     log_volume_ : float
@@ -89,6 +92,8 @@ class Columns:
                 f"The standard deviation of column(s) {self._names(bad)} of X leaves "
                 "the range of float64. Rescale them, for example by a power of ten."
             )
+        standardised = (varying - self.mean_) / self.scale_
+        self.support_ = 1 / (standardised**4).mean(axis=0) * len(X)
         self.categories_ = (
             [np.unique(column) for column in varying.T]
             if self.kind == "categorical"

@@ -17,24 +17,12 @@ from torch.quasirandom import SobolEngine
 from sklearn_mae.encoders import Bound
 from sklearn_mae.model import LatentVariableModel, draw, transport
 
-__all__ = ["Evaluation", "check_bracket"]
+__all__ = ["Evaluation"]
 
 # codes decoded in one call
 DECODED_AT_ONCE = 4_096
 # numbers held at once where every row meets every code
 PAIRED_AT_ONCE = 4_000_000
-
-
-BROKEN = (
-    "the model is left with numbers that are not finite. Use a smaller lr, scale "
-    "columns with extreme values, or look at what callbacks do to its parameters."
-)
-
-
-def check_bracket(estimate: float) -> None:
-    """Refuse a model whose information is not a number."""
-    if math.isnan(estimate):
-        raise ValueError(f"Training diverged: {BROKEN}")
 
 
 def _at_least_zero(value: float) -> float:
@@ -73,12 +61,6 @@ class Evaluation:
 
     def __init__(self, model: LatentVariableModel, rule, seed: int):
         self.model, self.rule, self.seed = model, rule, seed
-
-    def check(self, x: Tensor) -> None:
-        """Refuse a model that training, or a callback, left without finite numbers."""
-        whole = all(bool(p.isfinite().all()) for p in self.model.parameters())
-        if not whole or not self.bound(x).elbo.isfinite().all():
-            raise ValueError(f"Training diverged: {BROKEN}")
 
     def mean_codes(self, x: Tensor) -> Tensor:
         """Posterior means, shape (n, d)."""
@@ -286,8 +268,8 @@ class Evaluation:
         broken = found.isnan().flatten(1).any(1) if found.ndim > 1 else found.isnan()
         if broken.any():
             raise ValueError(
-                f"Figures of row {int(broken.nonzero()[0, 0])} are not a number: it "
-                "lies too far from the rows of fit, or a module or its Distribution "
-                "does not hold for it. Look at it, or leave it out."
+                f"Figures of row {int(broken.nonzero()[0, 0])} are not a number: "
+                "training diverged (use a smaller lr), or a user's module or its "
+                "Distribution does not hold for it (look at it, or leave it out)."
             )
         return found

@@ -59,20 +59,26 @@ class GaussianLikelihood(nn.Module):
         Number of columns D.
     heteroscedastic : bool
         Whether the standard deviations depend on z; otherwise they are D parameters.
-    min_scale : float
+    min_scale : float or array-like of shape (D,)
         Floor of the standard deviations, in units of the columns as the model sees
         them. Without it a column that the decoder can copy drives its density to
         infinity, and the likelihood measures the learning-rate schedule.
     """
 
     slow = False
+    # Adam moves every parameter by about its rate in a step. A decoder's weights move
+    # its means by many times that: noise scales must keep up with the residuals.
+    speed = 10.0
+
+    floor: Tensor
 
     def __init__(self, decoder, n_features, heteroscedastic=False, min_scale=0.01):
         super().__init__()
         self.decoder = decoder
         self.n_features = n_features
         self.heteroscedastic = heteroscedastic
-        self.floor = math.log(min_scale)
+        floor = torch.as_tensor(min_scale, dtype=torch.float64).log()
+        self.register_buffer("floor", floor, persistent=False)
         if not heteroscedastic:
             self.raw_log_scale = nn.Parameter(torch.zeros(n_features))
 
@@ -81,8 +87,21 @@ class GaussianLikelihood(nn.Module):
         if self.heteroscedastic:
             mean, raw = self.decoder(z).chunk(2, -1)
         else:
-            mean, raw = self.decoder(z), self.raw_log_scale
+            mean, raw = self.decoder(z), self.speed * self.raw_log_scale
         return DiagonalNormal(mean, self.floor + softplus(raw - self.floor))
+
+    @torch.no_grad()
+    def set_scale(self, scale) -> None:
+        """Set the standard deviations that do not depend on z, all above the floor.
+
+        Parameters
+        ----------
+        scale : float or array-like of shape (D,)
+            In units of the columns as the model sees them.
+        """
+        log_scale = torch.as_tensor(scale, dtype=torch.float64).log()
+        raw = self.floor + torch.log(torch.expm1(log_scale.to(self.floor) - self.floor))
+        self.raw_log_scale.copy_(raw / self.speed)
 
     def outcomes(self) -> None:
         """There is no list of them."""

@@ -15,6 +15,7 @@ from sklearn_mae.information import (
     certificate,
     estimate_sandwich,
     information_of_model,
+    quadrature,
     regressed_mean,
     sandwich,
     training_bias,
@@ -322,13 +323,13 @@ def test_grid_is_not_fooled_by_rounding():
 
 
 def test_narrow_posteriors_are_found_out_on_a_few_rows(monkeypatch):
-    rows, plain = [], certificate._posteriors_on_grid
+    rows, plain = [], certificate.posteriors_on_lattices
 
-    def on_grid(model, x, *affordable):
+    def on_grid(model, x, *arguments):
         rows.append(len(x))
-        return plain(model, x, *affordable)
+        return plain(model, x, *arguments)
 
-    monkeypatch.setattr(certificate, "_posteriors_on_grid", on_grid)
+    monkeypatch.setattr(certificate, "posteriors_on_lattices", on_grid)
     model = LinearGaussian(2, 3, sigma=0.001)
     found = information_of_model(model, 500, 1.0, generator(), budget=0)
 
@@ -446,7 +447,7 @@ def test_annealing_takes_over_where_proposals_are_poor(monkeypatch):
     model = out_of_reach()
     found = information_of_model(model, 500, 0.1, generator(), budget=600_000)
     again = information_of_model(model, 500, 0.1, generator(), budget=600_000)
-    monkeypatch.setattr(certificate, "_by_annealing", lambda *arguments: None)
+    monkeypatch.setattr(certificate, "_alternatives", lambda *arguments: [])
     plain = information_of_model(model, 500, 0.1, generator(), budget=600_000)
 
     assert found == again
@@ -571,9 +572,9 @@ def test_training_bias_of_a_diverged_model_is_nan_at_once(
     model = random_model(kind, columns, d)
     with torch.no_grad():
         model.likelihood.decoder[-1].bias.fill_(torch.nan)
-    grids, plain = [], certificate._grid
+    grids, plain = [], quadrature.lattice
     monkeypatch.setattr(
-        certificate, "_grid", lambda *sizes: grids.append(sizes) or plain(*sizes)
+        quadrature, "lattice", lambda *sizes: grids.append(sizes) or plain(*sizes)
     )
 
     assert np.isnan(training_bias(model, 100, 8, generator())).all()

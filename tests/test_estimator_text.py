@@ -244,7 +244,7 @@ def test_conditional_log_prob_is_the_model_s(fitted):
     mae = fitted()[-1]
     codes = mae.transform(X)
     likelihood = copy.deepcopy(mae.net_.module_.likelihood).double()
-    x = torch.as_tensor(mae._columns.transform(X))
+    x = torch.as_tensor(mae._fitted.columns.transform(X))
     with torch.no_grad():
         hidden, _ = likelihood.read(
             torch.cat([torch.zeros_like(x[:, :1]), x[:, :-1]], 1), torch.tensor(codes)

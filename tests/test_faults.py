@@ -458,7 +458,8 @@ def test_integers_of_numpy_are_integers(build, kind, name):
 
 
 def test_small_integers_of_numpy_do_not_overflow(build):
-    params = {"batch_size": 200, "max_epochs": 100, "n_resamples": 100}
+    # 128 + 128 is 0 there
+    params = {"batch_size": 128, "max_epochs": 3, "n_resamples": 128}
     table = np.tile(X[:, :2], (8, 1))
     expected = build(**params).fit(table)
 
@@ -467,7 +468,7 @@ def test_small_integers_of_numpy_do_not_overflow(build):
     )
 
     assert_array_equal(found.transform(table), expected.transform(table))
-    assert found.n_iter_ == 100
+    assert found.n_iter_ == 3
 
 
 @pytest.mark.parametrize(
@@ -678,7 +679,9 @@ def test_a_callback_that_breaks_the_model(build, M):
     mae = build(M=M).fit(X)
     before = mae.transform(X)
 
-    with pytest.raises(ValueError, match="Training diverged: the model is left with"):
+    with pytest.raises(
+        ValueError, match=r"Training diverged by its end .*is not finite"
+    ):
         mae.set_params(callbacks=[Break()]).fit(X)
 
     assert_array_equal(mae.transform(X), before)
@@ -697,7 +700,7 @@ def test_rates_that_are_too_high(build, M, lr, warm_start):
     except ValueError as error:
         problem = str(error)
     if problem is not None:
-        assert re.match("Training diverged.* smaller lr", problem)
+        assert re.search("raining diverged.* smaller lr", problem)
         assert_array_equal(mae.transform(X), before)
     for method in ROWS.values():
         assert np.isfinite(method(mae, X)).all()

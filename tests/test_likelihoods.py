@@ -25,7 +25,7 @@ from sklearn_mae.likelihoods import (
     IndependentCategorical,
 )
 from tests.statistical import assert_mean_equal
-from tests.toy_models import generator, random_model, set_log_scale
+from tests.toy_models import generator, random_model
 
 
 def codes(n, d=2, seed=0):
@@ -48,7 +48,7 @@ class Fixed(nn.Module):
 
 def test_gaussian_against_torch():
     likelihood = random_model("gaussian", 3, 2).likelihood
-    set_log_scale(likelihood, -0.7)
+    likelihood.set_scale(math.exp(-0.7))
     z, x = codes(5), codes(5, 3, seed=1)
     theirs = Independent(Normal(likelihood.decoder(z), math.exp(-0.7)), 1)
 
@@ -79,12 +79,24 @@ def test_scale_has_a_floor(heteroscedastic, min_scale):
         likelihood = GaussianLikelihood(decoder, 1, heteroscedastic, min_scale)
         likelihood.double()
         if not heteroscedastic:
-            nn.init.constant_(likelihood.raw_log_scale, raw)
+            nn.init.constant_(likelihood.raw_log_scale, raw / likelihood.speed)
         scale = likelihood(codes(1)).log_scale.exp().item()
         assert scale >= min_scale * (1 - 1e-12)
         # a softplus above the floor
         above = math.log1p(math.exp(raw - math.log(min_scale)))
         assert scale == pytest.approx(min_scale * math.exp(above))
+
+
+def test_each_column_may_have_a_floor_of_its_own():
+    likelihood = GaussianLikelihood(Fixed([0.0, 0.0]), 2, min_scale=[0.01, 0.3])
+    likelihood.double()
+    nn.init.constant_(likelihood.raw_log_scale, -100.0)
+
+    scale = likelihood(codes(1)).log_scale.exp()
+    assert scale.tolist() == pytest.approx([0.01, 0.3])
+    likelihood.set_scale([0.02, 0.7])
+    scale = likelihood(codes(1)).log_scale.exp()
+    assert scale.tolist() == pytest.approx([0.02, 0.7])
 
 
 def test_initial_scale_is_about_one():

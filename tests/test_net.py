@@ -128,7 +128,7 @@ def hand_written_vae(model, x, n_epochs, batch_size, lr, seed):
     """Train encoder and likelihood as a textbook does; return each epoch's loss."""
     g = generator(seed)
     encoder, decoder = model.encoder.network, model.likelihood.decoder
-    raw = model.likelihood.raw_log_scale
+    raw, speed = model.likelihood.raw_log_scale, model.likelihood.speed
     optimiser = torch.optim.Adam(
         [raw, *decoder.parameters(), *encoder.parameters()], lr=lr
     )
@@ -143,7 +143,9 @@ def hand_written_vae(model, x, n_epochs, batch_size, lr, seed):
             mean, log_scale = encoder(batch).chunk(2, -1)
             noise = torch.randn(1, *mean.shape, generator=g, dtype=x.dtype)[0]
             z = mean + log_scale.exp() * noise
-            sigma = 0.01 * (1 + torch.exp(raw) / 0.01)  # exp of floor + softplus
+            sigma = 0.01 * (
+                1 + torch.exp(speed * raw) / 0.01
+            )  # exp of floor + softplus
             e = (batch - decoder(z)) / sigma
             log_lik = -0.5 * e**2 - sigma.log() - 0.5 * math.log(2 * math.pi)
             kl = 0.5 * (mean**2 + (2 * log_scale).exp() - 1) - log_scale

@@ -28,16 +28,6 @@ def with_places(module):
     return module
 
 
-def set_log_scale(likelihood, log_scale):
-    """Make a Gaussian likelihood's log-scales what they shall be."""
-    above_floor = torch.full_like(likelihood.raw_log_scale, log_scale)
-    above_floor = above_floor - likelihood.floor
-    with torch.no_grad():
-        likelihood.raw_log_scale.copy_(
-            likelihood.floor + torch.log(torch.expm1(above_floor))
-        )
-
-
 class LinearGaussian(LatentVariableModel):
     """x = W z + b + sigma e, its columns of W orthogonal: a diagonal posterior.
 
@@ -64,7 +54,7 @@ class LinearGaussian(LatentVariableModel):
         self.double()
         self.W, self.b, self.sigma = W, b, sigma
         self.shift, self.widening = shift, widening
-        set_log_scale(self.likelihood, math.log(sigma))
+        self.likelihood.set_scale(sigma)
         with torch.no_grad():
             self.likelihood.decoder.weight.copy_(W)
             self.likelihood.decoder.bias.copy_(b)

@@ -3,6 +3,7 @@
 import numpy as np
 from torch import Tensor
 
+from sklearn_mae.estimator.fitted import Fitted
 from sklearn_mae.estimator.parts import AUTO_STEPS, controls_of
 
 __all__ = ["convergence_complaint"]
@@ -11,36 +12,47 @@ __all__ = ["convergence_complaint"]
 DISCRETE = ("bernoulli", "categorical", "sequence")
 
 
-def convergence_complaint(fitted, net, x: Tensor) -> str | None:
+def convergence_complaint(params, fitted: Fitted, x: Tensor) -> str | None:
     """Say that M was missed and all that may have caused it; None if it was not.
+
+    Missed is M where an end of the bracket of I(x, z) is more than max(0.05, 0.02 M)
+    from it; and, under ``constraint="both"``, where the codes' mean rate is more than
+    max(0.05, 0.05 M) and two standard errors from it. A multiplier that ended at its
+    bound is a cause, not a miss.
 
     Parameters
     ----------
-    fitted : MutualAutoencoder
-        With its certificate.
-    net : MutualAutoencoderNet
-        Trained, its constraints not yet released.
+    params : MutualAutoencoder
+        Parameters.
+    fitted : Fitted
+        What was reached, its net not yet released.
     x : Tensor of shape (n, n_features)
         Rows trained on.
     """
-    M = fitted.M
+    M, net = params.M, fitted.net_
     if M is None:
         return None
     low, high = fitted.mutual_info_interval_
     tolerance = max(0.05, 0.02 * M)
-    plain = fitted.constraint == "paper"
+    misses = []
+    if not max(M - low, high - M) <= tolerance:
+        misses.append(f"I(x, z) lies in [{low:.3f}, {high:.3f}]")
+    off = abs(fitted.rate_ - M) - 2 * fitted.rate_se
+    if params.constraint == "both" and not off <= max(0.05, 0.05 * M):
+        misses.append(f"the codes' rate is {fitted.rate_:.3g} nats, not {M:g}")
+    if not misses:
+        return None
+    constraints = {"model": net.constraint, "rate": net.rate_constraint}
     at_bound = [
         name
-        for name, value in controls_of(net).items()
-        if name != "offset" and abs(value) >= fitted.C
+        for name, multiplier in controls_of(net).items()
+        if name != "offset" and abs(multiplier) >= constraints[name].penalty.C
     ]
-    if max(M - low, high - M) <= tolerance and not at_bound:
-        return None
     causes = []
     if at_bound:
         causes.append(
             f"the multiplier of the {' and the '.join(at_bound)} ended at its bound "
-            f"C={fitted.C:g}: raise C"
+            f"C={constraints[at_bound[0]].penalty.C:g}: raise C"
         )
     outcomes = net.module_.likelihood.outcomes()
     if outcomes is not None and M > np.log(len(outcomes)) - tolerance:
@@ -48,7 +60,7 @@ def convergence_complaint(fitted, net, x: Tensor) -> str | None:
             f"X has {len(outcomes)} possible outcomes and so at most "
             f"{np.log(len(outcomes)):.3g} nats: lower M"
         )
-    elif fitted.likelihood in DISCRETE:
+    elif params.likelihood in DISCRETE:
         n_rows, entropy = _different(x)
         if M > entropy - tolerance:
             causes.append(
@@ -59,7 +71,7 @@ def convergence_complaint(fitted, net, x: Tensor) -> str | None:
     if len(elbo) and elbo[-1] < elbo[0]:
         causes.append(
             "training ended with a lower ELBO than it began with, "
-            f"{elbo[-1]:.4g} after {elbo[0]:.4g}: lower lr (lr={fitted.lr:g} was "
+            f"{elbo[-1]:.4g} after {elbo[0]:.4g}: lower lr (lr={params.lr:g} was "
             "given) or M"
         )
     if net.step_ < net.n_steps_:
@@ -67,12 +79,12 @@ def convergence_complaint(fitted, net, x: Tensor) -> str | None:
             f"a callback ended the training after {net.step_} of {net.n_steps_} steps: "
             "give it more patience"
         )
-    elif net.step_ < AUTO_STEPS and fitted.max_epochs != "auto":
+    elif net.step_ < AUTO_STEPS and params.max_epochs != "auto":
         causes.append(
             f"training took {net.step_} steps, fewer than the usual {AUTO_STEPS}: "
             "raise max_epochs"
         )
-    if plain:
+    if params.constraint == "paper":
         causes.append(
             "constraint='paper' steers by a lower bound: use constraint='both'"
         )
@@ -86,8 +98,8 @@ def convergence_complaint(fitted, net, x: Tensor) -> str | None:
             "M=None reaches"
         )
     return (
-        f"M={M:g} nats was asked for and I(x, z) lies in [{low:.3f}, {high:.3f}]. "
-        f"Possible causes: {'; '.join(causes)}."
+        f"M={M:g} nats was asked for and {' and '.join(misses)}. Possible causes: "
+        f"{'; '.join(causes)}."
     )
 
 

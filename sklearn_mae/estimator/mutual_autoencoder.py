@@ -1,6 +1,7 @@
 """``MutualAutoencoder``: scikit-learn's contract around the torch core."""
 
 import copy
+import functools
 import sys
 import warnings
 from collections.abc import Callable, Sequence
@@ -18,11 +19,9 @@ from sklearn.utils import Bunch
 from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.validation import check_is_fitted
 
-from sklearn_mae.columns import row_noise, with_occurrence
+from sklearn_mae.columns import with_occurrence
 from sklearn_mae.estimator.arguments import (
-    MAX_SEED,
     Number,
-    as_tensor,
     as_type,
     check_count,
     check_pair,
@@ -30,35 +29,46 @@ from sklearn_mae.estimator.arguments import (
     checked_codes,
     checked_rows,
     plain_parameters,
-    seed_from,
     to_numpy,
     warn_of_word_numbers,
 )
 from sklearn_mae.estimator.convergence import convergence_complaint
-from sklearn_mae.estimator.parts import (
-    build_columns,
-    build_model,
-    build_net,
-    controls_of,
-    torch_device,
-)
-from sklearn_mae.evaluation import Evaluation, check_bracket
-from sklearn_mae.information import information_of_model
+from sklearn_mae.estimator.fitted import Fitted
+from sklearn_mae.estimator.fitting import fit_record
 from sklearn_mae.model import ACTIVATIONS, plain_torch
-from sklearn_mae.net import FIGURES, Rows, TwoSided
+from sklearn_mae.net import ProgressBar
 
 __all__ = ["MutualAutoencoder"]
 
 LIKELIHOODS = {"gaussian", "heteroscedastic", "bernoulli", "categorical", "sequence"}
-# what a fitted network's shape hangs on
-STRUCTURE = (
-    "n_components",
-    "encoder",
-    "likelihood",
-    "hidden_layer_sizes",
-    "activation",
-    "min_scale",
-)
+# fitted names, read from the record
+FITTED = {
+    "_n_features_out",
+    "feature_names_in_",
+    "history_",
+    "mutual_info_",
+    "mutual_info_interval_",
+    "n_features_in_",
+    "n_iter_",
+    "net_",
+    "rate_",
+}
+
+
+def at_once(method):
+    """Let a method read parameters and record once, whatever others set meanwhile.
+
+    It runs on a shallow copy of the estimator, which nobody else sees, and on torch
+    as it is set by default.
+    """
+
+    @functools.wraps(method)
+    def run(self, *args, **kwargs):
+        check_is_fitted(self)
+        with plain_torch():
+            return method(copy.copy(self), *args, **kwargs)
+
+    return run
 
 
 class MutualAutoencoder(
@@ -77,9 +87,13 @@ class MutualAutoencoder(
     M : float or None, default=3.0
         Target for the mutual information I(x, z), in nats. None: no constraint, an
         ordinary variational (or importance-weighted) autoencoder.
-    C : float, default=10.0
+    C : float or "auto", default="auto"
         Constant of the exact penalty C |I - M| (eq. 6) and so the bound on its
-        multipliers; larger enforces M harder.
+        multipliers, in nats of log-likelihood for each nat of information; larger
+        enforces M harder. ``"auto"``: the number of columns that vary, at least 10. A
+        nat of code makes each column likelier by a nat at most, so that no larger
+        multiplier is needed to hold information down. For ``constraint="paper"``,
+        whose multiplier is always -C or C, ``"auto"`` is 10.
     n_components : int, default=8
         Dimension d of the code.
     encoder : {"resampling", "gaussian"} or callable, default="resampling"
@@ -154,7 +168,7 @@ default="auto"
         and max_epochs may change in between. A vectorizer in front must number words
         as before: give it its ``vocabulary`` and ``max_length``.
     verbose : int, default=0
-        1 shows a progress bar.
+        1 shows a progress bar until ``fit`` returns.
     random_state : int, RandomState instance or None, default=None
         Determines initial weights, batches and noise. Global generators are neither
         seeded nor advanced, except that None takes one number from numpy's.
@@ -165,7 +179,10 @@ default="auto"
         Midpoint of the bracket of I(x, z) made at the end of ``fit``, in nats.
     mutual_info_interval_ : tuple of (float, float)
         The bracket: (lower - 2 se, upper + 2 se), Monte-Carlo estimates with their
-        standard errors.
+        standard errors; like its midpoint at least 0.
+    rate_ : float
+        Mean rate of the training rows, in nats; of 2,000 of them (for sequences of 500)
+        if they are more.
     history_ : dict of str to ndarray of shape (n_iter_,)
         For each epoch: ``loss``, ``elbo`` (or L_k), ``distortion``, ``rate``,
         ``information_lower``, ``information_upper`` (training estimates),
@@ -211,7 +228,7 @@ default="auto"
 
     _parameter_constraints: dict = {  # noqa: RUF012
         "M": [Number(Real, 0, None, closed="left"), None],
-        "C": [Number(Real, 0, None, closed="neither")],
+        "C": [StrOptions({"auto"}), Number(Real, 0, None, closed="neither")],
         "n_components": [Number(Integral, 1, None, closed="left")],
         "encoder": [StrOptions({"gaussian", "resampling"}), callable],
         "n_resamples": [Number(Integral, 1, None, closed="left")],
@@ -247,7 +264,7 @@ default="auto"
         self,
         M: float | None = 3.0,
         *,
-        C: float = 10.0,
+        C: float | str = "auto",
         n_components: int = 8,
         encoder: str | Callable = "resampling",
         n_resamples: int = 5,
@@ -288,6 +305,35 @@ default="auto"
         self.verbose = verbose
         self.random_state = random_state
 
+    # the record of the last fit, which each fit replaces by one assignment
+    _fitted: Fitted | None = None
+
+    def __sklearn_is_fitted__(self):
+        return self._fitted is not None
+
+    def __getattr__(self, name):
+        value = getattr(self._fitted, name, None) if name in FITTED else None
+        if value is None:
+            raise AttributeError(
+                f"{type(self).__name__!r} object has no attribute {name!r}",
+                name=name,
+                obj=self,
+            )
+        return value
+
+    def __dir__(self):
+        return [*super().__dir__(), *(name for name in FITTED if hasattr(self, name))]
+
+    def __copy__(self):
+        twin = object.__new__(type(self))
+        twin.__dict__.update(self.__dict__)
+        return twin
+
+    def __deepcopy__(self, memo):
+        twin = memo[id(self)] = object.__new__(type(self))
+        twin.__dict__.update(copy.deepcopy(self.__dict__, memo))
+        return twin
+
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
@@ -314,121 +360,43 @@ default="auto"
         Raises
         ------
         ValueError, TypeError
-            If a parameter or a column is not what it must be. An earlier fit stays.
+            If a parameter or a column is not what it must be, or training diverged. An
+            earlier fit stays.
 
         Warns
         -----
         ConvergenceWarning
             If an end of `mutual_info_interval_` lies more than max(0.05, 0.02 M) nats
-            from M, or a multiplier ended at its bound C.
+            from M; or, under ``constraint="both"``, `rate_` more than max(0.05, 0.05 M)
+            and two of its standard errors.
         UserWarning
             If X looks like word numbers and `likelihood` is another than "sequence".
         """
-        self._validate_params()
-        before, given = self.__dict__.copy(), self.get_params(deep=False)
-        try:
-            vars(self).update(plain_parameters(self))
-            with plain_torch():
-                self._fit(X)
-        except BaseException:
-            self.__dict__ = before
-            raise
-        vars(self).update(given)
+        with plain_torch():
+            fitted = copy.copy(self)._fit(X)
+        self._fitted = fitted
         return self
 
     def _fit(self, X):
-        go_on = self.warm_start and hasattr(self, "net_")
-        X = self._checked(X, reset=not go_on)
+        """Fit a copy that nobody else sees, and return its record."""
+        self._validate_params()
+        vars(self).update(plain_parameters(self))
+        before = self._fitted = self._fitted if self.warm_start else None
+        X = self._checked(X, reset=before is None)
         if len(X) == 1:
             raise ValueError(
                 "MutualAutoencoder got n_samples=1, one row; the columns' scales and "
                 "the information need at least 2. Pass more rows."
             )
         warn_of_word_numbers(X, self.likelihood)
-        seed = seed_from(self.random_state)
-        structure = {name: getattr(self, name) for name in STRUCTURE}
-        if go_on:
-            self._check_same_structure(structure)
-            columns = self._columns
-            past, controls = self.history_, self._controls
-            # the same seed must not bring the same batches and noise again
-            seed = (seed + self.n_iter_) % MAX_SEED
-        else:
-            names = getattr(self, "feature_names_in_", None)
-            columns = build_columns(self).fit(X, names)
-            past, controls = {}, {}
-        device = torch_device(self)
-        x = as_tensor(columns.transform(X), torch.float32, device)
-        if go_on:
-            model = copy.deepcopy(self.net_.module_).to(device)
-        else:
-            model = build_model(self, columns, x[:2].cpu(), seed).to(device)
-
-        net = build_net(self, model, columns, len(X), seed, controls).initialize()
-        net.partial_fit(Rows(x))
-
-        self._columns, self._seed, self._structure = columns, seed, structure
-        self._rule = net.rule
-        self._n_features_out = self.n_components
-        epochs = [epoch for epoch in net.history if "loss" in epoch]
-        self.history_ = {
-            name: np.append(past.get(name, []), [epoch[name] for epoch in epochs])
-            for name in FIGURES
-        }
-        self.n_iter_ = len(self.history_["loss"])
-        self._controls = controls_of(net)
-        self.net_ = net
-        self._evaluation().check(self._seen(X[:100]))
-        self._certify(net)
-        complaint = convergence_complaint(self, net, x)
-        net.release()
+        with ProgressBar(disable=not self.verbose) as progress:
+            self._fitted, x = fit_record(self, X, before, progress)
+        complaint = convergence_complaint(self, self._fitted, x)
+        self._fitted.net_.release()
         if complaint is not None:
             warnings.warn(complaint, ConvergenceWarning, stacklevel=3)
+        return self._fitted
 
-    def _check_same_structure(self, structure):
-        changed = [
-            f"{name} (was {self._structure[name]!r}, now {now!r})"
-            for name, now in structure.items()
-            if self._structure[name] != now
-        ]
-        if changed:
-            raise ValueError(
-                f"warm_start=True goes on from fitted weights, but {', '.join(changed)}"
-                " changed since. Set it back, or warm_start=False to start anew."
-            )
-
-    def _certify(self, net):
-        """Train r_omega to the end of its strength, land on M, then bracket I."""
-        n_steps, slow = net.step_, net.module_.likelihood.slow
-        longest = 400 if self.M is not None else 2_000
-        net.refine_posterior(min(n_steps, longest // 4 if slow else longest))
-        n_samples = 500 if slow or n_steps < 500 else 2_000
-
-        def measure():
-            # other draws than the certificate's, which is to know nothing of them
-            generator = self._generator(self._seed ^ 1)
-            # (where draws are costly, as on a grid in two dimensions, no more of them)
-            n = n_samples if slow or self.n_components == 2 else 2 * n_samples
-            found = self._mutual_info(n, np.inf, generator, budget=0)
-            vague = found.upper - found.lower > TwoSided.widest_gap
-            se = max(found.lower_se, found.upper_se)
-            return np.nan if vague else found.estimate, se
-
-        net.land(measure)
-        certificate = self._mutual_info(
-            n_samples,
-            0.05,
-            self._generator(None, fitted=True),
-            budget=min(200_000 if slow else 3_000_000, max(32_000, 750 * n_steps)),
-        )
-        check_bracket(certificate.estimate)
-        self.mutual_info_ = certificate.estimate
-        self.mutual_info_interval_ = (
-            certificate.lower - 2 * certificate.lower_se,
-            certificate.upper + 2 * certificate.upper_se,
-        )
-
-    @plain_torch()
     def transform(self, X):
         """Encode rows.
 
@@ -445,17 +413,16 @@ default="auto"
         ndarray of shape (n_samples, n_components)
             Posterior means, or with ``codes="sample"`` one draw from each posterior.
         """
-        check_is_fitted(self)
         X = self._checked(X)
-        evaluation = self._evaluation()
-        x = self._seen(X)
+        evaluation = self._fitted.evaluation()
+        x = self._fitted.seen(X)
         if self.codes == "mean":
             z = evaluation.mean_codes(x)
         else:
             z = evaluation.draw_codes(x, self._keys(X, evaluation))
         return as_type(to_numpy(z), X.dtype)
 
-    @plain_torch()
+    @at_once
     def inverse_transform(self, X):
         """Decode codes.
 
@@ -471,11 +438,10 @@ default="auto"
             categorical ones, the most probable next word, one after the other, of
             sequences; constant columns as they were in ``fit``.
         """
-        check_is_fitted(self)
         Z = self._checked_codes(X)
-        return self._decoded(self._tensor(Z), Z.dtype)
+        return self._decoded(self._fitted.tensor(Z), Z.dtype)
 
-    @plain_torch()
+    @at_once
     def reconstruct(self, X, n_samples=None, random_state=None):
         """Encode rows and decode their codes.
 
@@ -493,15 +459,14 @@ default="auto"
         ndarray of shape (n_samples, n_features) or (draws, n_samples, n_features)
             Reconstructions.
         """
-        check_is_fitted(self)
         X = self._checked(X)
         if n_samples is None:
-            z = self._evaluation().mean_codes(self._seen(X))
+            z = self._fitted.evaluation().mean_codes(self._fitted.seen(X))
         else:
             z = self._drawn_codes(X, n_samples, random_state)
         return self._decoded(z, X.dtype)
 
-    @plain_torch()
+    @at_once
     def interpolate(self, X_a, X_b, n_steps=10):
         """Decode the way between the codes of two tables, row by row.
 
@@ -517,7 +482,6 @@ default="auto"
         ndarray of shape (n_steps, n_samples, n_features)
             Decoded points on the lines between mean codes.
         """
-        check_is_fitted(self)
         X_a, X_b = self._checked(X_a), self._checked(X_b)
         n_steps = check_count("n_steps", n_steps, 2)
         if len(X_a) != len(X_b):
@@ -525,13 +489,13 @@ default="auto"
                 f"X_a has {len(X_a)} rows and X_b {len(X_b)}; interpolate goes from "
                 "each row of X_a to the same row of X_b. Pass tables of equal length."
             )
-        evaluation = self._evaluation()
-        ends = [evaluation.mean_codes(self._seen(X)) for X in (X_a, X_b)]
+        evaluation = self._fitted.evaluation()
+        ends = [evaluation.mean_codes(self._fitted.seen(X)) for X in (X_a, X_b)]
         t = torch.linspace(0, 1, n_steps, dtype=ends[0].dtype, device=ends[0].device)
         z = torch.lerp(ends[0], ends[1], t[:, None, None])
         return self._decoded(z, X_a.dtype)
 
-    @plain_torch()
+    @at_once
     def sample(self, n_samples=1, random_state=None, return_codes=False):
         """Draw rows from the model.
 
@@ -551,16 +515,15 @@ default="auto"
         Z : ndarray of shape (n_samples, n_components)
             Their codes: (X, Z) are joint draws. Only if `return_codes`.
         """
-        check_is_fitted(self)
         n_samples = check_count("n_samples", n_samples, 1)
-        evaluation = self._evaluation()
-        generator = self._generator(random_state)
+        evaluation = self._fitted.evaluation()
+        generator = self._fitted.generator(random_state)
         x, z = evaluation.sample(n_samples, generator)
-        X = self._columns.inverse_transform(to_numpy(x))
+        X = self._fitted.columns.inverse_transform(to_numpy(x))
         X = as_type(X, X.dtype)
         return (X, to_numpy(z)) if return_codes else X
 
-    @plain_torch()
+    @at_once
     def sample_posterior(self, X, n_samples=1, random_state=None):
         """Draw codes from each row's posterior.
 
@@ -578,12 +541,11 @@ default="auto"
         ndarray of shape (draws, n_samples, n_components)
             Codes.
         """
-        check_is_fitted(self)
         X = self._checked(X)
         z = self._drawn_codes(X, n_samples, random_state)
         return as_type(to_numpy(z), X.dtype)
 
-    @plain_torch()
+    @at_once
     def score_samples(self, X):
         """Bound on log p(x) that the encoder defines, for each row.
 
@@ -600,7 +562,7 @@ default="auto"
         ndarray of shape (n_samples,)
             In nats and the units of X (constant columns add 0).
         """
-        return to_numpy(self._bound(X).elbo) - self._columns.log_volume_
+        return to_numpy(self._bound(X).elbo) - self._fitted.columns.log_volume_
 
     def score(self, X, y=None):
         """Mean of :meth:`score_samples`.
@@ -619,7 +581,7 @@ default="auto"
         """
         return float(self.score_samples(X).mean())
 
-    @plain_torch()
+    @at_once
     def rate(self, X):
         """Rate of each row: KL(q(z|x) || p(z)), for resampling its upper bound.
 
@@ -631,11 +593,13 @@ default="auto"
         Returns
         -------
         ndarray of shape (n_samples,)
-            In nats. Its mean is an upper bound on the information of the codes.
+            In nats. Its mean is an upper bound on the information of the codes. A
+            resampled code's rate is an estimate: where it is next to nothing, noise
+            makes single rows negative. What counts is the mean over rows.
         """
         return to_numpy(self._bound(X).rate)
 
-    @plain_torch()
+    @at_once
     def distortion(self, X):
         """Distortion of each row: -E log p(x|z) over its codes.
 
@@ -649,9 +613,9 @@ default="auto"
         ndarray of shape (n_samples,)
             In nats and the units of X.
         """
-        return to_numpy(self._bound(X).distortion) + self._columns.log_volume_
+        return to_numpy(self._bound(X).distortion) + self._fitted.columns.log_volume_
 
-    @plain_torch()
+    @at_once
     def log_likelihood(self, X, n_importance=200):
         """Importance-weighted estimate of log p(x) for each row.
 
@@ -670,16 +634,15 @@ default="auto"
         ndarray of shape (n_samples,)
             In nats and the units of X.
         """
-        check_is_fitted(self)
         X = self._checked(X)
         n_importance = check_count("n_importance", n_importance, 1)
-        evaluation = self._evaluation()
+        evaluation = self._fitted.evaluation()
         log_p = evaluation.log_likelihood(
-            self._seen(X), n_importance, self._keys(X, evaluation)
+            self._fitted.seen(X), n_importance, self._keys(X, evaluation)
         )
-        return to_numpy(log_p) - self._columns.log_volume_
+        return to_numpy(log_p) - self._fitted.columns.log_volume_
 
-    @plain_torch()
+    @at_once
     def conditional_log_prob(self, X, Z):
         """Log p(x|z) row by row.
 
@@ -695,13 +658,12 @@ default="auto"
         ndarray of shape (n_samples,)
             In nats and the units of X.
         """
-        check_is_fitted(self)
         X, Z = self._checked_pair(X, Z)
-        x = self._seen(X)
-        log_p = self._evaluation().conditional(x, self._tensor(Z))
-        return to_numpy(log_p) - self._columns.log_volume_
+        x = self._fitted.seen(X)
+        log_p = self._fitted.evaluation().conditional(x, self._fitted.tensor(Z))
+        return to_numpy(log_p) - self._fitted.columns.log_volume_
 
-    @plain_torch()
+    @at_once
     def posterior_log_prob(self, X, Z):
         """Log q(z|x), the density of a row's code, row by row.
 
@@ -725,11 +687,14 @@ default="auto"
         .. [2] C. Cremer, Q. Morris and D. Duvenaud, "Reinterpreting
            Importance-Weighted Autoencoders", 2017.
         """
-        check_is_fitted(self)
         X, Z = self._checked_pair(X, Z)
-        return to_numpy(self._evaluation().posterior(self._seen(X), self._tensor(Z)))
+        return to_numpy(
+            self._fitted.evaluation().posterior(
+                self._fitted.seen(X), self._fitted.tensor(Z)
+            )
+        )
 
-    @plain_torch()
+    @at_once
     def mutual_info(self, n_samples=2000, tol=0.1, random_state=None):
         """Bracket the model's information I(x, z) from both sides.
 
@@ -756,11 +721,11 @@ default="auto"
             ``upper_se``, in nats; ``method``: "enumeration", "grid" or "sandwich";
             ``n_samples``, ``n_proposals`` or ``n_outcomes`` where they apply.
         """
-        check_is_fitted(self)
         n_samples, tol = check_count("n_samples", n_samples, 10), check_tolerance(tol)
-        return self._mutual_info(n_samples, tol, self._generator(random_state, True))
+        generator = self._fitted.generator(random_state, fitted=True)
+        return Bunch(**self._fitted.mutual_info(n_samples, tol, generator))
 
-    @plain_torch()
+    @at_once
     def encoder_mutual_info(self, X):
         """Bracket I_q(x, z), what the codes drawn for rows tell about the rows.
 
@@ -795,24 +760,17 @@ default="auto"
         .. [2] B. Poole, S. Ozair, A. van den Oord, A. Alemi and G. Tucker, "On
            Variational Bounds of Mutual Information", 2019.
         """
-        check_is_fitted(self)
         X = self._checked(X)
         if len(X) < 2:
             raise ValueError(
                 "encoder_mutual_info got n_samples=1: what a code tells of a row needs "
                 "others to tell it from. Pass at least 2 rows."
             )
-        evaluation = self._evaluation()
+        evaluation = self._fitted.evaluation()
         # equal rows draw codes of their own here: each counts as an observation
-        keys = with_occurrence(self._columns.keys(X))
-        noise = self._tensor(row_noise(keys, self._seed, evaluation.n_noise))
-        return Bunch(**evaluation.encoder_mutual_info(self._seen(X), noise))
-
-    def _mutual_info(self, n_samples, tol, generator, budget=None):
-        model = self._evaluation().model
-        if budget is None:
-            budget = 500_000 if model.likelihood.slow else 2_000_000
-        return Bunch(**information_of_model(model, n_samples, tol, generator, budget))
+        keys = with_occurrence(self._fitted.columns.keys(X))
+        noise = self._fitted.noise(keys, evaluation.n_noise)
+        return Bunch(**evaluation.encoder_mutual_info(self._fitted.seen(X), noise))
 
     # -- helpers -----------------------------------------------------------------
 
@@ -827,48 +785,30 @@ default="auto"
         check_pair(X, Z)
         return X, Z
 
-    def _evaluation(self):
-        # float32 rounding depends on how many rows are multiplied at once
-        model = copy.deepcopy(self.net_.module_).double().eval()
-        return Evaluation(model, self._rule, self._seed)
-
-    def _tensor(self, array):
-        return as_tensor(array, torch.float64, self.net_.module_.reference.device)
-
-    def _seen(self, X):
-        return self._tensor(self._columns.transform(X))
-
     def _keys(self, X, evaluation):
-        keys = self._columns.keys(X)
-        return self._tensor(row_noise(keys, self._seed, evaluation.n_noise))
+        keys = self._fitted.columns.keys(X)
+        return self._fitted.noise(keys, evaluation.n_noise)
 
     def _bound(self, X):
-        check_is_fitted(self)
         X = self._checked(X)
-        evaluation = self._evaluation()
-        return evaluation.bound(self._seen(X), self._keys(X, evaluation))
+        columns = self._fitted.columns
+        return self._fitted.bound(columns.transform(X), columns.keys(X))
 
     def _decoded(self, z, dtype):
-        X = self._columns.inverse_transform(to_numpy(self._evaluation().decode(z)))
+        decoded = to_numpy(self._fitted.evaluation().decode(z))
+        X = self._fitted.columns.inverse_transform(decoded)
         return X if X.dtype == np.int64 else as_type(X, dtype)
 
     def _drawn_codes(self, X, n_samples, random_state):
         n_samples = check_count("n_samples", n_samples, 1)
-        evaluation = self._evaluation()
-        x = self._seen(X)
-        generator = self._generator(random_state)
+        evaluation = self._fitted.evaluation()
+        x = self._fitted.seen(X)
+        generator = self._fitted.generator(random_state)
         draws = []
         for _ in range(n_samples):
             noise = x.new_empty(len(x), evaluation.n_noise, dtype=torch.float64)
             draws.append(evaluation.draw_codes(x, noise.normal_(generator=generator)))
         return torch.stack(draws)
-
-    def _generator(self, random_state, fitted=False):
-        seed = (
-            self._seed if random_state is None and fitted else seed_from(random_state)
-        )
-        device = self.net_.module_.reference.device
-        return torch.Generator(device).manual_seed(seed)
 
     def __getstate__(self):
         return {**super().__getstate__(), "_sklearn_mae_version": _version()}
@@ -884,6 +824,10 @@ default="auto"
                 stacklevel=2,
             )
         super().__setstate__(state)
+
+
+# outside of scikit-learn's wrapper, which asks for the names of the columns
+MutualAutoencoder.transform = at_once(MutualAutoencoder.transform)  # type: ignore[method-assign]
 
 
 def _version():

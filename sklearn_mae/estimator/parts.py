@@ -1,15 +1,16 @@
 """Choice of the parts that an estimator's parameters name, and what to say if wrong.
 
-``params`` is the estimator; only its constructor parameters are read.
+``params`` is the estimator; only its constructor parameters are read. What builds
+networks reads no more of them than their ``Structure`` holds.
 """
 
-import contextlib
-import inspect
+from collections.abc import Callable
+from dataclasses import dataclass, fields
 
+import numpy as np
 import torch
 from sklearn.base import clone
 from torch import Tensor, nn
-from torch.distributions import Distribution
 
 from sklearn_mae.columns import Columns, Sequences
 from sklearn_mae.encoders import (
@@ -21,6 +22,7 @@ from sklearn_mae.encoders import (
     Standardised,
     category_table,
 )
+from sklearn_mae.estimator.factories import call_factory, try_foreign
 from sklearn_mae.gradients import (
     Enumeration,
     PerToken,
@@ -48,6 +50,7 @@ from sklearn_mae.sequence import SequenceFilter, SequenceLikelihood, SequenceRea
 
 __all__ = [
     "AUTO_STEPS",
+    "Structure",
     "build_columns",
     "build_model",
     "build_net",
@@ -55,17 +58,59 @@ __all__ = [
     "build_strategy",
     "controls_of",
     "is_foreign",
+    "resolve_C",
     "resolve_lengths",
     "torch_device",
 ]
 
 AUTO_STEPS, AUTO_MAX_EPOCHS, AUTO_BATCH_SIZE = 4_000, 2_000, 128
+AUTO_C = 10.0
+# least noise of a column, in its standard deviations, times the rows it rests on
+NOISE_OF_ONE_ROW = 1.0
 
 # beyond this many outcomes a step that enumerates them costs more than its noise
 MAX_ENUMERATED_IN_TRAINING = 512
 
 # likelihood, encoder, posterior and features
 Parts = tuple[nn.Module, nn.Module, nn.Module, nn.Module]
+
+
+@dataclass(frozen=True)
+class Structure:
+    """The parameters that the shape of the networks hangs on, as ``fit`` found them."""
+
+    n_components: int
+    encoder: str | Callable
+    likelihood: str | Callable
+    hidden_layer_sizes: tuple[int, ...]
+    activation: str
+    min_scale: float
+
+    @classmethod
+    def of(cls, params) -> "Structure":
+        """Return that of an estimator's parameters."""
+        return cls(
+            n_components=int(params.n_components),
+            encoder=params.encoder,
+            likelihood=params.likelihood,
+            hidden_layer_sizes=tuple(params.hidden_layer_sizes),
+            activation=params.activation,
+            min_scale=float(params.min_scale),
+        )
+
+    def check_same(self, now: "Structure") -> None:
+        """Refuse to go on with these networks under other parameters."""
+        names = [field.name for field in fields(self)]
+        changed = [
+            f"{name} (was {getattr(self, name)!r}, now {getattr(now, name)!r})"
+            for name in names
+            if getattr(self, name) != getattr(now, name)
+        ]
+        if changed:
+            raise ValueError(
+                f"warm_start=True goes on from fitted weights, but {', '.join(changed)}"
+                " changed since. Set it back, or warm_start=False to start anew."
+            )
 
 
 def is_foreign(params) -> bool:
@@ -83,26 +128,27 @@ def build_columns(params) -> Columns | Sequences:
     return Columns(kind, standardise=not foreign)
 
 
-def build_rule(params):
+def build_rule(encoder, n_resamples: int):
     """Return the encoder's rule: the proposal itself, or resampling."""
-    if params.encoder == "gaussian" or (
-        callable(params.encoder) and params.n_resamples == 1
-    ):
+    if encoder == "gaussian" or (callable(encoder) and n_resamples == 1):
         return Amortised()
-    return Resampling(params.n_resamples)
+    return Resampling(n_resamples)
 
 
-def build_model(params, columns: Columns, x: Tensor, seed: int) -> LatentVariableModel:
+def build_model(
+    params, columns: Columns | Sequences, x: Tensor | None, seed: int
+) -> LatentVariableModel:
     """Build all networks from a private seed.
 
     Parameters
     ----------
-    params : MutualAutoencoder
+    params : MutualAutoencoder or Structure
         Parameters.
     columns : Columns
         Fitted.
-    x : Tensor of shape (n, D)
-        A few rows as the model sees them, on which a user's modules are tried.
+    x : Tensor of shape (n, D) or None
+        A few rows as the model sees them, on which a user's modules are tried; None
+        where that is past.
     seed : int
         Seed of the initial weights.
     """
@@ -113,8 +159,8 @@ def build_model(params, columns: Columns, x: Tensor, seed: int) -> LatentVariabl
             parts = _parts_of_tables(params, columns)
         model = LatentVariableModel(*parts, params.n_components)
         model.float()
-        if is_foreign(params):
-            _try_foreign(params, model, x)
+        if x is not None and is_foreign(params):
+            try_foreign(params, model, x)
     return model.eval()  # until training begins
 
 
@@ -134,7 +180,7 @@ def _parts_of_sequences(params, columns: Sequences) -> Parts:
 
     likelihood = SequenceLikelihood(n_words, columns.length_, hidden, d)
     if callable(params.encoder):
-        module = _call_factory("encoder", params.encoder, columns.length_, d)
+        module = call_factory("encoder", params.encoder, columns.length_, d)
         encoder: nn.Module = ForeignEncoder(module)
     else:
         encoder = GaussianEncoder(reader())
@@ -173,22 +219,29 @@ def _parts_of_tables(params, columns: Columns) -> Parts:
                 decoder(n_columns * (2 if varies else 1)),
                 n_columns,
                 heteroscedastic=varies,
-                min_scale=params.min_scale,
+                min_scale=_noise_floor(params.min_scale, columns),
             )
         case "bernoulli":
             likelihood = BernoulliLikelihood(decoder(n_columns), n_columns)
         case "categorical":
             likelihood = CategoricalLikelihood(decoder(n_features), cardinalities)
         case factory:
-            module = _call_factory("likelihood", factory, n_columns, d)
+            module = call_factory("likelihood", factory, n_columns, d)
             likelihood = ForeignLikelihood(module, n_columns)
     if callable(params.encoder):
-        encoder = ForeignEncoder(
-            _call_factory("encoder", params.encoder, n_features, d)
-        )
+        encoder = ForeignEncoder(call_factory("encoder", params.encoder, n_features, d))
     else:
         encoder = gaussian()
     return likelihood, encoder, gaussian(), features
+
+
+def _noise_floor(min_scale: float, columns: Columns) -> np.ndarray:
+    """Floor of each column's noise, in units of its standard deviation.
+
+    A column whose variance rests on a few rows can be learned by heart, and its noise
+    then seems to vanish: one new row that differs would cost thousands of nats.
+    """
+    return np.maximum(min_scale, np.minimum(NOISE_OF_ONE_ROW / columns.support_, 1.0))
 
 
 def _reads(model: LatentVariableModel) -> bool:
@@ -239,6 +292,7 @@ def build_net(
     n_rows: int,
     seed: int,
     controls: dict[str, float],
+    progress: ProgressBar,
 ) -> MutualAutoencoderNet:
     """Build the net that trains a model.
 
@@ -256,8 +310,11 @@ def build_net(
         Of batches and draws.
     controls : dict
         What ``controls_of`` kept of an earlier fit; empty for a fresh one.
+    progress : ProgressBar
+        Shows the training.
     """
     batch_size, max_epochs = resolve_lengths(params, n_rows)
+    C = resolve_C(params, columns.n_varying)
     n_steps = max_epochs * -(-n_rows // batch_size)
 
     def patience(part, name):
@@ -269,7 +326,7 @@ def build_net(
     if params.M is not None:
         strategy = build_strategy(params, model)
         if params.constraint == "paper":
-            constraint = Paper(SignRule(params.C, params.M), strategy)
+            constraint = Paper(SignRule(C, params.M), strategy)
         else:
             kind = TwoSided
             if isinstance(strategy, Enumeration) and params.n_components == 1:
@@ -279,7 +336,7 @@ def build_net(
             # what I is to follow is the rate: without it nothing starts the learning
             waiting = kind.waiting if params.constraint == "both" else TwoSided.waiting
             penalty = kind.ascent(
-                params.C,
+                C,
                 params.M,
                 controls.get("model", 0.0),
                 patience=patience(waiting, "model") // kind.period,
@@ -290,7 +347,7 @@ def build_net(
         if params.constraint == "both":
             multiplier = controls.get("rate", 0.0)
             patient = patience(TwoSided.waiting, "rate")
-            rate = Rate(DualAscent(params.C, params.M, multiplier, patient))
+            rate = Rate(DualAscent(C, params.M, multiplier, patient))
     callbacks = [
         # skorch takes pairs of a name and a callback, too
         (callback[0], clone(callback[1]))
@@ -298,17 +355,15 @@ def build_net(
         else clone(callback)
         for callback in params.callbacks or []
     ]
-    if params.verbose:
-        callbacks.append(ProgressBar())
     return MutualAutoencoderNet(
         model,
-        rule=build_rule(params),
+        rule=build_rule(params.encoder, params.n_resamples),
         generator=torch.Generator(model.reference.device).manual_seed(seed),
         constraint=constraint,
         rate_constraint=rate,
         log_volume=columns.log_volume_,
         foreign=is_foreign(params),
-        callbacks=callbacks,
+        callbacks=[*callbacks, progress],
         max_epochs=max_epochs,
         batch_size=batch_size,
         lr=params.lr,
@@ -354,99 +409,13 @@ def resolve_lengths(params, n_rows: int) -> tuple[int, int]:
     return size, min(AUTO_MAX_EPOCHS, -(-AUTO_STEPS // n_batches))
 
 
-def _call_factory(name: str, factory, n_features: int, n_components: int) -> nn.Module:
-    if isinstance(factory, nn.Module):
-        raise TypeError(
-            f"{name}={type(factory).__name__}(...) is a module, already built: its "
-            "weights would be shared between fits and ignore random_state. Pass a "
-            "callable (n_features, n_components) -> nn.Module, such as its class."
-        )
-    signature = "(n_features, n_components) -> nn.Module"
-    with contextlib.suppress(ValueError):  # some of C have no signature to look at
-        try:
-            inspect.signature(factory).bind(n_features, n_components)
-        except TypeError as error:
-            raise TypeError(
-                f"{name}={factory!r} is called as {name}({n_features}, "
-                f"{n_components}), which it does not take: {error}. Pass a callable "
-                f"{signature}."
-            ) from error
-    try:
-        module = factory(n_features, n_components)
-    except Exception as error:
-        raise ValueError(
-            f"{name}={factory!r}, a callable {signature}, failed when called as "
-            f"{name}({n_features}, {n_components}): {type(error).__name__}: {error}"
-        ) from error
-    if not isinstance(module, nn.Module):
-        raise TypeError(
-            f"{name} returned {type(module).__name__}; it must return an nn.Module "
-            "whose forward returns a torch Distribution."
-        )
-    return module
+def resolve_C(params, n_columns: int) -> float:
+    """Return the bound on the multipliers, "auto" resolved for so many columns.
 
-
-def _try_foreign(params, model: LatentVariableModel, x: Tensor) -> None:
-    """One pass in each precision, so that a mistake is named before training."""
-    z = model.reference.new_zeros(len(x), model.n_components)
-    tries = []
-    if callable(params.encoder):
-        tries.append(("encoder", model.encoder, model.features(x), z))
-    if callable(params.likelihood):
-        tries.append(("likelihood", model.likelihood, z, x))
-    for name, wrapper, condition, value in tries:
-        for dtype in (torch.float64, torch.float32):
-            wrapper.to(dtype)
-            # word numbers stay integers
-            given = condition.to(dtype) if condition.is_floating_point() else condition
-            try:
-                with torch.no_grad():
-                    distribution = wrapper.module(given)
-                    # draws of codes come with leading axes
-                    wrapper.module(given.expand(2, *given.shape))
-            except Exception as error:
-                raise ValueError(
-                    f"The module that {name}={params.__dict__[name]!r} built fails on "
-                    f"an input of shape {tuple(given.shape)}, or of that shape "
-                    f"with another axis in front, and type {given.dtype}. It "
-                    "is trained in float32 and used in float64: create no tensor of a "
-                    f"fixed type in it. {type(error).__name__}: {error}"
-                ) from error
-            _check_distribution(name, distribution, value.to(dtype))
-            try:
-                with torch.no_grad():
-                    broken = distribution.log_prob(value.to(dtype)).isnan().any()
-            except Exception as error:
-                raise ValueError(
-                    f"The Distribution of the {name}, {type(distribution).__name__}, "
-                    "gives no log-density of the values it is for: "
-                    f"{type(error).__name__}: {error} Use one whose support holds them."
-                ) from error
-            if broken:
-                raise ValueError(
-                    f"The Distribution of the {name}, {type(distribution).__name__}, "
-                    "gives NaN for the log-density of values it is for, before any "
-                    f"training. Look at the module that {name}="
-                    f"{params.__dict__[name]!r} built."
-                )
-
-
-def _check_distribution(name: str, distribution, value: Tensor) -> None:
-    if not isinstance(distribution, Distribution):
-        raise TypeError(
-            f"The forward of the {name}'s module returned "
-            f"{type(distribution).__name__}; it must return a torch.distributions."
-            "Distribution."
-        )
-    shape = tuple(distribution.batch_shape) + tuple(distribution.event_shape)
-    if shape != tuple(value.shape) or len(distribution.event_shape) > 1:
-        raise ValueError(
-            f"The Distribution of the {name} covers values of shape {shape} for a "
-            f"batch of {len(value)} rows; it must cover {tuple(value.shape)}, for "
-            "example Independent(Normal(loc, scale), 1) with loc of that shape."
-        )
-    if name == "encoder" and not distribution.has_rsample:
-        raise ValueError(
-            f"The encoder's Distribution, {type(distribution).__name__}, has no "
-            "reparametrised samples (rsample), without which it cannot be trained."
-        )
+    What a nat of code takes off the distortion of one column is at most a nat. So no
+    multiplier above the number of columns is needed to keep the code from knowing
+    more. The paper's rule has no use for a bound: there C is the multiplier itself.
+    """
+    if params.C != "auto":
+        return float(params.C)
+    return AUTO_C if params.constraint == "paper" else max(AUTO_C, float(n_columns))

@@ -1,11 +1,13 @@
 """Estimates of I(x, z) with standard errors: exact where sums or grids allow it.
 
-The sandwich reports draws made after the choice of their number, and of the number of
-proposals, was final.
+A grid or a sum over outcomes reports what it is sure to resolve and hands over what it
+does not. What is sampled reports draws made after the choice of their number, and of
+the number of proposals, was final.
 """
 
 import copy
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -24,7 +26,18 @@ from sklearn_mae.information.bounds import (
     sandwich,
     weigh,
 )
-from sklearn_mae.information.proposals import amortised_proposal, local_proposal
+from sklearn_mae.information.common import (
+    bracket_of_means,
+    enumerated_means,
+    row_means,
+)
+from sklearn_mae.information.proposals import local_proposal
+from sklearn_mae.information.quadrature import (
+    DECODED_AT_ONCE,
+    NUMBERS_ON_GRIDS,
+    enumerate_on_lattices,
+    posteriors_on_lattices,
+)
 from sklearn_mae.model import LatentVariableModel, draw
 
 __all__ = [
@@ -36,6 +49,9 @@ __all__ = [
 
 # a coefficient that few samples support adds more noise than it takes away
 SAMPLES_PER_CONTROL = 20
+# spread of controls, alone or together, below which they are left out: their scale is
+# 1, their means are zero but for the rounding or a grid's error that a tiny spread is
+SPREAD = 0.01
 # of the training's proposals for each draw that its bias is measured with
 ROUGH_SETS = 4
 # proposals whose weights are held at once
@@ -44,13 +60,13 @@ WEIGHED_AT_ONCE = 32_768
 CHAINS, ANNEALED_PILOT = 4, 100
 # of sequences
 ROWS_WITH_GRADIENTS = 64
-# codes decoded in one call, and numbers held at once, while integrating
-DECODED_AT_ONCE = 4_096
-NUMBERS_AT_ONCE = 4_000_000
-# rows times points times columns: none finer than that
-NUMBERS_ON_GRIDS = 1e9
-# log-density to which a grid's logarithms of masses can be added in double precision
-LARGEST = 1e10
+# where codes are shared by all rows: joint draws of the pilot run, and rows times codes
+# times columns of the pilot run and of the final one
+COMMON_PILOT, NUMBERS_OF_PILOT, NUMBERS_IN_COMMON = 400, 3e7, 3e8
+# in nats: no number of codes would close a larger one
+LARGEST_GAP = 100.0
+# of the prior, where outcomes are summed
+FEWEST_CODES = 50_000
 
 
 def regressed_mean(
@@ -66,8 +82,8 @@ def regressed_mean(
     values : ndarray of shape (n,)
         Samples.
     controls : ndarray of shape (n, c)
-        Controls of known mean zero, the most useful first: no more than one for every
-        20 samples are used.
+        Controls of known mean zero and a scale of about 1, the most useful first: no
+        more than one for every 20 samples are used, and none that hardly vary.
     n_folds : int
         Number of folds.
 
@@ -86,7 +102,10 @@ def regressed_mean(
         inside, outside = fold == k, fold != k
         design = controls[outside] - controls[outside].mean(0)
         centred = values[outside] - values[outside].mean()
-        coefficients = np.linalg.lstsq(design, centred, rcond=None)[0]
+        left, sizes, right = np.linalg.svd(design, full_matrices=False)
+        varies = sizes > SPREAD * len(design) ** 0.5
+        along = left[:, varies].T @ centred / sizes[varies]
+        coefficients = along @ right[varies]
         residuals[inside] = values[inside] - controls[inside] @ coefficients
     return float(residuals.mean()), float(residuals.std(ddof=1) / len(values) ** 0.5)
 
@@ -195,8 +214,12 @@ def training_bias(
     if model.n_components == 1 and small:
         # sums over a fine grid lose too much in float32
         exact = copy.deepcopy(model).double()
-        posteriors = _posteriors_on_grid(
-            exact, x.double() if x.is_floating_point() else x
+        posteriors = posteriors_on_lattices(
+            exact,
+            x.double() if x.is_floating_point() else x,
+            z0.double(),
+            log_lik.double(),
+            generator,
         )
     if posteriors is not None:
         bounds = (log_lik - posteriors.log_marginal,) * 2
@@ -246,11 +269,7 @@ def information_of_model(
     on_grid = model.n_components <= 2 and not model.likelihood.slow
     result = None
     if outcomes is not None:
-        result = _by_enumeration(model, outcomes) if on_grid else None
-        if result is None:
-            result = _by_enumerated_sandwich(
-                model, outcomes, n_samples, tol, generator, budget
-            )
+        result = _by_enumeration(model, outcomes, tol, on_grid, generator)
     elif on_grid:
         result = _by_grid(model, n_samples, tol, generator)
     if result is None:
@@ -258,12 +277,26 @@ def information_of_model(
     return {"estimate": 0.5 * (result["lower"] + result["upper"]), **result}
 
 
+def _width(bounds: dict) -> float:
+    noise = bounds["lower_se"] + bounds["upper_se"]
+    return bounds["upper"] - bounds["lower"] + 2 * noise
+
+
+class _Plan(NamedTuple):
+    """What a pilot run promises: a width, by what estimates, for how many decodes."""
+
+    width: float
+    estimate: Callable[[], dict]
+    spent: int
+
+
 def _by_sandwich(model, n_samples, tol, generator, budget):
     """Double draws or proposals on pilot runs, then estimate on fresh draws."""
     # decodes of a draw besides its proposals: two Jacobians, the climb to the mode
     price = 6 * model.n_components + 16
     n, k, n_pilot = n_samples, 64, min(n_samples, 500)
-    gap, noise, before, may_anneal = 0.0, 0.0, math.nan, True
+    gap, noise, before, other = 0.0, 0.0, math.nan, None
+    may_change = True
     # a pilot is worth its draws where what it may ask for can still be paid
     while (n_pilot + 2 * n) * (price + k) <= budget:
         pilot = estimate_sandwich(model, n_pilot, k, generator)
@@ -279,13 +312,16 @@ def _by_sandwich(model, n_samples, tol, generator, budget):
         # if each doubling that can be paid does what the last one did
         reserve = n * (price + k)
         foreseen = gap * (gap / before) ** math.log2(budget / reserve)
-        if foreseen > tol and may_anneal:
-            may_anneal = False
-            plain = gap, foreseen + noise
-            annealed = _by_annealing(model, reserve, plain, generator, budget)
-            if annealed is not None:
-                return annealed
-            budget -= min(budget // 5, budget - reserve)
+        if foreseen > tol and may_change:
+            may_change = False
+            plans = _alternatives(model, tol, gap, generator, budget - reserve)
+            budget -= sum(plan.spent for plan in plans)
+            best = min(plans, key=lambda plan: plan.width, default=None)
+            if best is not None and best.width < foreseen + noise:
+                other = best.estimate()
+                if _width(other) <= max(tol, gap + noise):
+                    return other
+                break  # it kept no promise, and has spent all but the reserve
         before = gap
     else:  # all that is left, for what is known to want it
         if gap > noise:
@@ -293,43 +329,100 @@ def _by_sandwich(model, n_samples, tol, generator, budget):
         elif noise > 0:
             n = max(n, budget // (price + k))
     final = estimate_sandwich(model, n, k, generator)
-    return {**final, "method": "sandwich", "n_samples": n, "n_proposals": k}
+    found = {**final, "method": "sandwich", "n_samples": n, "n_proposals": k}
+    return found if other is None else min(found, other, key=_width)
 
 
-def _by_annealing(model, reserve, plain, generator, budget):
-    """Anneal the proposals; None where a pilot run promises no narrower bracket.
+def _alternatives(model, tol, gap, generator, budget):
+    """Plans of what may reach a narrower bracket than plain proposals, by pilot runs.
 
-    Narrower than the gap that plain proposals have reached and the width foreseen for
-    them. If None, at most a fifth of the budget is spent, and none of the reserve.
+    Their pilots spend at most two fifths of the budget, each final run what is left.
+    """
+    plans = []
+    if not model.likelihood.slow:
+        plans = [_common_codes(model, tol, generator, budget)]
+    if not plans or plans[0].width > tol:
+        left = budget - sum(plan.spent for plan in plans)
+        annealed = _annealing(model, gap, generator, left)
+        plans += [] if annealed is None else [annealed]
+    return plans
+
+
+def _common_codes(model, tol, generator, budget):
+    """Plan codes that all rows share: more of them, or more rows."""
+
+    def codes(n_samples, numbers, affordable):
+        """As many as may be decoded, and held against all columns of all rows."""
+        return int(min(affordable, numbers / (n_samples * n_columns)))
+
+    z = _prior_draws(model, 1, generator)
+    n_columns = draw(model.likelihood(z), (), generator, reparametrised=False).numel()
+    n_pilot = codes(COMMON_PILOT, NUMBERS_OF_PILOT, budget // 10)
+    pilot = bracket_of_means(row_means(model, COMMON_PILOT, n_pilot, generator))
+    # each set is decoded again for the rows that are its own
+    budget -= 2 * n_pilot
+    gap, noise = pilot["upper"] - pilot["lower"], _width(pilot)
+    noise -= gap
+
+    def width(n, m):
+        """Of n draws and m codes: the gap falls with the codes."""
+        return gap * n_pilot / m + noise * (COMMON_PILOT / n) ** 0.5
+
+    sizes = []
+    for i in range(8):
+        n = COMMON_PILOT // 2 * 2**i
+        sizes += [
+            (n, codes(n, NUMBERS_IN_COMMON / 2**j, budget // 2)) for j in range(5)
+        ]
+    enough = [size for size in sizes if width(*size) <= 0.8 * tol]
+    if enough:
+        n, m = min(enough, key=math.prod)
+    else:
+        n, m = min(sizes, key=lambda size: width(*size))
+
+    def estimate():
+        final = bracket_of_means(row_means(model, n, m, generator))
+        return {**final, "method": "sandwich", "n_samples": n, "n_codes": m}
+
+    return _Plan(width(n, m), estimate, 2 * n_pilot)
+
+
+def _annealing(model, gap, generator, budget):
+    """Plan annealed proposals; None where the pilot comes no nearer than plain ones.
+
+    The gap is what plain proposals have reached; a fifth of the budget buys a pilot.
     """
     # decodes of a draw at one temperature; a gradient costs two more
     cost, n = 3 * N_LEAPFROG * (CHAINS + 2), ANNEALED_PILOT
-    t = min(budget // 5, budget - reserve) // (cost * (n + TUNED_ON))
+    t = budget // 5 // (cost * (n + TUNED_ON))
     if t < 2:
         return None
     step_sizes = tuned_step_sizes(model, t, generator)
     pilot = estimate_sandwich(model, n, CHAINS, generator, step_sizes)
-    budget -= t * cost * (n + TUNED_ON)
+    spent = t * cost * (n + TUNED_ON)
+    budget -= spent
     reached = pilot["upper"] - pilot["lower"]
-    noise = 2 * (pilot["lower_se"] + pilot["upper_se"])
+    noise = _width(pilot) - reached
 
     def width(n_final):
         """Of what the rest of the budget buys: the gap falls with the temperatures."""
         return reached * t * n_final * cost / budget + noise * (n / n_final) ** 0.5
 
     n_final = min((n // 2 * 2**i for i in range(7)), key=width)
-    if not (reached < plain[0] and width(n_final) < plain[1]):
-        return None
     n_temperatures = max(2, budget // (cost * n_final))
     at = torch.arange(n_temperatures, device=step_sizes.device) * t // n_temperatures
-    final = estimate_sandwich(model, n_final, CHAINS, generator, step_sizes[at])
-    return {
-        **final,
-        "method": "sandwich",
-        "n_samples": n_final,
-        "n_proposals": CHAINS,
-        "n_temperatures": n_temperatures,
-    }
+
+    def estimate():
+        final = estimate_sandwich(model, n_final, CHAINS, generator, step_sizes[at])
+        return {
+            **final,
+            "method": "sandwich",
+            "n_samples": n_final,
+            "n_proposals": CHAINS,
+            "n_temperatures": n_temperatures,
+        }
+
+    return _Plan(width(n_final) if reached < gap else math.inf, estimate, spent)
 
 
 def _exact(information, method, **extra):
@@ -343,93 +436,36 @@ def _exact(information, method, **extra):
     }
 
 
-def _grid(d: int, n: int, like: Tensor) -> tuple[Tensor, Tensor]:
-    """Points of a grid over [-8, 8]^d and the logarithms of their prior masses."""
-    axis = torch.linspace(-8, 8, n, dtype=like.dtype, device=like.device)
-    points = torch.cartesian_prod(*[axis] * d).reshape(-1, d)
-    log_mass = -0.5 * points.square().sum(-1)
-    return points, log_mass - torch.logsumexp(log_mass, 0)
+def _by_enumeration(model, outcomes, tol, on_grid, generator):
+    """Sum over outcomes: on a grid over z, else with codes that all of them share.
 
-
-@torch.no_grad()
-def _by_enumeration(model, outcomes):
-    """Sum over outcomes; the integral over z on a grid, doubled until two agree.
-
-    None where no grid is fine enough.
+    None where the affordable codes are too few for so many outcomes.
     """
-    before, n = math.inf, 257 if model.n_components == 1 else 33
-    while n**model.n_components <= 1 << 20:
-        points, log_mass = _grid(model.n_components, n, model.reference)
-        rows = max(1, min(DECODED_AT_ONCE, NUMBERS_AT_ONCE // outcomes.numel()))
-        log_marginal, negentropy = [], 0.0
-        for z, mass in zip(points.split(rows), log_mass.split(rows), strict=True):
-            log_prob = model.likelihood(z).log_prob(outcomes.unsqueeze(1))  # (S, rows)
-            log_marginal.append(torch.logsumexp(log_prob + mass, -1))
-            negentropy += float((mass.exp() * log_prob.exp() * log_prob).sum())
-        marginal = torch.logsumexp(torch.stack(log_marginal), 0)
-        now = negentropy - float((marginal.exp() * marginal).sum())
-        if abs(now - before) < 1e-5:
+    if on_grid:
+        information = enumerate_on_lattices(model, outcomes, generator)
+        if information is not None:
             # what is left of rounding must not make an information negative
-            return _exact(max(now, 0.0), "enumeration", n_outcomes=len(outcomes))
-        if math.isnan(now):
-            return None  # a diverged model: no grid will do
-        before, n = now, 2 * n - 1
-    return None
-
-
-@torch.no_grad()
-def _by_enumerated_sandwich(model, outcomes, n_samples, tol, generator, budget):
-    """Sum over outcomes, the sandwich for log p(x).
-
-    Codes in groups share their proposals: the standard error is that of the groups'
-    means. None where the budget bears too few proposals for each outcome.
-    """
-    n_groups, k = 25, 64
-    n = max(2, n_samples // n_groups)
-    if n_groups * k * len(outcomes) > budget:
-        return None
+            return _exact(
+                max(information, 0.0), "enumeration", n_outcomes=len(outcomes)
+            )
+    most = int(NUMBERS_ON_GRIDS / outcomes.numel())
+    n_codes = min(FEWEST_CODES, most)
     while True:
-        means = _enumerated_means(model, outcomes, n_groups, n, k, generator)
-        lower, upper = (float(mean) for mean in means.mean(axis=0))
-        lower_se, upper_se = (
-            float(se) for se in means.std(axis=0, ddof=1) / n_groups**0.5
-        )
-        gap, noise = upper - lower, 2 * (lower_se + upper_se)
-        if gap + noise <= tol or 2 * n_groups * k * len(outcomes) > budget:
-            break
-        if gap > noise:
-            k *= 2
-        else:
-            n_groups *= 2
-    return {
-        "lower": lower,
-        "upper": upper,
-        "lower_se": lower_se,
-        "upper_se": upper_se,
-        "method": "enumeration",
-        "n_outcomes": len(outcomes),
-        "n_samples": n * n_groups,
-        "n_proposals": k,
-    }
-
-
-def _enumerated_means(model, outcomes, n_groups, n, k, generator):
-    """Means over groups of n codes of both integrands summed over x, (groups, 2)."""
-    rows = max(1, min(DECODED_AT_ONCE // k, NUMBERS_AT_ONCE // (n * outcomes.shape[1])))
-    means = []
-    for _ in range(n_groups):
-        z0 = model.draw_codes(n, generator)
-        p = model.likelihood(z0)
-        total = 0
-        for some in outcomes.split(rows):
-            x = some.unsqueeze(1)
-            log_prob = p.log_prob(x)
-            proposal = amortised_proposal(model, x)
-            weighted = weigh(model, x, z0, log_prob, proposal, k, generator)
-            both_sides = torch.stack(sandwich(weighted))
-            total = total + (log_prob.exp() * both_sides).sum(1).mean(-1)
-        means.append(total)
-    return torch.stack(means).double().cpu().numpy()
+        # of all that S outcomes may say, 1 / codes of S - 1 is lost
+        if model.likelihood.slow or len(outcomes) > tol * most:
+            return None
+        means = enumerated_means(model, outcomes, n_codes, generator)
+        found = bracket_of_means(means)
+        if math.isnan(_width(found)):
+            return None
+        if _width(found) <= tol or 2 * n_codes > most:
+            return {
+                **found,
+                "method": "enumeration",
+                "n_outcomes": len(outcomes),
+                "n_codes": n_codes,
+            }
+        n_codes *= 2
 
 
 @torch.no_grad()
@@ -437,13 +473,19 @@ def _by_grid(model, n_samples, tol, generator):
     """KL(p(z|x) || p(z)) on a grid over z for draws of x; None if too fine a grid."""
     few = 40
     while True:
-        z0 = _prior_draws(model, n_samples, generator)
-        x = draw(model.likelihood(z0), (), generator, reparametrised=False)
+        # strata of z: the standard error does not know how much noise they spare
+        z0 = model.draw_codes(n_samples, generator)
+        p = model.likelihood(z0)
+        x = draw(p, (), generator, reparametrised=False)
+        joint = x, z0, p.log_prob(x)
         # too narrow posteriors are found out on a few of them
         share = NUMBERS_ON_GRIDS * few / n_samples
-        if few < n_samples and _posteriors_on_grid(model, x[:few], share) is None:
+        some = [values[:few] for values in joint]
+        if few < n_samples and (
+            posteriors_on_lattices(model, *some, generator, share) is None
+        ):
             return None
-        on_grid = _posteriors_on_grid(model, x)
+        on_grid = posteriors_on_lattices(model, *joint, generator)
         if on_grid is None:
             return None
         information, moments = on_grid.information, on_grid.moments
@@ -452,47 +494,3 @@ def _by_grid(model, n_samples, tol, generator):
             exact = _exact(mean, "grid", n_samples=n_samples)
             return {**exact, "lower_se": se, "upper_se": se}
         n_samples *= 2
-
-
-class Posteriors(NamedTuple):
-    """Of each row KL(p(z|x) || p(z)), the means of z^2 - 1 and z, and log p(x)."""
-
-    information: Tensor
-    moments: Tensor
-    log_marginal: Tensor
-
-
-def _posteriors_on_grid(model, x, affordable=NUMBERS_ON_GRIDS):
-    """Integrate over z for each row, on a grid that is doubled until two agree."""
-    d = model.n_components
-    before, n = None, 513 if d == 1 else 65
-    if (2 * n - 1) ** d * x.numel() > affordable:
-        return None  # no second grid to agree with the first
-    while n**d * x.numel() <= affordable:
-        points, log_mass = _grid(d, n, model.reference)
-        log_marginal = points.new_full((len(x),), -math.inf)
-        means = points.new_zeros((len(x), 1 + 2 * d))
-        at_once = DECODED_AT_ONCE
-        for z, mass in zip(points.split(at_once), log_mass.split(at_once), strict=True):
-            p = model.likelihood(z)
-            moments = torch.cat([z.square() - 1, z], -1)
-            rows = max(1, NUMBERS_AT_ONCE // (len(z) * x.shape[-1]))
-            for start in range(0, len(x), rows):
-                i = slice(start, start + rows)
-                log_lik = p.log_prob(x[i].unsqueeze(1))
-                log_sum = torch.logsumexp(log_lik + mass, -1)
-                total = torch.logaddexp(log_marginal[i], log_sum)
-                weights = (log_lik + mass - total.unsqueeze(-1)).exp()
-                kept = (log_marginal[i] - total).exp().unsqueeze(-1)
-                added = [(weights * log_lik).sum(-1, keepdim=True), weights @ moments]
-                means[i] = kept * means[i] + torch.cat(added, -1)
-                log_marginal[i] = total
-        information = means[:, 0] - log_marginal
-        if information.isnan().any():
-            return None  # a diverged model: no grid will do
-        if float(log_marginal.abs().max()) > LARGEST:
-            return None  # rounding has eaten the prior's masses: any grids would agree
-        if before is not None and float((information - before).abs().max()) < 1e-4:
-            return Posteriors(information, means[:, 1:], log_marginal)
-        before, n = information, 2 * n - 1
-    return None

@@ -7,11 +7,11 @@ from sklearn_mae.net.constraints import (
     TwoSided,
     TwoSidedSequences,
 )
+from sklearn_mae.net.progress import ProgressBar
 from sklearn_mae.net.training import (
     FIGURES,
     Batches,
     MutualAutoencoderNet,
-    ProgressBar,
     Rows,
 )
 

@@ -12,15 +12,14 @@ from collections.abc import Callable
 import numpy as np
 import torch
 from skorch import NeuralNet
-from skorch.callbacks import Callback, EpochTimer, PassthroughScoring
+from skorch.callbacks import EpochTimer, PassthroughScoring
 from torch import Tensor
 from torch.utils.data import Dataset
-from tqdm import tqdm
 
 from sklearn_mae.model import draw, private_random
 from sklearn_mae.net.constraints import TwoSided, drawn, learning_objective
 
-__all__ = ["FIGURES", "Batches", "MutualAutoencoderNet", "ProgressBar", "Rows"]
+__all__ = ["FIGURES", "Batches", "MutualAutoencoderNet", "Rows"]
 
 FIGURES = (
     "loss",
@@ -67,29 +66,17 @@ class Batches:
             yield x.index_select(0, rows)
 
 
+def _landing_range(M: float) -> float:
+    """From how far off M may be landed on, in nats.
+
+    What training left farther off, after too few steps for example, is not for the
+    decoder alone to mend, away from data and encoder.
+    """
+    return min(max(0.1, 0.2 * M), max(0.5, 0.1 * M))
+
+
 class StopTraining(Exception):
     """A callback asked to end the training."""
-
-
-class ProgressBar(Callback):
-    """One live bar for the whole fit."""
-
-    def on_train_begin(self, net, **kwargs):
-        """Open the bar."""
-        self.bar_ = tqdm(total=net.max_epochs, desc="MutualAutoencoder", unit="epoch")
-
-    def on_epoch_end(self, net, **kwargs):
-        """Show the epoch's figures."""
-        last = net.history[-1]
-        shown = {k: f"{last[k]:.3g}" for k in FIGURES if np.isfinite(last[k])}
-        self.bar_.set_postfix(shown, refresh=False)
-        self.bar_.update()
-
-    def on_train_end(self, net, **kwargs):
-        """Close the bar."""
-        if hasattr(self, "bar_"):
-            self.bar_.close()
-            del self.bar_
 
 
 class MutualAutoencoderNet(NeuralNet):
@@ -187,11 +174,6 @@ class MutualAutoencoderNet(NeuralNet):
             self.fit_loop(X, y)
         except StopTraining:
             pass
-        except BaseException:
-            for _, callback in self.callbacks_:
-                if isinstance(callback, ProgressBar):
-                    callback.on_train_end(self)
-            raise
         with contextlib.suppress(StopTraining):
             self.notify("on_train_end", X=X, y=y)
         return self
@@ -225,17 +207,31 @@ class MutualAutoencoderNet(NeuralNet):
             self._means[name] = total / count
         figures = {name: self._means.get(name, np.nan) for name in FIGURES}
         if not np.isfinite(figures["loss"]):
-            raise ValueError(
-                f"Training diverged in epoch {len(self.history)} (loss is "
-                f"{figures['loss']}). Use a smaller lr (lr={self.lr} was given), scale "
-                "columns with extreme values, for example with "
-                "sklearn.preprocessing.QuantileTransformer, or raise min_scale."
-            )
+            where = f"in epoch {len(self.history)}"
+            raise self._divergence(where, f"loss is {figures['loss']}")
         figures["loss"] += self.log_volume
         figures["elbo"] -= self.log_volume
         figures["distortion"] += self.log_volume
         for name, value in figures.items():
             self.history.record(name, value)
+
+    def check_finite(self, **figures: float) -> None:
+        """Raise ValueError unless all parameters, and the figures given, are finite."""
+        named = list(self.module_.named_parameters())
+        good = torch.stack([p.detach().isfinite().all() for _, p in named]).tolist()
+        for (name, _), finite in zip(named, good, strict=True):
+            if not finite:
+                raise self._divergence("by its end", f"{name} is not finite")
+        for name, value in figures.items():
+            if not np.isfinite(value):
+                raise self._divergence("by its end", f"{name} is {value}")
+
+    def _divergence(self, where: str, what: str) -> ValueError:
+        return ValueError(
+            f"Training diverged {where} ({what}). Use a smaller lr (lr={self.lr} was "
+            "given), scale columns with extreme values, for example with "
+            "sklearn.preprocessing.QuantileTransformer, or raise min_scale."
+        )
 
     def _set_learning_rates(self):
         # constant for the first half, then linearly to zero
@@ -351,9 +347,7 @@ class MutualAutoencoderNet(NeuralNet):
             if parameter.requires_grad and state.get(parameter)
         ]
         information, se = measure()
-        # what training left far off, too few steps for example, is not for the decoder
-        # alone to mend, away from data and encoder
-        if not parameters or abs(penalty.M - information) > max(0.5, 0.1 * penalty.M):
+        if not parameters or abs(penalty.M - information) > _landing_range(penalty.M):
             return
         for _ in range(self.n_landing_steps):
             missing = penalty.M - information
@@ -412,7 +406,8 @@ class MutualAutoencoderNet(NeuralNet):
         self.module_.eval()
         self.generator = self.iterator_train__generator = None
         self.constraint = self.rate_constraint = None
-        del self._theta, self._omega, self._totals, self._means
+        for name in ("_theta", "_omega", "_totals", "_means"):
+            self.__dict__.pop(name, None)  # a net rebuilt after loading trained nothing
         self.optimizer_.zero_grad()
         self.optimizer_posterior_.zero_grad()
         for epoch in self.history[-1:]:

@@ -1,0 +1,129 @@
+"""The fitted record: all that ``fit`` learned, in one object that nothing changes.
+
+``fit`` publishes it by one assignment. Public fitted names are read from it, methods
+compute from it, ``warm_start`` goes on from it, and ``saving.py`` writes it down.
+"""
+
+import copy
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from sklearn_mae.columns import Columns, Sequences, row_noise
+from sklearn_mae.encoders import Bound
+from sklearn_mae.estimator.arguments import as_tensor, seed_from
+from sklearn_mae.estimator.parts import Structure
+from sklearn_mae.evaluation import Evaluation
+from sklearn_mae.information import information_of_model
+from sklearn_mae.model import LatentVariableModel
+from sklearn_mae.net import MutualAutoencoderNet
+
+__all__ = ["Fitted"]
+
+
+@dataclass(frozen=True, eq=False)
+class Fitted:
+    """What ``fit`` learned.
+
+    Names that end with an underscore are the estimator's public ones.
+
+    Parameters
+    ----------
+    structure : Structure
+        Of the networks.
+    build_seed : int
+        Seed that the networks were built from.
+    seed : int
+        Seed of the last ``fit``, and of the fixed draws that figures are made with.
+    columns : Columns or Sequences
+        What was learned of the columns.
+    net_ : MutualAutoencoderNet
+        Trained; ``net_.module_`` is the model.
+    controls : dict of str to float
+        What ``warm_start`` keeps of the constraints.
+    history_ : dict of str to ndarray
+        Figures of the epochs.
+    n_features_in_ : int
+        Number of columns of X.
+    feature_names_in_ : ndarray of str or None
+        Their names.
+    mutual_info_, rate_, rate_se : float
+        In nats; the last is the standard error of the mean over training rows.
+    mutual_info_interval_ : tuple of (float, float)
+        In nats.
+    """
+
+    structure: Structure
+    build_seed: int
+    seed: int
+    columns: Columns | Sequences
+    net_: MutualAutoencoderNet
+    controls: dict[str, float]
+    history_: dict[str, np.ndarray]
+    n_features_in_: int
+    feature_names_in_: np.ndarray | None
+    mutual_info_: float = math.nan
+    mutual_info_interval_: tuple[float, float] = (math.nan, math.nan)
+    rate_: float = math.nan
+    rate_se: float = math.nan
+
+    @property
+    def model(self) -> LatentVariableModel:
+        """The networks, in the precision of the training."""
+        return self.net_.module_
+
+    @property
+    def n_iter_(self) -> int:
+        """Number of epochs."""
+        return len(self.history_["loss"])
+
+    @property
+    def _n_features_out(self) -> int:
+        return self.structure.n_components
+
+    def evaluation(self) -> Evaluation:
+        """Return what computes figures, in double precision."""
+        # float32 rounding depends on how many rows are multiplied at once
+        model = copy.deepcopy(self.model).double().eval()
+        return Evaluation(model, self.net_.rule, self.seed)
+
+    def tensor(self, array: np.ndarray) -> torch.Tensor:
+        """Return a copy on the model's device."""
+        return as_tensor(array, torch.float64, self.model.reference.device)
+
+    def seen(self, X: np.ndarray) -> torch.Tensor:
+        """Return rows as the model sees them."""
+        return self.tensor(self.columns.transform(X))
+
+    def noise(self, keys: np.ndarray, n_columns: int) -> torch.Tensor:
+        """Return the noise of rows with such keys, shape (n, n_columns)."""
+        return self.tensor(row_noise(keys, self.seed, n_columns))
+
+    def generator(self, random_state, fitted: bool = False) -> torch.Generator:
+        """Return a generator on the model's device; None may mean the fitted seed."""
+        if random_state is None and fitted:
+            seed = self.seed
+        else:
+            seed = seed_from(random_state)
+        return torch.Generator(self.model.reference.device).manual_seed(seed)
+
+    def bound(self, seen: np.ndarray, keys: np.ndarray) -> Bound:
+        """Return the figures of rows, as ``columns`` transforms and keys them."""
+        evaluation = self.evaluation()
+        noise = self.noise(keys, evaluation.n_noise)
+        return evaluation.bound(self.tensor(seen), noise)
+
+    def mutual_info(
+        self,
+        n_samples: int,
+        tol: float,
+        generator: torch.Generator,
+        budget: int | None = None,
+    ) -> dict:
+        """Bracket I(x, z) of the model, see ``information_of_model``."""
+        model = self.evaluation().model
+        if budget is None:
+            budget = 500_000 if model.likelihood.slow else 2_000_000
+        return information_of_model(model, n_samples, tol, generator, budget)

@@ -1,0 +1,255 @@
+"""Integrals over z in one or two dimensions, by lattices that are shifted at random.
+
+A sum over a lattice with a random shift is an unbiased estimate of p(x), however fast
+the decoder oscillates. So lattices with shifts and steps of their own agree where they
+resolve the decoder, and differ where they do not: grids that share their points could
+meet a period at the same phase and agree on what is wrong.
+"""
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from sklearn_mae.model import LatentVariableModel, log_prior
+
+__all__ = [
+    "DECODED_AT_ONCE",
+    "NUMBERS_AT_ONCE",
+    "NUMBERS_ON_GRIDS",
+    "Posteriors",
+    "enumerate_on_lattices",
+    "integrate",
+    "lattice",
+    "posteriors_on_lattices",
+    "sum_over_outcomes",
+]
+
+# the prior's mass beyond is 1e-15
+EDGE = 8.0
+# codes decoded in one call, and numbers held at once, while integrating
+DECODED_AT_ONCE = 4_096
+NUMBERS_AT_ONCE = 4_000_000
+# rows times points times columns: none finer than that
+NUMBERS_ON_GRIDS = 1e9
+# points of a lattice over which outcomes are summed
+POINTS = 1 << 20
+# of points along an axis, from one lattice to the next: no two share a period
+GROWTH = (1 + 5**0.5) / 2
+# of log p(x) and of a row's information, in nats; of a sum over outcomes
+AGREED, SUMS_AGREED = 1e-4, 1e-5
+# log-density to which a lattice's logarithms of masses can be added in double precision
+LARGEST = 1e10
+
+
+def lattice(
+    d: int, n: int, like: Tensor, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """Points of a lattice, shifted at random, and the logarithms of their prior masses.
+
+    Parameters
+    ----------
+    d : int
+        Number of dimensions.
+    n : int
+        Points along each axis, over [-8, 8].
+    like : Tensor
+        For the type and the device.
+    generator : torch.Generator
+        For the shift.
+
+    Returns
+    -------
+    points : Tensor of shape (n ** d, d)
+        The points.
+    log_mass : Tensor of shape (n ** d,)
+        They add up to one.
+    """
+    shift = torch.rand(d, generator=generator, dtype=like.dtype, device=like.device)
+    steps = torch.arange(n, dtype=like.dtype, device=like.device)
+    axes = [(steps + first) * (2 * EDGE / n) - EDGE for first in shift]
+    points = torch.cartesian_prod(*axes).reshape(-1, d)
+    log_mass = -0.5 * points.square().sum(-1)
+    return points, log_mass - torch.logsumexp(log_mass, 0)
+
+
+class Posteriors(NamedTuple):
+    """Of each row KL(p(z|x) || p(z)), the means of z^2 - 1 and z, and log p(x)."""
+
+    information: Tensor
+    moments: Tensor
+    log_marginal: Tensor
+
+
+@torch.no_grad()
+def integrate(
+    model: LatentVariableModel, x: Tensor, points: Tensor, log_mass: Tensor
+) -> Posteriors:
+    """Replace the prior by masses on points.
+
+    Parameters
+    ----------
+    model : LatentVariableModel
+        The model.
+    x : Tensor of shape (n, D)
+        Rows.
+    points : Tensor of shape (m, d)
+        Codes.
+    log_mass : Tensor of shape (m,)
+        Logarithms of their masses.
+
+    Returns
+    -------
+    Posteriors
+        Of each row.
+    """
+    log_marginal = points.new_full((len(x),), -math.inf)
+    means = points.new_zeros((len(x), 1 + 2 * points.shape[-1]))
+    at_once = DECODED_AT_ONCE
+    for z, mass in zip(points.split(at_once), log_mass.split(at_once), strict=True):
+        p = model.likelihood(z)
+        moments = torch.cat([z.square() - 1, z], -1)
+        rows = max(1, NUMBERS_AT_ONCE // (len(z) * x.shape[-1]))
+        for start in range(0, len(x), rows):
+            i = slice(start, start + rows)
+            log_lik = p.log_prob(x[i].unsqueeze(1))
+            log_sum = torch.logsumexp(log_lik + mass, -1)
+            total = torch.logaddexp(log_marginal[i], log_sum)
+            weights = (log_lik + mass - total.unsqueeze(-1)).exp()
+            kept = (log_marginal[i] - total).exp().unsqueeze(-1)
+            added = [(weights * log_lik).sum(-1, keepdim=True), weights @ moments]
+            means[i] = kept * means[i] + torch.cat(added, -1)
+            log_marginal[i] = total
+    return Posteriors(means[:, 0] - log_marginal, means[:, 1:], log_marginal)
+
+
+def posteriors_on_lattices(
+    model: LatentVariableModel,
+    x: Tensor,
+    z0: Tensor,
+    log_lik0: Tensor,
+    generator: torch.Generator,
+    affordable: float = NUMBERS_ON_GRIDS,
+) -> Posteriors | None:
+    """Integrate over z for each row, on finer lattices until two agree on all rows.
+
+    Parameters
+    ----------
+    model : LatentVariableModel
+        The model, in float64, of one or two dimensions.
+    x : Tensor of shape (n, D)
+        Draws of the model.
+    z0 : Tensor of shape (n, d)
+        The codes that they were drawn from. A lattice that gives less to a row than
+        the code's own cell would does not resolve its posterior.
+    log_lik0 : Tensor of shape (n,)
+        log p(x|z0).
+    generator : torch.Generator
+        For the shifts.
+    affordable : float
+        Rows times points times columns of the finest lattice.
+
+    Returns
+    -------
+    Posteriors or None
+        None where no affordable lattice is fine enough.
+    """
+    d = model.n_components
+    before, n = None, 601 if d == 1 else 71
+    if round(GROWTH * n) ** d * x.numel() > affordable:
+        return None  # no second lattice to agree with the first
+    log_density0 = log_lik0 + log_prior(z0)
+    while n**d * x.numel() <= affordable:
+        points, log_mass = lattice(d, n, model.reference, generator)
+        now = integrate(model, x, points, log_mass)
+        if now.information.isnan().any():
+            return None  # a diverged model: no lattice will do
+        if float(now.log_marginal.abs().max()) > LARGEST:
+            return None  # rounding has eaten the prior's masses: any would agree
+        own = log_density0 + d * math.log(2 * EDGE / n)
+        if (
+            before is not None
+            and float((now.information - before.information).abs().max()) < AGREED
+            and float((now.log_marginal - before.log_marginal).abs().max()) < AGREED
+            and bool((own <= now.log_marginal).all())
+        ):
+            return now
+        before, n = now, round(GROWTH * n)
+    return None
+
+
+@torch.no_grad()
+def sum_over_outcomes(
+    model: LatentVariableModel, outcomes: Tensor, points: Tensor, log_mass: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Replace the prior by masses on points, and sum over all outcomes.
+
+    Parameters
+    ----------
+    model : LatentVariableModel
+        The model.
+    outcomes : Tensor of shape (S, D)
+        Every value of x.
+    points : Tensor of shape (m, d)
+        Codes.
+    log_mass : Tensor of shape (m,)
+        Logarithms of their masses.
+
+    Returns
+    -------
+    log_marginal : Tensor of shape (S,)
+        log p(x).
+    negentropy : Tensor
+        -H(x|z), a scalar.
+    """
+    rows = max(1, min(DECODED_AT_ONCE, NUMBERS_AT_ONCE // outcomes.numel()))
+    log_marginal, negentropy = [], log_mass.new_zeros(())
+    for z, mass in zip(points.split(rows), log_mass.split(rows), strict=True):
+        log_prob = model.likelihood(z).log_prob(outcomes.unsqueeze(1))  # (S, rows)
+        log_marginal.append(torch.logsumexp(log_prob + mass, -1))
+        negentropy = negentropy + (mass.exp() * log_prob.exp() * log_prob).sum()
+    return torch.logsumexp(torch.stack(log_marginal), 0), negentropy
+
+
+def enumerate_on_lattices(
+    model: LatentVariableModel, outcomes: Tensor, generator: torch.Generator
+) -> float | None:
+    """Sum over outcomes on three lattices, finer until they agree on every outcome.
+
+    Parameters
+    ----------
+    model : LatentVariableModel
+        The model, of one or two dimensions.
+    outcomes : Tensor of shape (S, D)
+        Every value of x.
+    generator : torch.Generator
+        For the shifts.
+
+    Returns
+    -------
+    float or None
+        I(x, z) in nats; None where no affordable lattice is fine enough.
+    """
+    d = model.n_components
+    n = 211 if d == 1 else 33
+    while True:
+        sizes = [n, round(1.2 * n), round(1.44 * n)]
+        if sizes[-1] ** d > min(POINTS, NUMBERS_ON_GRIDS / outcomes.numel()):
+            return None
+        marginals, informations = [], []
+        for size in sizes:
+            points = lattice(d, size, model.reference, generator)
+            log_marginal, negentropy = sum_over_outcomes(model, outcomes, *points)
+            marginals.append(log_marginal.exp())
+            informations.append(negentropy - marginals[-1] @ log_marginal)
+            if informations[-1].isnan():
+                return None  # a diverged model: no lattice will do
+        if max(_spread(marginals), _spread(informations)) < SUMS_AGREED:
+            return float(informations[-1])
+        n = round(1.44 * GROWTH * n)
+
+
+def _spread(values: list[Tensor]) -> float:
+    stacked = torch.stack(values)
+    return float((stacked.amax(0) - stacked.amin(0)).max())
