@@ -10,6 +10,7 @@ from sklearn.utils._param_validation import Interval
 from sklearn.utils.validation import validate_data
 
 from sklearn_mae.columns import look_like_sequences, table_problem
+from sklearn_mae.estimator.callbacks import cloned_callbacks
 from sklearn_mae.estimator.inputs import as_table
 
 __all__ = [
@@ -64,20 +65,21 @@ class Number(Interval):
 
 
 def plain_parameters(estimator) -> dict:
-    """Return an estimator's parameters, numbers as Python's own.
+    """Return an estimator's parameters, numbers as Python's own, callbacks cloned.
 
-    Those of numpy overflow (``np.uint8(200) + np.uint8(100)`` is 44), and torch takes
+    Numbers of numpy overflow (``np.uint8(200) + np.uint8(100)`` is 44), and torch takes
     some of them only.
 
     Raises
     ------
-    ValueError
-        If a hidden layer's size is none.
+    TypeError, ValueError
+        If a hidden layer's size is none, or a callback does not work here.
     """
     params = {
         name: plain_number(value)
         for name, value in estimator.get_params(deep=False).items()
     }
+    params["callbacks"] = cloned_callbacks(params["callbacks"])
     params["hidden_layer_sizes"] = _layer_sizes(params["hidden_layer_sizes"])
     return params
 

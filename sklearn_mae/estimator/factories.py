@@ -13,6 +13,7 @@ __all__ = ["call_factory", "try_foreign"]
 
 
 def call_factory(name: str, factory, n_features: int, n_components: int) -> nn.Module:
+    """Return the module that a user's callable builds, or refuse it."""
     if isinstance(factory, nn.Module):
         raise TypeError(
             f"{name}={type(factory).__name__}(...) is a module, already built: its "

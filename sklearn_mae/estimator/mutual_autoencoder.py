@@ -155,11 +155,15 @@ default="auto"
         Learning rate of Adam; constant for the first half of the steps, then
         decreasing linearly to zero.
     callbacks : list of skorch callbacks or None, default=None
-        Cloned. One that raises KeyboardInterrupt, as ``EarlyStopping`` does, ends the
-        training normally. There is no validation split: monitor a name in `history_`
-        or ``"train_loss"``, with patience: while multipliers grow, the loss rises and
-        the ELBO may fall, though all goes well. Learning-rate schedulers have no
-        effect, see `lr`.
+        Callbacks, or pairs of a name and one; cloned. Of skorch's own these work:
+        ``EarlyStopping``, ``EpochTimer``, ``GradientNormClipping``,
+        ``PassthroughScoring`` (with ``on_train=True``), ``PrintLog``, ``ProgressBar``;
+        and subclasses of ``skorch.callbacks.Callback`` of your own. The rest of
+        skorch's are refused, with what to do instead. One that raises
+        KeyboardInterrupt, as ``EarlyStopping`` does, ends the training normally. There
+        is no validation split: monitor a name in `history_` or ``"train_loss"``, with
+        patience: while multipliers grow, the loss rises and the ELBO may fall, though
+        all goes well.
     device : str, default="cpu"
         torch device.
     warm_start : bool, default=False

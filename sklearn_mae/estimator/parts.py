@@ -9,7 +9,6 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 import torch
-from sklearn.base import clone
 from torch import Tensor, nn
 
 from sklearn_mae.columns import Columns, Sequences
@@ -348,13 +347,6 @@ def build_net(
             multiplier = controls.get("rate", 0.0)
             patient = patience(TwoSided.waiting, "rate")
             rate = Rate(DualAscent(C, params.M, multiplier, patient))
-    callbacks = [
-        # skorch takes pairs of a name and a callback, too
-        (callback[0], clone(callback[1]))
-        if isinstance(callback, tuple)
-        else clone(callback)
-        for callback in params.callbacks or []
-    ]
     return MutualAutoencoderNet(
         model,
         rule=build_rule(params.encoder, params.n_resamples),
@@ -363,7 +355,7 @@ def build_net(
         rate_constraint=rate,
         log_volume=columns.log_volume_,
         foreign=is_foreign(params),
-        callbacks=[*callbacks, progress],
+        callbacks=[*(params.callbacks or []), progress],
         max_epochs=max_epochs,
         batch_size=batch_size,
         lr=params.lr,
