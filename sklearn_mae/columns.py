@@ -6,6 +6,8 @@ out, whatever a new row holds in them. Of sequences it sees the words that train
 rows hold, and as many columns as the longest of them takes. No torch.
 """
 
+import datetime
+import reprlib
 import warnings
 from collections.abc import Iterable
 
@@ -17,11 +19,16 @@ __all__ = [
     "Sequences",
     "look_like_sequences",
     "row_noise",
-    "table_problems",
+    "table_problem",
     "with_occurrence",
 ]
 
 KINDS = ("continuous", "binary", "categorical")
+# from here on a float64 does not hold every integer, and codes would be merged
+TOO_LARGE = 2**53
+# in standard deviations: with gains of networks and small noises on top, the squares of
+# figures still are within the range of float64
+MAX_DISTANCE = 1e100
 
 
 class Columns:
@@ -66,8 +73,9 @@ class Columns:
         self.varying_ = np.ones(X.shape[1], dtype=bool)
         X = self._values(X)
         low, high = X.min(axis=0), X.max(axis=0)
-        # a spread that is only the rounding of the entries is no spread
+        # a spread that is only the rounding of measurements is no spread
         rounding = 10 * np.finfo(np.float64).eps * np.maximum(abs(low), abs(high))
+        rounding *= self.kind == "continuous"
         with np.errstate(over="ignore"):
             self.varying_ = high - low > rounding
             self.constants_ = X[0].copy()
@@ -110,6 +118,8 @@ class Columns:
         X = self._values(X)
         if self.kind == "categorical":
             return self._indices(X)
+        if self.kind == "continuous":
+            self._check_distance(X)
         return (X - self.mean_) / self.scale_ if self.standardise else X
 
     def keys(self, X: np.ndarray) -> np.ndarray:
@@ -133,6 +143,20 @@ class Columns:
         X[..., self.varying_] = Y
         return X
 
+    def _check_distance(self, X: np.ndarray) -> None:
+        """Refuse rows whose figures would leave float64, as squares of them do."""
+        with np.errstate(over="ignore"):
+            far = abs((X - self.mean_) / self.scale_) > MAX_DISTANCE
+        if far.any():
+            row, column = np.argwhere(far)[0]
+            raise ValueError(
+                f"X holds {_shown(X[row, column])} in row {row}, column(s) "
+                f"{self._names([column])}, more than {MAX_DISTANCE:g} standard "
+                f"deviations ({self.scale_[column]:g}) from the mean of fit's rows "
+                f"({self.mean_[column]:g}): figures leave the range of float64. Clip "
+                "or transform such values, or drop those rows."
+            )
+
     def _values(self, X: np.ndarray) -> np.ndarray:
         """Varying columns of X, each entry one that its kind of column can hold."""
         X = np.asarray(X, dtype=np.float64)[:, self.varying_]
@@ -145,12 +169,13 @@ class Columns:
                 "or use likelihood='gaussian'."
             )
         elif self.kind == "categorical":
-            wrong = (X < 0) | (X != np.floor(X))
+            # (from 2^53 on a float holds no longer every integer)
+            wrong = (X < 0) | (X != np.floor(X)) | (X >= TOO_LARGE)
             # scikit-learn's wording
             negative = "Negative values in data: " if (X < 0).any() else ""
             problem = (
                 "holds values that are no categories: likelihood='categorical' needs "
-                "non-negative integers"
+                "non-negative integers below 2**53, for float64 to tell them apart"
             )
             advice = (
                 "Encode the columns with sklearn.preprocessing.OrdinalEncoder or use "
@@ -162,7 +187,7 @@ class Columns:
             names = self._names(wrong.any(axis=0))
             raise ValueError(
                 f"{negative}X {problem}: column(s) {names}, for example "
-                f"{X[wrong][0]:g}. {advice}"
+                f"{_shown(X[wrong][0])}. {advice}"
             )
         return X
 
@@ -186,6 +211,11 @@ class Columns:
                 )
             indices[:, j] = index
         return indices
+
+
+def _shown(value) -> str:
+    """Write a number with as many digits as it takes to see why it is refused."""
+    return f"{value:g}" if float(f"{value:g}") == value else repr(float(value))
 
 
 # marks of a sequence, as ``SequenceVectorizer`` sets them
@@ -265,11 +295,10 @@ class Sequences:
         return np.where(self.words_[index] == ids, index, UNKNOWN)
 
     def _checked(self, X: np.ndarray) -> np.ndarray:
-        # (beyond 2^53 a float holds no longer every integer)
-        wrong = (X < 0) | (X != np.floor(X)) | (X > 2**53)
+        wrong = (X < 0) | (X != np.floor(X)) | (X >= TOO_LARGE)
         if wrong.any():
             raise ValueError(
-                f"X holds {X[wrong][0]:g} in row {np.argwhere(wrong)[0, 0]}; "
+                f"X holds {_shown(X[wrong][0])} in row {np.argwhere(wrong)[0, 0]}; "
                 "likelihood='sequence' takes word ids, integers of at least 0. Let "
                 "SequenceVectorizer make them from texts."
             )
@@ -301,81 +330,145 @@ def look_like_sequences(X: np.ndarray) -> bool:
     )
 
 
-def table_problems(X) -> str | None:
-    """Say which columns of a table hold what no model takes, or return None.
+def table_problem(X) -> TypeError | ValueError | None:
+    """Return what to raise of columns that hold what no model takes, or None.
 
     scikit-learn's own check stops at the first entry and names no column.
     """
     columns = _named_columns(X)
-    for is_bad, message in PROBLEMS:
-        names = [name for name, values in columns if is_bad(values)]
-        if names:
-            return message.format(", ".join(names))
+    for is_bad, error, message in PROBLEMS:
+        bad = [
+            (name, values[found])
+            for name, values in columns
+            if (found := is_bad(values)) is not None
+        ]
+        if bad:
+            names, values = zip(*bad, strict=True)
+            example = f"{reprlib.repr(values[0])} of type {type(values[0]).__name__}"
+            return error(message.format(", ".join(names), example))
     return None
 
 
 def _named_columns(X) -> list[tuple[str, np.ndarray]]:
-    if hasattr(X, "columns") and hasattr(X, "dtypes"):  # pandas, polars
+    if hasattr(X, "iloc"):  # pandas: names may be of any kind
+        columns = (X.iloc[:, j] for j in range(X.shape[1])) if X.ndim == 2 else ()
+        return [(str(column.name), np.asarray(column)) for column in columns]
+    if hasattr(X, "columns") and hasattr(X, "dtypes"):  # polars
         return [(str(name), np.asarray(X[name])) for name in X.columns]
+    if hasattr(X, "column_names") and hasattr(X, "column"):  # pyarrow
+        names = enumerate(X.column_names)
+        return [(str(name), np.asarray(X.column(j))) for j, name in names]
     if isinstance(X, list | tuple):
         try:
             X = np.asarray(X, dtype=object)
-        except ValueError:  # of unequal length
+        except ValueError:  # of unequal depth
             return []
     if not isinstance(X, np.ndarray) or X.ndim != 2:
         return []
-    if X.dtype.kind == "f" and np.isfinite(X).all():
+    if X.dtype in (np.float32, np.float64) and np.isfinite(X).all():
         return []
     return [(str(j), column) for j, column in enumerate(X.T)]
 
 
-def _holds_strings(column: np.ndarray) -> bool:
-    if column.dtype.kind in "US":
-        return True
-    return column.dtype.kind == "O" and any(isinstance(v, str | bytes) for v in column)
+def _first(column: np.ndarray, is_bad) -> int | None:
+    """Return the place of the first of the entries that is bad, None if none is."""
+    return next((i for i, value in enumerate(column) if is_bad(value)), None)
 
 
-def _holds_dates(column: np.ndarray) -> bool:
-    return column.dtype.kind in "mM"
+def _first_string(column: np.ndarray) -> int | None:
+    if column.dtype.kind not in "USTO":
+        return None
+    return _first(column, lambda value: isinstance(value, str | bytes))
 
 
-def _holds_missing(column: np.ndarray) -> bool:
-    if column.dtype.kind == "O":
-        return any(_is_missing(value) for value in column if np.ndim(value) == 0)
-    return column.dtype.kind == "f" and bool(np.isnan(column).any())
+def _first_date(column: np.ndarray) -> int | None:
+    if column.dtype.kind in "mM":
+        return 0 if len(column) else None
+    # (the last is how a pandas Period is known)
+    kinds = (datetime.date, datetime.time, datetime.timedelta)
+    return _first_object(
+        column, lambda value: isinstance(value, kinds) or hasattr(value, "to_timestamp")
+    )
+
+
+def _first_other(column: np.ndarray) -> int | None:
+    if column.ndim > 1 or column.dtype.kind == "V":  # cells of several values
+        return 0 if len(column) else None
+    return _first_object(
+        column, lambda value: not _is_missing(value) and _as_float(value) is None
+    )
+
+
+def _first_missing(column: np.ndarray) -> int | None:
+    if column.dtype.kind == "f":
+        missing = np.isnan(column)
+        return int(missing.argmax()) if missing.any() else None
+    return _first_object(column, _is_missing)
+
+
+def _first_infinity(column: np.ndarray) -> int | None:
+    if column.dtype.kind == "f":
+        with np.errstate(over="ignore"):
+            infinite = np.isinf(column.astype(np.float64))
+        return int(infinite.argmax()) if infinite.any() else None
+    return _first_object(column, lambda value: _as_float(value) in (-np.inf, np.inf))
+
+
+def _first_object(column: np.ndarray, is_bad) -> int | None:
+    return _first(column, is_bad) if column.dtype.kind == "O" else None
 
 
 def _is_missing(value) -> bool:
+    if value is None or value is np.ma.masked:
+        return True
+    if hasattr(value, "__len__"):
+        return False
     try:
-        return value is None or bool(value != value)
-    except TypeError:  # pandas.NA is neither equal nor unequal to itself
+        return bool(value != value)
+    except (ArithmeticError, TypeError):  # pandas.NA, and a signalling NaN
         return True
 
 
-def _holds_infinity(column: np.ndarray) -> bool:
-    return column.dtype.kind == "f" and bool(np.isinf(column).any())
+def _as_float(value) -> float | None:
+    """Return an entry as a float, infinite if it is too large; None if it is none."""
+    try:
+        return float(value)
+    except OverflowError:
+        return np.inf
+    except (TypeError, ValueError):
+        return None
 
 
 PROBLEMS = (
     (
-        _holds_strings,
+        _first_string,
+        ValueError,
         "could not convert string to float: column(s) {} of X hold text. Encode them, "
         "for example with sklearn.preprocessing.OneHotEncoder in a ColumnTransformer "
         "(OrdinalEncoder for likelihood='categorical'), or drop them.",
     ),
     (
-        _holds_dates,
+        _first_date,
+        ValueError,
         "could not convert dates to float: column(s) {} of X hold dates or durations. "
         "Turn them into numbers, for example of days, or drop them.",
     ),
     (
-        _holds_missing,
+        _first_other,
+        TypeError,
+        "argument must be a string or a real number: column(s) {} of X hold what is "
+        "neither, such as {}. Turn them into numbers or drop those columns.",
+    ),
+    (
+        _first_missing,
+        ValueError,
         "Input X contains NaN. Column(s) {} hold missing values, which "
         "MutualAutoencoder does not take. Fill them, for example with "
         "sklearn.impute.SimpleImputer in a Pipeline, or drop those rows.",
     ),
     (
-        _holds_infinity,
+        _first_infinity,
+        ValueError,
         "Input X contains infinity or a value too large for dtype('float64') in "
         "column(s) {}. Clip or transform them, or drop those rows.",
     ),

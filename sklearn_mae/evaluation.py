@@ -264,4 +264,12 @@ class Evaluation:
             if transport(q, self._noise(1, 1)) is None:
                 rows = 1
         chunks = zip(*(array.split(rows) for array in given), strict=True)
-        return torch.cat([function(*chunk) for chunk in chunks])
+        found = torch.cat([function(*chunk) for chunk in chunks])
+        broken = found.isnan().flatten(1).any(1) if found.ndim > 1 else found.isnan()
+        if broken.any():
+            raise ValueError(
+                f"Figures of row {int(broken.nonzero()[0, 0])} are not a number: "
+                "training diverged (use a smaller lr), or a user's module or its "
+                "Distribution does not hold for it (look at it, or leave it out)."
+            )
+        return found

@@ -17,7 +17,7 @@ is summed.
 import math
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from itertools import pairwise
 
 import torch
@@ -29,6 +29,7 @@ from torch.distributions import (
     Normal,
     TransformedDistribution,
 )
+from torch.overrides import TorchFunctionMode
 
 __all__ = [
     "ACTIVATIONS",
@@ -40,6 +41,7 @@ __all__ = [
     "log_prior",
     "mlp",
     "normal_of",
+    "plain_torch",
     "private_random",
     "transport",
 ]
@@ -70,6 +72,59 @@ def private_random(seed: int) -> Iterator[None]:
         torch.default_generator.manual_seed(seed)
         if devices:
             torch.cuda.manual_seed_all(seed)
+        yield
+
+
+class Float32(TorchFunctionMode):
+    """Make float32 of what would take the default type, in this thread alone."""
+
+    makers = frozenset(
+        getattr(torch, name)
+        for name in "empty eye linspace ones rand randn zeros".split()
+    )
+    by_value = frozenset({torch.arange, torch.full, torch.tensor, torch.where})
+    quotients = frozenset({torch.div, torch.Tensor.div, torch.Tensor.__truediv__})
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        """Call a function of torch: new tensors, and quotients of integers."""
+        kwargs = kwargs or {}
+        if kwargs.get("dtype") is None and func in self.makers:
+            kwargs = {**kwargs, "dtype": torch.float32}
+        if func in self.quotients and not kwargs and not _is_floating(args):
+            args = (torch.as_tensor(args[0]).float(), *args[1:])
+        result = func(*args, **kwargs)
+        if kwargs.get("dtype") is None and func in self.by_value:
+            if result.is_floating_point() and not _is_floating(args):
+                result = result.float()
+        return result
+
+
+def _is_floating(args) -> bool:
+    """Whether an argument has a floating type of its own."""
+    kinds = (getattr(x, "dtype", torch.int64) for x in args)
+    return any(getattr(kind, "is_floating_point", True) for kind in kinds)
+
+
+@contextmanager
+def plain_torch() -> Iterator[None]:
+    """Undo for a block what the user has set of torch, in this thread alone.
+
+    Gradients are on, inference mode and autocast off, and what is built without a
+    device or a type is on the CPU and float32. As a decorator, for a function. Nothing
+    is entered that is not needed: function modes slow every operation down.
+    """
+    with ExitStack() as stack:
+        if torch.is_inference_mode_enabled():
+            stack.enter_context(torch.inference_mode(False))
+        if not torch.is_grad_enabled():
+            stack.enter_context(torch.enable_grad())
+        for kind in ("cpu", "cuda"):
+            if torch.is_autocast_enabled(kind):
+                stack.enter_context(torch.autocast(kind, enabled=False))
+        if torch.get_default_device().type != "cpu":
+            stack.enter_context(torch.device("cpu"))
+        if torch.get_default_dtype() != torch.float32:
+            stack.enter_context(Float32())
         yield
 
 

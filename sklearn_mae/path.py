@@ -9,6 +9,7 @@ import copy
 import math
 import warnings
 from numbers import Real
+from types import SimpleNamespace
 
 import numpy as np
 from sklearn.base import clone
@@ -19,6 +20,7 @@ from sklearn.utils._optional_dependencies import check_pandas_support
 from sklearn.utils.validation import check_is_fitted
 
 from sklearn_mae.estimator import MutualAutoencoder
+from sklearn_mae.estimator.arguments import Number, plain_number, plain_parameters
 from sklearn_mae.estimator.parts import resolve_lengths
 
 __all__ = ["InformationReport", "information_path", "information_report"]
@@ -28,6 +30,7 @@ __all__ = ["InformationReport", "information_path", "information_report"]
 # by heart, and with fewer the middle has not learned enough
 FIRST_PART, SECOND_PART, WARM_PARTS = 0.6, 0.25, 1.2
 LONGEST_WARM_PART = 0.5
+TARGET = Number(Real, 0, None, closed="left")
 
 
 def information_path(estimator, X, Ms, *, X_test=None, random_state=0):
@@ -93,7 +96,9 @@ def information_path(estimator, X, Ms, *, X_test=None, random_state=0):
             X, test_size=1 / 3, random_state=check_random_state(random_state)
         )
     estimator._validate_params()
-    _, n_epochs = resolve_lengths(estimator, len(X))
+    _, n_epochs = resolve_lengths(
+        SimpleNamespace(**plain_parameters(estimator)), len(X)
+    )
     usual = {name: getattr(estimator, name) for name in ("warm_start", "max_epochs")}
     models, missed = {}, {}
     for i, before, part in _order(targets):
@@ -166,14 +171,14 @@ def _checked_targets(Ms):
             f"Ms={Ms!r} is one target; a path has several. Pass for example [1, 3, 9]."
         ) from error
     for M in targets:
-        if M is not None and not (isinstance(M, Real) and M >= 0):
+        if M is not None and not TARGET.is_satisfied_by(M):
             raise ValueError(
                 f"Ms holds {M!r}; targets are numbers of nats of at least 0, or None "
                 "for a model without the constraint. Pass for example [1, 3, 9]."
             )
     if not targets:
         raise ValueError("Ms is empty. Pass at least one target, for example [1, 3].")
-    return targets
+    return [plain_number(M) for M in targets]
 
 
 def _figures(model, X_test, log_likelihoods):

@@ -7,6 +7,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
 from sklearn_mae.estimator import MutualAutoencoder
+from sklearn_mae.estimator.arguments import plain_number
 
 __all__ = ["information_scorer"]
 
@@ -74,12 +75,12 @@ def information_scorer(estimator, X, y=None):
         )
     before, mae = steps[: where[-1]], steps[where[-1]]
     check_is_fitted(mae)
-    information = mae.mutual_info_
+    M, information = plain_number(mae.M), mae.mutual_info_
     scores = {
         "elbo": np.nan,
         "log_likelihood": np.nan,
         "information": information,
-        "information_error": np.nan if mae.M is None else -abs(information - mae.M),
+        "information_error": np.nan if M is None else -abs(information - M),
         "rate": np.nan,
         "distortion": np.nan,
     }

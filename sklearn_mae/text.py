@@ -28,6 +28,14 @@ QUOTES = frozenset("\"'")
 CLITIC = re.compile(r"n['’]t|['’]\w+")
 
 
+class Number(Interval):
+    """Interval of numbers: True is no count."""
+
+    def is_satisfied_by(self, val):
+        """Whether a parameter is such a number."""
+        return not isinstance(val, bool) and super().is_satisfied_by(val)
+
+
 class SequenceVectorizer(TransformerMixin, BaseEstimator):
     r"""Turn texts into rows of word numbers, and such rows into texts again.
 
@@ -122,20 +130,20 @@ class SequenceVectorizer(TransformerMixin, BaseEstimator):
     """
 
     _parameter_constraints: dict = {  # noqa: RUF012
-        "max_length": [Interval(Integral, 2, None, closed="left"), None],
+        "max_length": [Number(Integral, 2, None, closed="left"), None],
         "lowercase": ["boolean"],
         "preprocessor": [callable, None],
         "tokenizer": [callable, None],
         "token_pattern": [str, None],
         "min_df": [
-            Interval(RealNotInt, 0, 1, closed="both"),
-            Interval(Integral, 1, None, closed="left"),
+            Number(RealNotInt, 0, 1, closed="both"),
+            Number(Integral, 1, None, closed="left"),
         ],
         "max_df": [
-            Interval(RealNotInt, 0, 1, closed="both"),
-            Interval(Integral, 1, None, closed="left"),
+            Number(RealNotInt, 0, 1, closed="both"),
+            Number(Integral, 1, None, closed="left"),
         ],
-        "max_features": [Interval(Integral, 1, None, closed="left"), None],
+        "max_features": [Number(Integral, 1, None, closed="left"), None],
         "vocabulary": [Mapping, HasMethods("__iter__"), None],
     }
 
@@ -402,14 +410,31 @@ def _reader(reading: dict) -> Callable[[str], list[str]]:
             raise ValueError(
                 f"token_pattern must be a regular expression. Got {pattern!r}: {error}."
             ) from error
-    analyse = CountVectorizer(**reading).build_analyzer()
+    vectorizer = CountVectorizer(**reading)
+    preprocess = vectorizer.build_preprocessor()
+    tokenize = vectorizer.build_tokenizer()
+
+    def words_of(text):
+        prepared = preprocess(text)
+        if not isinstance(prepared, str):
+            raise TypeError(
+                "preprocessor must give a text, a str. It gave "
+                f"{_shown(prepared)} for the text {reprlib.repr(text)}."
+            )
+        words = tokenize(prepared)
+        if not isinstance(words, Iterable):
+            raise TypeError(
+                "tokenizer must give words, an iterable of str. It gave "
+                f"{_shown(words)} for the text {reprlib.repr(text)}."
+            )
+        return words
 
     def read(text):
         words = []
         for i, part in enumerate(text.split(UNKNOWN_MARK)):
             if i:
                 words.append(UNKNOWN_MARK)
-            words += filter(_is_word, analyse(part))
+            words += filter(_is_word, words_of(part))
         return words
 
     return read
@@ -419,9 +444,13 @@ def _is_word(word) -> bool:
     if not isinstance(word, str):
         raise TypeError(
             "tokenizer must give words of type str. It gave "
-            f"{reprlib.repr(word)} of type {type(word).__name__}. Convert them in it."
+            f"{_shown(word)}. Convert them in it."
         )
     return word != ""
+
+
+def _shown(value) -> str:
+    return f"{reprlib.repr(value)} of type {type(value).__name__}"
 
 
 def _read(X, read) -> list[list[str]]:

@@ -1,37 +1,171 @@
 """What a method's arguments must be, and arrays to tensors and back."""
 
 import warnings
-from numbers import Integral
+from numbers import Integral, Real
 
 import numpy as np
 import torch
-from sklearn.utils import check_array
+from sklearn.utils import check_array, check_random_state
+from sklearn.utils._param_validation import Interval
+from sklearn.utils.validation import validate_data
 
-from sklearn_mae.columns import look_like_sequences
+from sklearn_mae.columns import look_like_sequences, table_problem
+from sklearn_mae.estimator.callbacks import cloned_callbacks
+from sklearn_mae.estimator.inputs import as_table
 
 __all__ = [
+    "MAX_SEED",
+    "Number",
     "as_tensor",
+    "as_type",
     "check_count",
+    "check_pair",
+    "check_tolerance",
     "checked_codes",
+    "checked_rows",
+    "plain_number",
+    "plain_parameters",
+    "seed_from",
     "text_problem",
     "to_numpy",
     "warn_of_word_numbers",
 ]
 
+MAX_SEED = np.iinfo(np.int32).max
+# more rows or draws than any memory holds: torch would overflow instead of saying so
+MAX_COUNT = 2**40
+# codes are about standard normal: beyond this, squares of figures leave float64
+MAX_CODE = 1e100
 
-def check_count(name: str, value, least: int) -> None:
-    """Refuse what is no integer of at least so much."""
-    if not isinstance(value, Integral) or value < least:
+
+def plain_number(value):
+    """Return Python's own int, float or bool for a number of numpy's or another's.
+
+    What is no number is returned as it is. An int too large for a float stays.
+    """
+    if isinstance(value, bool | np.bool_):
+        return bool(value)
+    if isinstance(value, Integral):
+        return int(value)
+    return float(value) if isinstance(value, Real) else value
+
+
+class Number(Interval):
+    """Interval of numbers of any type that is no boolean, for parameter constraints."""
+
+    def is_satisfied_by(self, val):
+        """Whether a parameter is such a number, and within the interval."""
+        number = plain_number(val)
+        if isinstance(number, bool) or not isinstance(number, self.type):
+            return False
+        try:
+            return number in self and np.isfinite(float(number))
+        except OverflowError:  # an int beyond all floats
+            return False
+
+
+def plain_parameters(estimator) -> dict:
+    """Return an estimator's parameters, numbers as Python's own, callbacks cloned.
+
+    Numbers of numpy overflow (``np.uint8(200) + np.uint8(100)`` is 44), and torch takes
+    some of them only.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a hidden layer's size is none, or a callback does not work here.
+    """
+    params = {
+        name: plain_number(value)
+        for name, value in estimator.get_params(deep=False).items()
+    }
+    params["callbacks"] = cloned_callbacks(params["callbacks"])
+    params["hidden_layer_sizes"] = _layer_sizes(params["hidden_layer_sizes"])
+    return params
+
+
+def _layer_sizes(sizes) -> tuple[int, ...]:
+    try:
+        given = [plain_number(size) for size in sizes]
+        as_ints = tuple(int(size) for size in given)
+        valid = all(
+            a == b and a > 0 and not isinstance(b, bool)
+            for a, b in zip(as_ints, given, strict=True)
+        )
+    except (TypeError, ValueError, OverflowError):
+        valid = False
+    if not valid:
         raise ValueError(
-            f"{name}={value!r} is not an integer of at least {least}. Pass a larger "
-            "one."
+            f"hidden_layer_sizes={sizes!r} is not a sequence of positive integers. "
+            "Pass one number for each hidden layer, for example (128, 128)."
+        )
+    return as_ints
+
+
+def check_count(name: str, value, least: int) -> int:
+    """Return an int, or refuse what is no integer of at least so much."""
+    number = plain_number(value)
+    if isinstance(number, bool) or not isinstance(number, int) or number < least:
+        raise ValueError(
+            f"{name}={value!r} is not an integer of at least {least}. Pass one, for "
+            f"example {max(least, 10)}."
+        )
+    if number > MAX_COUNT:
+        raise ValueError(
+            f"{name}={value!r} is more than any memory holds. Pass a smaller one."
+        )
+    return number
+
+
+def check_tolerance(tol) -> float:
+    """Return a width in nats as a float, or refuse it."""
+    number = plain_number(tol)
+    positive = isinstance(number, int | float) and number > 0
+    if isinstance(number, bool) or not positive:
+        raise ValueError(
+            f"tol={tol!r} is not a positive number of nats. Pass for example 0.1."
+        )
+    return number
+
+
+def seed_from(random_state) -> int:
+    """Return a seed drawn from what scikit-learn takes for `random_state`."""
+    try:
+        return int(check_random_state(random_state).randint(MAX_SEED))
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"random_state={random_state!r} is no source of random numbers. Pass an "
+            f"integer from 0 to 2**32 - 1, a numpy.random.RandomState or None. {error}"
+        ) from error
+
+
+def checked_rows(estimator, X, reset: bool) -> np.ndarray:
+    """Return rows as an array of shape (n, n_features_in_), or refuse them."""
+    problem = text_problem(X, estimator.likelihood == "sequence")
+    if problem is not None:
+        raise ValueError(problem)
+    X = as_table(X, "X")
+    error = table_problem(X)
+    if error is not None:
+        # wrong names and wrong widths come first
+        validate_data(estimator, X, reset=reset, skip_check_array=True)
+        raise error
+    return validate_data(
+        estimator, X, reset=reset, dtype=[np.float64, np.float32], order="C"
+    )
+
+
+def check_pair(X: np.ndarray, Z: np.ndarray) -> None:
+    """Refuse codes that are not one for each row."""
+    if len(X) != len(Z):
+        raise ValueError(
+            f"X has {len(X)} rows and Z {len(Z)}; pass one code for each row."
         )
 
 
 def checked_codes(Z, n_components: int) -> np.ndarray:
     """Return codes as an array of shape (n, n_components), or refuse them."""
-    if isinstance(Z, torch.Tensor):
-        Z = to_numpy(Z.detach())
+    Z = as_table(Z, "Z")
     if getattr(Z, "ndim", 2) == 3:
         raise ValueError(
             f"Codes have shape {Z.shape}, three dimensions. Pass some of shape "
@@ -44,6 +178,14 @@ def checked_codes(Z, n_components: int) -> np.ndarray:
             f"Codes have {Z.shape[1]} columns, but this MutualAutoencoder was "
             f"fitted with n_components={n_components}. Pass codes as transform "
             "returns them."
+        )
+    far = abs(Z) > MAX_CODE
+    if far.any():
+        row, column = np.argwhere(far)[0]
+        raise ValueError(
+            f"Z holds {float(Z[row, column])!r} in row {row}, column {column}. Codes "
+            f"are about standard normal, and beyond {MAX_CODE:g} their figures leave "
+            "the range of float64. Pass codes as transform returns them."
         )
     return Z
 
@@ -89,6 +231,20 @@ def as_tensor(array: np.ndarray, dtype, device) -> torch.Tensor:
     """Copy, so that torch never writes to the user's array; categories stay int."""
     dtype = torch.int64 if array.dtype == np.int64 else dtype
     return torch.tensor(array, dtype=dtype, device=device)
+
+
+def as_type(array: np.ndarray, dtype) -> np.ndarray:
+    """Return codes or values of rows in the rows' own type, if it can hold them."""
+    with np.errstate(over="ignore"):
+        figures = array.astype(dtype, copy=False)
+    if not np.isfinite(figures).all():
+        row = np.argwhere(~np.isfinite(figures))[0, -2]
+        raise ValueError(
+            f"Results of row {row} leave the range of {figures.dtype}: it lies too far "
+            "from the rows of fit, or the mean of the likelihood's Distribution is not "
+            "finite there. Pass rows as float64, or leave it out."
+        )
+    return figures
 
 
 def to_numpy(tensor: torch.Tensor) -> np.ndarray:

@@ -11,21 +11,18 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from sklearn_mae.columns import Columns, Sequences, row_noise
 from sklearn_mae.encoders import Bound
-from sklearn_mae.estimator.arguments import as_tensor
+from sklearn_mae.estimator.arguments import as_tensor, seed_from
 from sklearn_mae.estimator.parts import Structure
 from sklearn_mae.evaluation import Evaluation
 from sklearn_mae.information import information_of_model
-from sklearn_mae.model import LatentVariableModel
+from sklearn_mae.model import LatentVariableModel, plain_torch
 from sklearn_mae.net import MutualAutoencoderNet
 
-__all__ = ["MAX_SEED", "Fitted", "at_once"]
-
-MAX_SEED = np.iinfo(np.int32).max
+__all__ = ["Fitted", "at_once"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,7 +108,7 @@ class Fitted:
         if random_state is None and fitted:
             seed = self.seed
         else:
-            seed = int(check_random_state(random_state).randint(MAX_SEED))
+            seed = seed_from(random_state)
         return torch.Generator(self.model.reference.device).manual_seed(seed)
 
     def bound(self, seen: np.ndarray, keys: np.ndarray) -> Bound:
@@ -137,12 +134,14 @@ class Fitted:
 def at_once(method):
     """Let a method read parameters and record once, whatever others set meanwhile.
 
-    It runs on a shallow copy of the estimator, which nobody else sees.
+    It runs on a shallow copy of the estimator, which nobody else sees, and on torch
+    as it is set by default.
     """
 
     @functools.wraps(method)
     def run(self, *args, **kwargs):
         check_is_fitted(self)
-        return method(copy.copy(self), *args, **kwargs)
+        with plain_torch():
+            return method(copy.copy(self), *args, **kwargs)
 
     return run

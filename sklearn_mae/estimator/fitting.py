@@ -5,11 +5,10 @@ from dataclasses import replace
 
 import numpy as np
 import torch
-from sklearn.utils import check_random_state
 from torch import Tensor
 
-from sklearn_mae.estimator.arguments import as_tensor
-from sklearn_mae.estimator.fitted import MAX_SEED, Fitted
+from sklearn_mae.estimator.arguments import MAX_SEED, as_tensor, seed_from
+from sklearn_mae.estimator.fitted import Fitted
 from sklearn_mae.estimator.parts import (
     Structure,
     build_columns,
@@ -55,7 +54,7 @@ def fit_record(
         If a parameter or a column is not what it must be, or a parameter of the
         networks or a figure is not finite.
     """
-    seed = int(check_random_state(params.random_state).randint(MAX_SEED))
+    seed = seed_from(params.random_state)
     structure = Structure.of(params)
     if before is None:
         names = getattr(params, "feature_names_in_", None)

@@ -14,14 +14,18 @@ from sklearn.base import (
 )
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import Bunch
-from sklearn.utils._param_validation import Interval, StrOptions
-from sklearn.utils.validation import validate_data
+from sklearn.utils._param_validation import StrOptions
 
-from sklearn_mae.columns import table_problems, with_occurrence
+from sklearn_mae.columns import with_occurrence
 from sklearn_mae.estimator.arguments import (
+    Number,
+    as_type,
     check_count,
+    check_pair,
+    check_tolerance,
     checked_codes,
-    text_problem,
+    checked_rows,
+    plain_parameters,
     to_numpy,
     warn_of_word_numbers,
 )
@@ -29,7 +33,7 @@ from sklearn_mae.estimator.convergence import convergence_complaint
 from sklearn_mae.estimator.fitted import Fitted, at_once
 from sklearn_mae.estimator.fitting import fit_record
 from sklearn_mae.estimator.saving import readable_state, written_state
-from sklearn_mae.model import ACTIVATIONS
+from sklearn_mae.model import ACTIVATIONS, plain_torch
 from sklearn_mae.net import ProgressBar
 
 __all__ = ["MutualAutoencoder"]
@@ -120,7 +124,7 @@ default="auto"
         embeddings, then those of the LSTM layers.
     activation : {"silu", "relu", "tanh", "gelu"}, default="silu"
         Their activation; LSTMs have their own.
-    min_scale : float, default=0.01
+    min_scale : float in (0, 1], default=0.01
         Floor of a Gaussian likelihood's standard deviations, as a fraction of the
         column's.
     max_epochs : int or "auto", default="auto"
@@ -133,11 +137,15 @@ default="auto"
         Learning rate of Adam; constant for the first half of the steps, then
         decreasing linearly to zero.
     callbacks : list of skorch callbacks or None, default=None
-        Cloned. One that raises KeyboardInterrupt, as ``EarlyStopping`` does, ends the
-        training normally. There is no validation split: monitor a name in `history_`
-        or ``"train_loss"``, with patience: while multipliers grow, the loss rises and
-        the ELBO may fall, though all goes well. Learning-rate schedulers have no
-        effect, see `lr`.
+        Callbacks, or pairs of a name and one; cloned. Of skorch's own these work:
+        ``EarlyStopping``, ``EpochTimer``, ``GradientNormClipping``,
+        ``PassthroughScoring`` (with ``on_train=True``), ``PrintLog``, ``ProgressBar``;
+        and subclasses of ``skorch.callbacks.Callback`` of your own. The rest of
+        skorch's are refused, with what to do instead. One that raises
+        KeyboardInterrupt, as ``EarlyStopping`` does, ends the training normally. There
+        is no validation split: monitor a name in `history_` or ``"train_loss"``, with
+        patience: while multipliers grow, the loss rises and the ELBO may fall, though
+        all goes well.
     device : str, default="cpu"
         torch device.
     warm_start : bool, default=False
@@ -205,11 +213,11 @@ default="auto"
     """
 
     _parameter_constraints: dict = {  # noqa: RUF012
-        "M": [Interval(Real, 0, None, closed="left"), None],
-        "C": [StrOptions({"auto"}), Interval(Real, 0, None, closed="neither")],
-        "n_components": [Interval(Integral, 1, None, closed="left")],
+        "M": [Number(Real, 0, None, closed="left"), None],
+        "C": [StrOptions({"auto"}), Number(Real, 0, None, closed="neither")],
+        "n_components": [Number(Integral, 1, None, closed="left")],
         "encoder": [StrOptions({"gaussian", "resampling"}), callable],
-        "n_resamples": [Interval(Integral, 1, None, closed="left")],
+        "n_resamples": [Number(Integral, 1, None, closed="left")],
         "likelihood": [
             StrOptions(LIKELIHOODS),
             callable,
@@ -221,16 +229,16 @@ default="auto"
         "codes": [StrOptions({"mean", "sample"})],
         "hidden_layer_sizes": ["array-like"],
         "activation": [StrOptions(set(ACTIVATIONS))],
-        "min_scale": [Interval(Real, 0, None, closed="neither")],
+        "min_scale": [Number(Real, 0, 1, closed="right")],
         "max_epochs": [
             StrOptions({"auto"}),
-            Interval(Integral, 1, None, closed="left"),
+            Number(Integral, 1, None, closed="left"),
         ],
         "batch_size": [
             StrOptions({"auto"}),
-            Interval(Integral, 1, None, closed="left"),
+            Number(Integral, 1, None, closed="left"),
         ],
-        "lr": [Interval(Real, 0, None, closed="neither")],
+        "lr": [Number(Real, 0, None, closed="neither")],
         "callbacks": [list, None],
         "device": [str],
         "warm_start": ["boolean"],
@@ -350,13 +358,15 @@ default="auto"
         UserWarning
             If X looks like word numbers and `likelihood` is another than "sequence".
         """
-        fitted = copy.copy(self)._fit(X)
+        with plain_torch():
+            fitted = copy.copy(self)._fit(X)
         self._fitted = fitted
         return self
 
     def _fit(self, X):
         """Fit a copy that nobody else sees, and return its record."""
         self._validate_params()
+        vars(self).update(plain_parameters(self))
         before = self._fitted = self._fitted if self.warm_start else None
         X = self._checked(X, reset=before is None)
         if len(X) == 1:
@@ -396,7 +406,7 @@ default="auto"
             z = evaluation.mean_codes(x)
         else:
             z = evaluation.draw_codes(x, self._keys(X, evaluation))
-        return to_numpy(z).astype(X.dtype, copy=False)
+        return as_type(to_numpy(z), X.dtype)
 
     @at_once
     def inverse_transform(self, X):
@@ -459,7 +469,7 @@ default="auto"
             Decoded points on the lines between mean codes.
         """
         X_a, X_b = self._checked(X_a), self._checked(X_b)
-        check_count("n_steps", n_steps, 2)
+        n_steps = check_count("n_steps", n_steps, 2)
         if len(X_a) != len(X_b):
             raise ValueError(
                 f"X_a has {len(X_a)} rows and X_b {len(X_b)}; interpolate goes from "
@@ -467,7 +477,7 @@ default="auto"
             )
         evaluation = self._fitted.evaluation()
         ends = [evaluation.mean_codes(self._fitted.seen(X)) for X in (X_a, X_b)]
-        t = torch.linspace(0, 1, n_steps, dtype=ends[0].dtype).to(ends[0].device)
+        t = torch.linspace(0, 1, n_steps, dtype=ends[0].dtype, device=ends[0].device)
         z = torch.lerp(ends[0], ends[1], t[:, None, None])
         return self._decoded(z, X_a.dtype)
 
@@ -491,11 +501,12 @@ default="auto"
         Z : ndarray of shape (n_samples, n_components)
             Their codes: (X, Z) are joint draws. Only if `return_codes`.
         """
-        check_count("n_samples", n_samples, 1)
+        n_samples = check_count("n_samples", n_samples, 1)
         evaluation = self._fitted.evaluation()
         generator = self._fitted.generator(random_state)
         x, z = evaluation.sample(n_samples, generator)
         X = self._fitted.columns.inverse_transform(to_numpy(x))
+        X = as_type(X, X.dtype)
         return (X, to_numpy(z)) if return_codes else X
 
     @at_once
@@ -518,7 +529,7 @@ default="auto"
         """
         X = self._checked(X)
         z = self._drawn_codes(X, n_samples, random_state)
-        return to_numpy(z).astype(X.dtype, copy=False)
+        return as_type(to_numpy(z), X.dtype)
 
     @at_once
     def score_samples(self, X):
@@ -610,7 +621,7 @@ default="auto"
             In nats and the units of X.
         """
         X = self._checked(X)
-        check_count("n_importance", n_importance, 1)
+        n_importance = check_count("n_importance", n_importance, 1)
         evaluation = self._fitted.evaluation()
         log_p = evaluation.log_likelihood(
             self._fitted.seen(X), n_importance, self._keys(X, evaluation)
@@ -696,11 +707,7 @@ default="auto"
             ``upper_se``, in nats; ``method``: "enumeration", "grid" or "sandwich";
             ``n_samples``, ``n_proposals`` or ``n_outcomes`` where they apply.
         """
-        check_count("n_samples", n_samples, 10)
-        if not (isinstance(tol, Real) and tol > 0):
-            raise ValueError(
-                f"tol={tol!r} is not a positive number of nats. Pass for example 0.1."
-            )
+        n_samples, tol = check_count("n_samples", n_samples, 10), check_tolerance(tol)
         generator = self._fitted.generator(random_state, fitted=True)
         return Bunch(**self._fitted.mutual_info(n_samples, tol, generator))
 
@@ -754,29 +761,14 @@ default="auto"
     # -- helpers -----------------------------------------------------------------
 
     def _checked(self, X, reset=False):
-        if isinstance(X, torch.Tensor):
-            X = to_numpy(X.detach())
-        problem = text_problem(X, self.likelihood == "sequence")
-        if problem is not None:
-            raise ValueError(problem)
-        problem = table_problems(X)
-        if problem is not None:
-            # wrong names and wrong widths come first
-            validate_data(self, X, reset=reset, skip_check_array=True)
-            raise ValueError(problem)
-        return validate_data(
-            self, X, reset=reset, dtype=[np.float64, np.float32], order="C"
-        )
+        return checked_rows(self, X, reset)
 
     def _checked_codes(self, Z):
         return checked_codes(Z, self._n_features_out)
 
     def _checked_pair(self, X, Z):
         X, Z = self._checked(X), self._checked_codes(Z)
-        if len(X) != len(Z):
-            raise ValueError(
-                f"X has {len(X)} rows and Z {len(Z)}; pass one code for each row."
-            )
+        check_pair(X, Z)
         return X, Z
 
     def _keys(self, X, evaluation):
@@ -791,10 +783,10 @@ default="auto"
     def _decoded(self, z, dtype):
         decoded = to_numpy(self._fitted.evaluation().decode(z))
         X = self._fitted.columns.inverse_transform(decoded)
-        return X if X.dtype == np.int64 else X.astype(dtype, copy=False)
+        return X if X.dtype == np.int64 else as_type(X, dtype)
 
     def _drawn_codes(self, X, n_samples, random_state):
-        check_count("n_samples", n_samples, 1)
+        n_samples = check_count("n_samples", n_samples, 1)
         evaluation = self._fitted.evaluation()
         x = self._fitted.seen(X)
         generator = self._fitted.generator(random_state)

@@ -9,9 +9,7 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 import torch
-from sklearn.base import clone
 from torch import Tensor, nn
-from torch.distributions import Distribution
 
 from sklearn_mae.columns import Columns, Sequences
 from sklearn_mae.encoders import (
@@ -23,6 +21,7 @@ from sklearn_mae.encoders import (
     Standardised,
     category_table,
 )
+from sklearn_mae.estimator.factories import call_factory, try_foreign
 from sklearn_mae.gradients import (
     Enumeration,
     PerToken,
@@ -93,7 +92,7 @@ class Structure:
             n_components=int(params.n_components),
             encoder=params.encoder,
             likelihood=params.likelihood,
-            hidden_layer_sizes=tuple(_hidden_layer_sizes(params.hidden_layer_sizes)),
+            hidden_layer_sizes=tuple(params.hidden_layer_sizes),
             activation=params.activation,
             min_scale=float(params.min_scale),
         )
@@ -160,13 +159,13 @@ def build_model(
         model = LatentVariableModel(*parts, params.n_components)
         model.float()
         if x is not None and is_foreign(params):
-            _try_foreign(params, model, x)
+            try_foreign(params, model, x)
     return model.eval()  # until training begins
 
 
 def _parts_of_sequences(params, columns: Sequences) -> Parts:
     """Likelihood, encoder, posterior and features."""
-    hidden = _hidden_layer_sizes(params.hidden_layer_sizes)
+    hidden = params.hidden_layer_sizes
     if len(hidden) < 2:
         raise ValueError(
             f"hidden_layer_sizes={params.hidden_layer_sizes!r} has {len(hidden)} "
@@ -180,7 +179,7 @@ def _parts_of_sequences(params, columns: Sequences) -> Parts:
 
     likelihood = SequenceLikelihood(n_words, columns.length_, hidden, d)
     if callable(params.encoder):
-        module = _call_factory("encoder", params.encoder, columns.length_, d)
+        module = call_factory("encoder", params.encoder, columns.length_, d)
         encoder: nn.Module = ForeignEncoder(module)
     else:
         encoder = GaussianEncoder(reader())
@@ -189,7 +188,7 @@ def _parts_of_sequences(params, columns: Sequences) -> Parts:
 
 def _parts_of_tables(params, columns: Columns) -> Parts:
     """Likelihood, encoder, posterior and features."""
-    hidden = _hidden_layer_sizes(params.hidden_layer_sizes)
+    hidden = params.hidden_layer_sizes
     n_columns, d = columns.n_varying, params.n_components
     cardinalities = [len(c) for c in columns.categories_]
     features: nn.Module
@@ -226,12 +225,10 @@ def _parts_of_tables(params, columns: Columns) -> Parts:
         case "categorical":
             likelihood = CategoricalLikelihood(decoder(n_features), cardinalities)
         case factory:
-            module = _call_factory("likelihood", factory, n_columns, d)
+            module = call_factory("likelihood", factory, n_columns, d)
             likelihood = ForeignLikelihood(module, n_columns)
     if callable(params.encoder):
-        encoder = ForeignEncoder(
-            _call_factory("encoder", params.encoder, n_features, d)
-        )
+        encoder = ForeignEncoder(call_factory("encoder", params.encoder, n_features, d))
     else:
         encoder = gaussian()
     return likelihood, encoder, gaussian(), features
@@ -351,13 +348,6 @@ def build_net(
             multiplier = controls.get("rate", 0.0)
             patient = patience(TwoSided.waiting, "rate")
             rate = Rate(DualAscent(C, params.M, multiplier, patient))
-    callbacks = [
-        # skorch takes pairs of a name and a callback, too
-        (callback[0], clone(callback[1]))
-        if isinstance(callback, tuple)
-        else clone(callback)
-        for callback in params.callbacks or []
-    ]
     return MutualAutoencoderNet(
         model,
         rule=build_rule(params.encoder, params.n_resamples),
@@ -366,7 +356,7 @@ def build_net(
         rate_constraint=rate,
         log_volume=columns.log_volume_,
         foreign=is_foreign(params),
-        callbacks=[*callbacks, progress],
+        callbacks=[*(params.callbacks or []), progress],
         max_epochs=max_epochs,
         batch_size=batch_size,
         lr=params.lr,
@@ -422,96 +412,3 @@ def resolve_C(params, n_columns: int) -> float:
     if params.C != "auto":
         return float(params.C)
     return AUTO_C if params.constraint == "paper" else max(AUTO_C, float(n_columns))
-
-
-def _hidden_layer_sizes(sizes) -> list[int]:
-    try:
-        as_ints = [int(size) for size in sizes]
-        valid = all(a == b and a > 0 for a, b in zip(as_ints, sizes, strict=True))
-    except (TypeError, ValueError):
-        valid = False
-    if not valid:
-        raise ValueError(
-            f"hidden_layer_sizes={sizes!r} is not a sequence of positive integers. "
-            "Pass one number for each hidden layer, for example (128, 128)."
-        )
-    return as_ints
-
-
-def _call_factory(name: str, factory, n_features: int, n_components: int) -> nn.Module:
-    if isinstance(factory, nn.Module):
-        raise TypeError(
-            f"{name}={type(factory).__name__}(...) is a module, already built: its "
-            "weights would be shared between fits and ignore random_state. Pass a "
-            "callable (n_features, n_components) -> nn.Module, such as its class."
-        )
-    if not callable(factory):
-        raise TypeError(
-            f"{name}={factory!r} is neither a name nor callable. Pass a callable "
-            "(n_features, n_components) -> nn.Module."
-        )
-    module = factory(n_features, n_components)
-    if not isinstance(module, nn.Module):
-        raise TypeError(
-            f"{name} returned {type(module).__name__}; it must return an nn.Module "
-            "whose forward returns a torch Distribution."
-        )
-    return module
-
-
-def _try_foreign(params, model: LatentVariableModel, x: Tensor) -> None:
-    """One pass in each precision, so that a mistake is named before training."""
-    z = model.reference.new_zeros(len(x), model.n_components)
-    tries = []
-    if callable(params.encoder):
-        tries.append(("encoder", model.encoder, model.features(x), z))
-    if callable(params.likelihood):
-        tries.append(("likelihood", model.likelihood, z, x))
-    for name, wrapper, condition, value in tries:
-        for dtype in (torch.float64, torch.float32):
-            wrapper.to(dtype)
-            # word numbers stay integers
-            given = condition.to(dtype) if condition.is_floating_point() else condition
-            try:
-                with torch.no_grad():
-                    distribution = wrapper.module(given)
-                    # draws of codes come with leading axes
-                    wrapper.module(given.expand(2, *given.shape))
-            except Exception as error:
-                raise ValueError(
-                    f"The module that {name}={getattr(params, name)!r} built fails on "
-                    f"an input of shape {tuple(given.shape)}, or of that shape "
-                    f"with another axis in front, and type {given.dtype}. It "
-                    "is trained in float32 and used in float64: create no tensor of a "
-                    f"fixed type in it. {type(error).__name__}: {error}"
-                ) from error
-            _check_distribution(name, distribution, value.to(dtype))
-            try:
-                distribution.log_prob(value.to(dtype))
-            except Exception as error:
-                raise ValueError(
-                    f"The Distribution of the {name}, {type(distribution).__name__}, "
-                    "gives no log-density of the values it is for: "
-                    f"{type(error).__name__}: {error} Use one whose support holds them."
-                ) from error
-
-
-def _check_distribution(name: str, distribution, value: Tensor) -> None:
-    if not isinstance(distribution, Distribution):
-        raise TypeError(
-            f"The forward of the {name}'s module returned "
-            f"{type(distribution).__name__}; it must return a torch.distributions."
-            "Distribution."
-        )
-    shape = tuple(distribution.batch_shape) + tuple(distribution.event_shape)
-    if shape != tuple(value.shape) or len(distribution.event_shape) > 1:
-        raise ValueError(
-            f"The Distribution of the {name} covers values of shape {shape} for a "
-            f"batch of {len(value)} rows; it must cover {tuple(value.shape)}, for "
-            "example Independent(Normal(loc, scale), 1) with loc of that shape."
-        )
-    if name == "encoder" and not distribution.has_rsample:
-        raise ValueError(
-            f"The encoder's Distribution, {type(distribution).__name__}, has no "
-            "reparametrised samples (rsample), without which it cannot be trained."
-        )

@@ -18,7 +18,8 @@ import torch
 from torch import Tensor, nn
 
 from sklearn_mae.columns import Columns, Sequences
-from sklearn_mae.estimator.fitted import MAX_SEED, Fitted
+from sklearn_mae.estimator.arguments import MAX_SEED
+from sklearn_mae.estimator.fitted import Fitted
 from sklearn_mae.estimator.parts import (
     Structure,
     build_columns,

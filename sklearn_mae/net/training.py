@@ -283,8 +283,9 @@ class MutualAutoencoderNet(NeuralNet):
         self.optimizer_.zero_grad()
         # theta and phi alone: the bounds' gradient is taken at fixed omega
         loss.backward(inputs=self._theta)
+        # (a list: the first of several callbacks would use a generator up)
         self.notify(
-            "on_grad_computed", named_parameters=self.get_all_learnable_params()
+            "on_grad_computed", named_parameters=[*self.get_all_learnable_params()]
         )
         self.optimizer_.step()
         if term is not None:
