@@ -112,7 +112,7 @@ def _measured(fitted: Fitted, X, seen, constrained: bool) -> Fitted:
 
     net.land(measure)
     rate = _mean_rate(fitted, X, seen)
-    net.check_finite(rate_=rate)
+    net.check_finite(rate_=rate, **fitted.controls)
     certificate = fitted.mutual_info(
         n_samples,
         0.05,
