@@ -121,7 +121,7 @@ def _measured(
     net.land(measure)
     progress.stage("certificate")
     rate, rate_se = _mean_rate(fitted, X, seen)
-    net.check_finite(rate_=rate)
+    net.check_finite(rate_=rate, **fitted.controls)
     certificate = fitted.mutual_info(
         n_samples,
         0.05,

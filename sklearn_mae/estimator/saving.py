@@ -367,13 +367,15 @@ def _sequences(value, structure: Structure, n_features: int) -> dict:
 def _table(value, structure: Structure, n_features: int) -> dict:
     names = (
         *("names_", "varying_", "constants_", "mean_", "scale_"),
-        *("categories_", "log_volume_"),
+        *("support_", "categories_", "log_volume_"),
     )
     entries = _entries(value, names, "columns")
     varying = _array(entries["varying_"], np.bool_, (n_features,), "varying_")
     n = int(varying.sum())
     scale = _array(entries["scale_"], np.float64, (n,), "scale_")
     _need(n > 0 and bool((scale > 0).all()), "scale_", scale)
+    support = _array(entries["support_"], np.float64, (n,), "support_")
+    _need(bool((support > 0).all()), "support_", support)
     categories = entries["categories_"]
     n_categorical = n if structure.likelihood == "categorical" else 0
     good = type(categories) is list and len(categories) == n_categorical
@@ -385,6 +387,7 @@ def _table(value, structure: Structure, n_features: int) -> dict:
         "constants_": _array(constants, np.float64, (n_features,), "constants_"),
         "mean_": _array(entries["mean_"], np.float64, (n,), "mean_"),
         "scale_": scale,
+        "support_": support,
         "categories_": [
             _increasing(known, np.float64, "categories_") for known in categories
         ],
