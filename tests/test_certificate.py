@@ -8,11 +8,12 @@ import pytest
 import torch
 from scipy.special import log_softmax, logsumexp
 from torch import nn
-from torch.distributions import Normal
+from torch.distributions import Categorical, MixtureSameFamily, Normal
 
 from sklearn_mae.encoders import GaussianEncoder
 from sklearn_mae.information import (
     certificate,
+    common,
     estimate_sandwich,
     information_of_model,
     quadrature,
@@ -21,12 +22,18 @@ from sklearn_mae.information import (
     training_bias,
     weigh,
 )
+from sklearn_mae.information.quadrature import (
+    integrate,
+    lattice,
+    posteriors_on_lattices,
+)
 from sklearn_mae.likelihoods import ForeignLikelihood, GaussianLikelihood
-from sklearn_mae.model import LatentVariableModel, private_random
+from sklearn_mae.model import LatentVariableModel, draw, private_random
 from tests.statistical import (
     assert_estimate_equal,
     assert_mean_equal,
     assert_mean_positive,
+    quantile,
 )
 from tests.toy_models import LinearGaussian, Once, generator, random_model
 
@@ -97,6 +104,23 @@ def test_regression_on_what_explains_nothing():
     assert regressed_mean(values, doubled) == pytest.approx(
         regressed_mean(values, controls)
     )
+
+
+def test_regression_leaves_out_what_is_rounding():
+    """Its mean is not zero but rounding, and its coefficient could be anything."""
+    rng = np.random.default_rng(0)
+    values, controls = correlated(400, rng)
+    rounding = 1e-13 + 2e-15 * rng.standard_normal((400, 2))
+    plain = regressed_mean(values, controls)
+
+    assert regressed_mean(values, np.hstack([rounding, controls])) == pytest.approx(
+        plain
+    )
+    # nor may two controls leave a rounding in their difference
+    twice = np.hstack([controls, controls + rounding[:, :1]])
+    assert regressed_mean(values, twice) == pytest.approx(plain)
+    mean, _ = regressed_mean(values, rounding)
+    assert mean == pytest.approx(values.mean())
 
 
 # Sampled bounds
@@ -507,6 +531,290 @@ def test_annealing_that_does_not_help_costs_a_pilot_alone(monkeypatch):
 
     assert "n_temperatures" not in found
     assert spent[-1] == found["n_samples"] * found["n_proposals"]
+
+
+# Decoders that oscillate, jump, or have many modes
+
+
+class Columns(nn.Module):
+    """Columns of normals, or of mixtures of them, around functions of z Q."""
+
+    def __init__(self, functions, scale, angle=0.0):
+        super().__init__()
+        self.functions, self.scale, self.angle = functions, scale, angle
+
+    def forward(self, z):
+        if z.shape[-1] == 2:
+            c, s = np.cos(self.angle), np.sin(self.angle)
+            z = z @ torch.tensor([[c, -s], [s, c]], dtype=z.dtype)
+        of_each = [torch.stack([f(z) for f in peaks], -1) for peaks in self.functions]
+        loc = torch.cat(of_each, -1)
+        if len(self.functions) == 1:
+            return Normal(loc, self.scale, validate_args=False)
+        loc = torch.stack(of_each, -1)
+        shares = Categorical(torch.ones_like(loc), validate_args=False)
+        peaks = Normal(loc, self.scale, validate_args=False)
+        return MixtureSameFamily(shares, peaks, validate_args=False)
+
+
+def hostile(*functions, d=1, scale=0.2, angle=0.0):
+    """Model with a column for each axis of z Q, and I(x, z).
+
+    Of each function every axis has its own; several are the peaks of a mixture.
+    """
+    each = [[lambda z, f=f, i=i: f(z[..., i]) for i in range(d)] for f in functions]
+    with private_random(0):
+        r = GaussianEncoder.from_sizes(d, (8,), d, "tanh")
+    likelihood = ForeignLikelihood(Columns(each, scale, angle), d)
+    model = LatentVariableModel(likelihood, r, r, nn.Identity(), d).double()
+    return model, d * information_of_column(functions, scale)
+
+
+def information_of_column(functions, scale, n=40_000):
+    """H(x) - H(x|z) of one column, by quantiles of z and equal steps of x."""
+    z = torch.special.ndtri((torch.arange(n).double() + 0.5) / n)
+    loc = torch.stack([f(z) for f in functions], -1)
+    low, high = float(loc.min()) - 7 * scale, float(loc.max()) + 7 * scale
+    x = torch.linspace(low, high, round(2 * (high - low) / scale)).double()
+    p_x, negentropy = 0.0, 0.0
+    for at in loc.split(5_000):
+        p = Normal(at.unsqueeze(-1), scale).log_prob(x).exp().mean(1)
+        p_x = p_x + p.sum(0) / n
+        negentropy += float(torch.special.xlogy(p, p).sum()) / n
+    step = float(x[1] - x[0])
+    return (negentropy - float(torch.special.xlogy(p_x, p_x).sum())) * step
+
+
+def periodic(k):
+    return lambda u: torch.cos(2 * torch.pi * k * u)
+
+
+def saw(k):
+    return lambda u: torch.remainder(k * u, 1.0)
+
+
+def steps(u):
+    return torch.floor(1.7 * u)
+
+
+def assert_covers(found, truth, *, width, n=25):
+    """Inside, but for one false alarm in a million, and the interval says something.
+
+    ``n`` is the number of means that the standard errors come from.
+    """
+    q = quantile(1e-6, n)
+    low = found["lower"] - q * found["lower_se"]
+    high = found["upper"] + q * found["upper_se"]
+    assert width_of(found) <= width
+    assert low - 1e-4 <= truth <= high + 1e-4, (low, truth, high)
+
+
+ROUTES = pytest.mark.parametrize(
+    "route", [information_of_model, certificate._by_sandwich]
+)
+
+
+@ROUTES
+@pytest.mark.parametrize("k", [4, 8, 32, 64, 7.3, 79.9])
+def test_periodic_decoders(k, route):
+    model, truth = hostile(periodic(k))
+    found = route(model, 500, 0.15, generator(), 300_000)
+
+    assert 1.14 < truth < 1.16  # the entropy's limit is 1.3
+    assert_covers(found, truth, width=0.15)
+    if route is information_of_model:
+        assert found["method"] == "grid"
+
+
+@ROUTES
+@pytest.mark.parametrize(
+    "functions",
+    [
+        (steps,),
+        (saw(0.7),),
+        (saw(23.4),),
+        (periodic(3.3), saw(0.8), torch.neg),
+        (steps, periodic(41.7), periodic(0.3)),
+    ],
+    ids=["steps", "saw", "teeth", "mixture", "wild"],
+)
+def test_decoders_with_jumps_and_modes(functions, route):
+    model, truth = hostile(*functions, scale=0.15)
+    found = route(model, 500, 0.3, generator(), 300_000)
+
+    assert truth > 0.1
+    assert_covers(found, truth, width=0.3)
+
+
+def test_a_grid_hands_over_what_jumps():
+    model, truth = hostile(saw(5.2), scale=0.1)
+    z0 = model.draw_codes(100, generator())
+    x, log_lik = drawn_from(model, z0)
+    found = information_of_model(model, 500, 0.3, generator(), budget=300_000)
+
+    assert posteriors_on_lattices(model, x, z0, log_lik, generator(), 1e7) is None
+    assert found["method"] == "sandwich"
+    assert_covers(found, truth, width=0.3)
+
+
+@ROUTES
+@pytest.mark.parametrize(
+    ("d", "k", "angle"), [(2, 7.3, 0.5), (2, 64, 0.0), (2, 55.5, 0.2), (3, 21.1, 0)]
+)
+def test_periodic_decoders_of_several_dimensions(d, k, angle, route):
+    model, truth = hostile(periodic(k), d=d, angle=angle)
+    found = route(model, 500, 0.3, generator(), 400_000)
+
+    assert truth > 2.2
+    assert_covers(found, truth, width=0.35)
+
+
+def test_interval_is_wide_where_nothing_resolves_the_decoder():
+    model, truth = hostile(periodic(33.3), d=4, scale=0.002)
+    found = information_of_model(model, 200, 0.1, generator(), budget=60_000)
+
+    assert truth > 20
+    assert width_of(found) > 5
+    assert found["lower"] < truth < found["upper"]
+
+
+class Logits(nn.Module):
+    def __init__(self, *functions):
+        super().__init__()
+        self.functions = functions
+
+    def forward(self, z):
+        return 5 * torch.cat([f(z[..., :1]) for f in self.functions], -1) + 0 * z.sum()
+
+
+@pytest.mark.parametrize("d", [1, 2, 3])
+@pytest.mark.parametrize(
+    "functions",
+    [
+        (periodic(8), periodic(64), periodic(79.9)),
+        (periodic(7.3), steps, saw(3.1)),
+    ],
+    ids=["periodic", "jumps"],
+)
+def test_enumeration_of_decoders_that_oscillate(functions, d):
+    """Of one coordinate, so that one dimension says it all."""
+    model = random_model("categorical", (3,), d)
+    model.likelihood.decoder = Logits(*functions)
+    z = torch.special.ndtri((torch.arange(400_000).double() + 0.5) / 400_000)
+    logits = torch.stack([5 * f(z) for f in functions], -1)
+    truth = tabulated_information(log_softmax(logits.numpy(), -1), np.zeros(len(z)))
+    found = information_of_model(model, 500, 0.05, generator())
+
+    assert truth > 0.3
+    assert found["method"] == "enumeration"
+    if d == 1 and functions[1] is not steps:
+        assert found["lower"] == found["upper"] == pytest.approx(truth, abs=2e-4)
+    else:
+        assert found["n_codes"] > 0  # no grid is sure enough
+        assert_covers(found, truth, width=0.05)
+
+
+def drawn_from(model, z0, seed=0):
+    with torch.no_grad():
+        p = model.likelihood(z0)
+        x = draw(p, (), generator(seed), reparametrised=False)
+        return x, p.log_prob(x)
+
+
+def test_a_shifted_lattice_is_unbiased():
+    """Too coarse for the decoder, but right on average."""
+    model, _ = hostile(periodic(2.0))
+    x = torch.linspace(-1, 1, 5).double().unsqueeze(-1)
+    fine = lattice(1, 20_000, x, generator())
+    coarse = [lattice(1, 32, x, generator(seed)) for seed in range(2_000)]
+    truth = integrate(model, x, *fine).log_marginal.exp()
+    found = [integrate(model, x, *codes).log_marginal.exp() for codes in coarse]
+
+    assert torch.stack(found).std(0).min() > 0.1
+    assert_mean_equal(torch.stack(found), truth.numpy(), resolution=0.1)
+
+
+def test_lattices_that_miss_every_needle_do_not_agree():
+    """A broad component explains each row to all points but its own code."""
+
+    class Broad(nn.Module):
+        def forward(self, z):
+            peaks = Normal(torch.stack([1e7 * z, 0 * z], -1), torch.tensor([1.0, 1e8]))
+            return MixtureSameFamily(Categorical(torch.ones_like(peaks.loc)), peaks)
+
+    model, _ = hostile(steps)
+    model.likelihood = ForeignLikelihood(Broad(), 1)
+    z0 = model.draw_codes(60, generator())
+    x, log_lik = drawn_from(model, z0)
+    far = torch.full_like(log_lik, -30.0)
+
+    assert posteriors_on_lattices(model, x, z0, log_lik, generator(), 1e6) is None
+    # what says so is the code that the row came from
+    assert posteriors_on_lattices(model, x, z0, far, generator(), 1e6) is not None
+
+
+@pytest.mark.parametrize("n_codes", [50, 500, 20_000])
+def test_shared_codes_bracket_the_truth(n_codes):
+    """However few: then the interval is wide."""
+    model, truth = hostile(periodic(40.1), d=2, scale=0.1)
+    found = [
+        common.row_means(model, 50, n_codes, generator(seed)).mean(0)
+        for seed in range(40)
+    ]
+    lower, upper = np.transpose(found)
+
+    assert_mean_positive(truth + 0.1 - lower)
+    assert_mean_positive(upper + 0.1 - truth)
+    gap = (upper - lower).mean()
+    assert gap > 1 if n_codes == 50 else gap < 20_000 / n_codes * 0.1
+
+
+def test_shared_codes_state_their_errors_honestly():
+    model, truth = hostile(periodic(40.1), d=2)
+    found = [
+        common.bracket_of_means(common.row_means(model, 100, 5_000, generator(seed)))
+        for seed in range(100)
+    ]
+    for side in ("lower", "upper"):
+        means = np.array([one[side] for one in found])
+        errors = np.array([one[f"{side}_se"] for one in found])
+        ratio = (means - means.mean()) ** 2 / (errors**2).mean()
+        assert_mean_equal(ratio, 0.77, resolution=0.8)  # they are stated 14 % wider
+    outcomes = random_model("categorical", (3,), 3)
+    outcomes.likelihood.decoder = Logits(periodic(7.3), steps, saw(3.1))
+    truth = information_of_model(outcomes, 500, 1e-3, generator())["estimate"]
+    found = [
+        common.bracket_of_means(
+            common.enumerated_means(
+                outcomes, outcomes.likelihood.outcomes(), 2_000, generator(seed)
+            )
+        )
+        for seed in range(100)
+    ]
+    means = np.array([one["lower"] for one in found])
+    assert_mean_equal(means, truth, resolution=0.02)
+    errors = np.array([one["lower_se"] for one in found])
+    ratio = (means - truth) ** 2 / (errors**2).mean()
+    assert_mean_equal(ratio, 0.77, resolution=0.8)
+
+
+def test_too_many_columns_share_no_codes():
+    plan = certificate._common_codes(
+        LinearGaussian(3, 300), 0.1, generator(), 100_000, 200_000
+    )
+    assert plan is None
+
+
+def test_a_plan_that_breaks_its_promise_is_not_reported(monkeypatch):
+    model, truth = hostile(periodic(7.3), d=3)
+    wide = dict(lower=0.0, upper=50.0, lower_se=1.0, upper_se=1.0, method="promised")
+    plan = certificate._Plan(0.0, lambda: wide, 0)
+    monkeypatch.setattr(certificate, "_alternatives", lambda *arguments: [plan])
+    found = information_of_model(model, 300, 0.1, generator(), budget=200_000)
+
+    assert found["method"] == "sandwich"
+    assert width_of(found) < 50
+    assert found["lower"] < truth < found["upper"]
 
 
 # What steers the training

@@ -15,7 +15,8 @@ the proposals and their densities.
 After training the proposals come from a mixture around each x (``proposals.py``), and
 the noise of a joint draw is averaged out as far as its proposals allow
 (``correction``). Where no affordable number of them closes the gap they are annealed
-(``annealing.py``).
+(``annealing.py``), or give way to codes that all rows share (``common.py``). In one or
+two dimensions lattices come first (``quadrature.py``).
 """
 
 from sklearn_mae.information.bounds import (

@@ -65,7 +65,6 @@ ROWS_WITH_GRADIENTS = 64
 # where codes are shared by all rows: joint draws of the pilot run, and rows times codes
 # times columns of the pilot run and of the final one
 COMMON_PILOT, NUMBERS_OF_PILOT, NUMBERS_IN_COMMON = 400, 3e7, 3e8
-
 # of the prior, where outcomes are summed
 FEWEST_CODES = 50_000
 
@@ -343,18 +342,22 @@ def _alternatives(model, tol, gap, generator, pilots, budget):
 
     Their pilot runs share the first budget; each final run may spend the second.
     """
-    plans = []
+    common = annealed = None
     if not model.likelihood.slow:
-        plans = [_common_codes(model, tol, generator, pilots // 3, budget)]
-        pilots, budget = pilots - plans[0].spent, budget - plans[0].spent
-    if not plans or plans[0].width > tol:
+        common = _common_codes(model, tol, generator, pilots // 3, budget)
+    if common is not None:
+        pilots, budget = pilots - common.spent, budget - common.spent
+    if common is None or common.width > tol:
         annealed = _annealing(model, gap, generator, pilots, budget)
-        plans += [] if annealed is None else [annealed]
-    return plans
+    return [plan for plan in (common, annealed) if plan is not None]
 
 
 def _common_codes(model, tol, generator, pilots, budget):
-    """Plan codes that all rows share: more of them, or more rows."""
+    """Plan codes that all rows share: more of them, or more rows.
+
+    None where the columns are too many for a pilot run. Each row's own code is one of
+    those that it shares, so that there are at least as many codes as rows.
+    """
 
     def codes(n_samples, numbers, affordable):
         """As many as may be decoded, and held against all columns of all rows."""
@@ -363,6 +366,8 @@ def _common_codes(model, tol, generator, pilots, budget):
     z = _prior_draws(model, 1, generator)
     n_columns = draw(model.likelihood(z), (), generator, reparametrised=False).numel()
     n_pilot = codes(COMMON_PILOT, NUMBERS_OF_PILOT, pilots // 2)
+    if n_pilot < COMMON_PILOT:
+        return None
     pilot = bracket_of_means(row_means(model, COMMON_PILOT, n_pilot, generator))
     # each set is decoded again for the rows that are its own
     budget -= 2 * n_pilot
@@ -379,11 +384,12 @@ def _common_codes(model, tol, generator, pilots, budget):
         n = COMMON_PILOT // 2 * 2**i
         for j in range(5):
             sizes.append((n, codes(n, NUMBERS_IN_COMMON / 2**j, budget // 2)))
+    sizes = [(n, m) for n, m in sizes if n <= m]
     enough = [size for size in sizes if width(*size) <= 0.8 * tol]
     if enough:
-        n, m = min(enough, key=math.prod)
-    else:
-        n, m = min(sizes, key=lambda size: width(*size))
+        least = min(n * m for n, m in enough)
+        sizes = [(n, m) for n, m in enough if n * m < 1.5 * least]
+    n, m = min(sizes, key=lambda size: width(*size))
 
     def estimate():
         final = bracket_of_means(row_means(model, n, m, generator))

@@ -97,7 +97,7 @@ def row_means(
     n_samples : int
         Joint draws, about.
     n_codes : int
-        Codes that stand for the prior, about.
+        Codes that stand for the prior, about; no fewer than draws are used.
     generator : torch.Generator
         Source of all draws.
 

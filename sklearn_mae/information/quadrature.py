@@ -37,9 +37,10 @@ NUMBERS_ON_GRIDS = 1e9
 POINTS = 1 << 20
 # of points along an axis, from one lattice to the next: no two share a period
 GROWTH = (1 + 5**0.5) / 2
-# of the affordable numbers, beyond which lattices must be seen to converge, once
-# they are no further apart than that: after a jump errors fall with the step alone
-PATIENCE, ASYMPTOTIC = 0.1, 0.3
+# of the affordable numbers, beyond which lattices that are no further apart than that
+# must be seen to converge: two lattices further, a third of a jump's error is left, and
+# a seventh of a kink's
+PATIENCE, ASYMPTOTIC, JUMP = 0.05, 0.3, 0.25
 # of log p(x) and of a row's information, in nats; of a sum over outcomes
 AGREED, SUMS_AGREED = 1e-4, 1e-5
 # log-density to which a lattice's logarithms of masses can be added in double precision
@@ -177,10 +178,9 @@ def posteriors_on_lattices(
             if apart[-1] < AGREED and bool((own <= now.log_marginal).all()):
                 return now
         before, n = now, round(GROWTH * n)
-        if n**d * x.numel() > PATIENCE * affordable and len(apart) > 4:
-            # if two more do what the last two did
-            foreseen = apart[-1] * (apart[-1] / apart[-3])
-            if apart[-1] < ASYMPTOTIC and foreseen > AGREED:
+        if n**d * x.numel() > PATIENCE * affordable and apart[-1] < ASYMPTOTIC:
+            now_apart, then_apart = apart[-1], apart[-3]
+            if now_apart > JUMP * then_apart or now_apart**2 > AGREED * then_apart:
                 return None
     return None
 
