@@ -19,9 +19,9 @@ from sklearn.utils import Bunch, check_random_state
 from sklearn.utils._optional_dependencies import check_pandas_support
 from sklearn.utils.validation import check_is_fitted
 
-from sklearn_mae.estimator import MutualAutoencoder
 from sklearn_mae.estimator.arguments import Number, plain_number, plain_parameters
 from sklearn_mae.estimator.parts import resolve_lengths
+from sklearn_mae.estimator.pipelines import autoencoder_in, rows_before
 
 __all__ = ["InformationReport", "information_path", "information_report"]
 
@@ -44,8 +44,9 @@ def information_path(estimator, X, Ms, *, X_test=None, random_state=0):
 
     Parameters
     ----------
-    estimator : MutualAutoencoder
-        Its parameters; it is cloned and not fitted itself.
+    estimator : MutualAutoencoder, Pipeline or search
+        Its parameters; it is cloned and not fitted itself. In a Pipeline, rows go
+        through the steps before it, which are fitted already.
     X : array-like of shape (n_samples, n_features)
         Rows.
     Ms : iterable of shape (n_points,)
@@ -89,8 +90,10 @@ def information_path(estimator, X, Ms, *, X_test=None, random_state=0):
     >>> path.information.round(1)
     array([0.5, 1. ])
     """
-    _check_estimator(estimator)
+    before, estimator = autoencoder_in(estimator, "information_path")
     targets = sorted(_checked_targets(Ms), key=lambda M: (M is None, M))
+    X = rows_before(before, X)
+    X_test = None if X_test is None else rows_before(before, X_test)
     if X_test is None:
         X, X_test = train_test_split(
             X, test_size=1 / 3, random_state=check_random_state(random_state)
@@ -101,9 +104,9 @@ def information_path(estimator, X, Ms, *, X_test=None, random_state=0):
     )
     usual = {name: getattr(estimator, name) for name in ("warm_start", "max_epochs")}
     models, missed = {}, {}
-    for i, before, part in _order(targets):
-        first = before is None
-        model = clone(estimator) if first else copy.deepcopy(models[before])
+    for i, neighbour, part in _order(targets):
+        first = neighbour is None
+        model = clone(estimator) if first else copy.deepcopy(models[neighbour])
         model.set_params(M=targets[i], warm_start=not first)
         if part < 1:
             model.set_params(max_epochs=math.ceil(part * n_epochs))
@@ -152,15 +155,6 @@ def _order(targets):
         yield middle, middle, SECOND_PART
         yield from ((i, i + 1, warm) for i in reversed(range(middle)))
     yield from ((i, None, 1.0) for i in range(n, len(targets)))
-
-
-def _check_estimator(estimator):
-    if not isinstance(estimator, MutualAutoencoder):
-        raise TypeError(
-            f"estimator={type(estimator).__name__}(...) is no MutualAutoencoder. Of a "
-            "Pipeline pass its last step, pipeline[-1], and "
-            "pipeline[:-1].transform(X) as rows."
-        )
 
 
 def _checked_targets(Ms):
@@ -280,10 +274,11 @@ def information_report(estimator, X):
 
     Parameters
     ----------
-    estimator : MutualAutoencoder
-        Fitted.
+    estimator : MutualAutoencoder, Pipeline or search
+        Fitted; see :func:`~sklearn_mae.information_scorer`. Figures are of what the
+        autoencoder sees.
     X : array-like of shape (n_samples, n_features)
-        Rows, better new ones.
+        Rows, as `estimator` takes them, better new ones.
 
     Returns
     -------
@@ -303,8 +298,9 @@ def information_report(estimator, X):
     >>> list(report.to_frame().columns)
     ['value', 'low', 'high', 'meaning']
     """
-    _check_estimator(estimator)
+    before, estimator = autoencoder_in(estimator, "information_report")
     check_is_fitted(estimator)
+    X = rows_before(before, X)
     low, high = estimator.mutual_info_interval_
     codes = estimator.encoder_mutual_info(X)
     figures = {

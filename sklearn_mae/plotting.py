@@ -15,6 +15,8 @@ from sklearn.utils._optional_dependencies import (
 )
 from sklearn.utils.validation import check_is_fitted
 
+from sklearn_mae.estimator.inputs import as_table
+from sklearn_mae.estimator.pipelines import autoencoder_in, rows_before
 from sklearn_mae.path import information_path
 
 __all__ = [
@@ -109,8 +111,9 @@ class InformationPathDisplay(_Display):
 
         Parameters
         ----------
-        estimator : MutualAutoencoder
-            Its parameters; it is not fitted itself.
+        estimator : MutualAutoencoder, Pipeline or search
+            Its parameters; it is not fitted itself. In a Pipeline, rows go through the
+            steps before it, which are fitted already.
         X : array-like of shape (n_samples, n_features)
             Rows.
         Ms : iterable of shape (n_points,)
@@ -237,8 +240,9 @@ class ConditionalsDisplay(_Display):
 
         Parameters
         ----------
-        estimator : MutualAutoencoder
-            Fitted to one continuous column with ``n_components=1``.
+        estimator : MutualAutoencoder, Pipeline or search
+            Fitted to one continuous column with ``n_components=1``. In a Pipeline, x is
+            what the autoencoder sees.
         z : array-like of shape (n_codes,)
             Codes.
         x : array-like of shape (n_points,) or None, default=None
@@ -259,6 +263,7 @@ class ConditionalsDisplay(_Display):
         ValueError
             If the model has more than one component or more than one column.
         """
+        _, estimator = autoencoder_in(estimator, cls.__name__)
         _check_one_component(estimator)
         _check_one_column(estimator)
         z = _axis(z, "z")
@@ -338,8 +343,9 @@ class CategoriesDisplay(_Display):
 
         Parameters
         ----------
-        estimator : MutualAutoencoder
-            Fitted to one column of categories with ``n_components=1``.
+        estimator : MutualAutoencoder, Pipeline or search
+            Fitted to one column of categories with ``n_components=1``. In a Pipeline,
+            categories are what the autoencoder sees.
         categories : array-like of shape (n_categories,)
             Values of the column, in the order to stack them in.
         z : array-like of shape (n_points,) or None, default=None
@@ -359,6 +365,7 @@ class CategoriesDisplay(_Display):
         ValueError
             If the model has more than one component or more than one column.
         """
+        _, estimator = autoencoder_in(estimator, cls.__name__)
         _check_one_component(estimator)
         _check_one_column(estimator)
         z, categories = _code_axis(z), _axis(categories, "categories")
@@ -435,8 +442,9 @@ class PosteriorsDisplay(_Display):
 
         Parameters
         ----------
-        estimator : MutualAutoencoder
-            Fitted with ``n_components=1``.
+        estimator : MutualAutoencoder, Pipeline or search
+            Fitted with ``n_components=1``. In a Pipeline, rows go through the steps
+            before it.
         X : array-like of shape (n_rows, n_features)
             Rows.
         of : {"model", "encoder"}, default="model"
@@ -459,6 +467,7 @@ class PosteriorsDisplay(_Display):
         ValueError
             If the model has more than one component, or `of` is neither.
         """
+        before, estimator = autoencoder_in(estimator, cls.__name__)
         _check_one_component(estimator)
         z = _code_axis(z)
         if len(z) < 2 or not np.all(np.diff(z) > 0):
@@ -466,8 +475,8 @@ class PosteriorsDisplay(_Display):
                 "z must hold at least two codes in increasing order, to integrate "
                 "over. Pass for example numpy.linspace(-4, 4, 401)."
             )
-        if not hasattr(X, "iloc"):
-            X = np.asarray(X)
+        X = as_table(rows_before(before, X), "X")
+        X = np.asarray(X) if isinstance(X, list) else X
         methods = {
             "model": estimator.conditional_log_prob,
             "encoder": estimator.posterior_log_prob,

@@ -3,11 +3,10 @@
 import warnings
 
 import numpy as np
-from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
-from sklearn_mae.estimator import MutualAutoencoder
 from sklearn_mae.estimator.arguments import plain_number
+from sklearn_mae.estimator.pipelines import autoencoder_in, rows_before
 
 __all__ = ["information_scorer"]
 
@@ -24,7 +23,8 @@ def information_scorer(estimator, X, y=None):
     ----------
     estimator : MutualAutoencoder, Pipeline or search
         Fitted. In a Pipeline, X goes through the steps before its last
-        MutualAutoencoder; steps after it do not matter. Of a search, such as
+        MutualAutoencoder, samplers of imbalanced-learn left out as the Pipeline itself
+        leaves them out; steps after it do not matter. Of a search, such as
         ``GridSearchCV``, the best estimator is scored.
     X : array-like of shape (n_samples, n_features)
         Rows, as `estimator` takes them.
@@ -66,14 +66,7 @@ def information_scorer(estimator, X, y=None):
     >>> results["test_log_likelihood"].shape
     (2,)
     """
-    steps = list(_steps(estimator))
-    where = [i for i, step in enumerate(steps) if isinstance(step, MutualAutoencoder)]
-    if not where:
-        raise TypeError(
-            "information_scorer needs a fitted MutualAutoencoder, alone or as a step "
-            f"of a Pipeline. Got {estimator!r}."
-        )
-    before, mae = steps[: where[-1]], steps[where[-1]]
+    before, mae = autoencoder_in(estimator, "information_scorer")
     check_is_fitted(mae)
     M, information = plain_number(mae.M), mae.mutual_info_
     scores = {
@@ -86,8 +79,7 @@ def information_scorer(estimator, X, y=None):
     }
     try:
         with np.errstate(all="ignore"):
-            for step in before:
-                X = step.transform(X)
+            X = rows_before(before, X)
             elbo, rate = mae.score(X), float(mae.rate(X).mean())
             figures = {
                 "elbo": elbo,
@@ -108,15 +100,3 @@ def information_scorer(estimator, X, y=None):
             stacklevel=2,
         )
     return scores
-
-
-def _steps(estimator):
-    """Yield the steps of an estimator, Pipelines inside Pipelines flattened."""
-    if hasattr(estimator, "refit") and hasattr(estimator, "cv"):  # a search
-        check_is_fitted(estimator, "best_estimator_")
-        estimator = estimator.best_estimator_
-    if isinstance(estimator, Pipeline):
-        for _, step in estimator.steps:
-            yield from _steps(step)
-    elif estimator is not None and not isinstance(estimator, str):
-        yield estimator  # strings and None pass X through

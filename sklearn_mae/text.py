@@ -1,7 +1,9 @@
 """Texts to rows of word numbers and back: ``SequenceVectorizer``. No torch."""
 
+import functools
 import re
 import reprlib
+import unicodedata
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
@@ -19,16 +21,21 @@ __all__ = ["SequenceVectorizer"]
 
 PAD, UNKNOWN, END, FIRST_WORD = range(4)
 UNKNOWN_MARK = "<unk>"
+UNKNOWN_MARKS = re.compile(r"<unk>|\[unk\]", re.IGNORECASE)
+# what stands in a token_pattern for marks and joiners; re itself knows no such class
+MARKS = r"\p{M}"
+# the longest text stretches all rows: by how much, and by how many columns, fit warns
+STRETCHED, STRETCHED_COLUMNS = 2, 10
 # parameters of CountVectorizer that say how a text becomes words
 READING = ("lowercase", "preprocessor", "tokenizer", "token_pattern")
 
 OPENING = frozenset("([{“‘«$£€#¿¡")
-CLOSING = frozenset(".,!?;:)]}%…”’»")
+CLOSING = frozenset(".,!?;:)]}%…”’»।॥؟،؛")
 QUOTES = frozenset("\"'")
 CLITIC = re.compile(r"n['’]t|['’]\w+")
 
 
-class Number(Interval):
+class _Number(Interval):
     """Interval of numbers: True is no count."""
 
     def is_satisfied_by(self, val):
@@ -71,12 +78,19 @@ class SequenceVectorizer(TransformerMixin, BaseEstimator):
         Function from text to words, strings, in place of `token_pattern`.
     token_pattern : str or None
         Regular expression of a word, with one capturing group at most; ignored if
-        `tokenizer` is given. The default,
-        ``\d+(?:[.,:/]\d+)+|\w+(?:['’-]\w+)*|\.{2,}|-{2,}|[^\w\s]``, finds words of
-        any length, contractions and compounds (``don't``, ``well-made``) and numbers
-        (``1.5``, ``10/10``) whole, and every punctuation mark as a word of its own,
-        with runs of dots or of hyphens as one. That of ``CountVectorizer`` drops
-        punctuation and one-letter words and breaks the others at it.
+        `tokenizer` is given. Within brackets ``\p{M}`` stands for the marks that
+        Unicode combines with the character before them, vowel signs and accents, and
+        for joiners. The default, in one line, is::
+
+            \d+(?:[.,:/]\d+)+
+            |\w[\w\p{M}]*(?:['’-]\w[\w\p{M}]*)*
+            |</?\w+>|\.{2,}|-{2,}|[^\w\s][\p{M}]*
+
+        It finds words of any length and script, contractions and compounds (``don't``,
+        ``well-made``), numbers (``1.5``, ``10/10``) and tags (``<pad>``) whole, and
+        every punctuation mark as a word of its own, with runs of dots or of hyphens as
+        one. That of ``CountVectorizer`` drops punctuation and one-letter words and
+        breaks the others at it.
     min_df : float in [0, 1] or int, default=1
         Words in fewer texts than this, a fraction or a number of them, are unknown
         ones. Ignored if `vocabulary` is given.
@@ -108,12 +122,16 @@ class SequenceVectorizer(TransformerMixin, BaseEstimator):
 
     Notes
     -----
-    In a text, ``<unk>`` is an unknown word, whatever `tokenizer` would make of it. So
-    what :meth:`inverse_transform` writes, :meth:`transform` reads as the same row, with
-    the default `token_pattern` and with any tokenizer that can.
+    In a text, ``<unk>`` and ``[unk]``, in capitals or not, are unknown words, whatever
+    `tokenizer` would make of them. So what :meth:`inverse_transform` writes,
+    :meth:`transform` reads as the same row, with the default `token_pattern` and with
+    any tokenizer that can.
 
-    Marks that Unicode combines with the letter before them are words of their own, as
-    punctuation is. For scripts that need them pass a `tokenizer`.
+    Texts come back as their words: in lower case if `lowercase`, unknown words as
+    ``<unk>``, cut ones without their end, with single spaces where there were several
+    or line breaks, and with spaces around punctuation as English sets them. Marks are
+    kept as they came: a letter with its accent in one character or in two makes two
+    different words. Pass a `preprocessor` to make them one.
 
     Examples
     --------
@@ -130,20 +148,20 @@ class SequenceVectorizer(TransformerMixin, BaseEstimator):
     """
 
     _parameter_constraints: dict = {  # noqa: RUF012
-        "max_length": [Number(Integral, 2, None, closed="left"), None],
+        "max_length": [_Number(Integral, 2, None, closed="left"), None],
         "lowercase": ["boolean"],
         "preprocessor": [callable, None],
         "tokenizer": [callable, None],
         "token_pattern": [str, None],
         "min_df": [
-            Number(RealNotInt, 0, 1, closed="both"),
-            Number(Integral, 1, None, closed="left"),
+            _Number(RealNotInt, 0, 1, closed="both"),
+            _Number(Integral, 1, None, closed="left"),
         ],
         "max_df": [
-            Number(RealNotInt, 0, 1, closed="both"),
-            Number(Integral, 1, None, closed="left"),
+            _Number(RealNotInt, 0, 1, closed="both"),
+            _Number(Integral, 1, None, closed="left"),
         ],
-        "max_features": [Number(Integral, 1, None, closed="left"), None],
+        "max_features": [_Number(Integral, 1, None, closed="left"), None],
         "vocabulary": [Mapping, HasMethods("__iter__"), None],
     }
 
@@ -154,7 +172,10 @@ class SequenceVectorizer(TransformerMixin, BaseEstimator):
         lowercase=True,
         preprocessor=None,
         tokenizer=None,
-        token_pattern=r"\d+(?:[.,:/]\d+)+|\w+(?:['’-]\w+)*|\.{2,}|-{2,}|[^\w\s]",
+        token_pattern=(
+            r"\d+(?:[.,:/]\d+)+|\w[\w\p{M}]*(?:['’-]\w[\w\p{M}]*)*"
+            r"|</?\w+>|\.{2,}|-{2,}|[^\w\s][\p{M}]*"
+        ),
         min_df=1,
         max_df=1.0,
         max_features=None,
@@ -194,8 +215,9 @@ class SequenceVectorizer(TransformerMixin, BaseEstimator):
         Warns
         -----
         UserWarning
-            If texts are cut, or the default tokenizer cannot find words of
-            `vocabulary`.
+            If texts are cut, if without `max_length` the longest needs more than twice
+            the columns that 95 % of the texts need, or if the default tokenizer cannot
+            find words of `vocabulary`.
         """
         self._learn(X, stacklevel=4)
         return self
@@ -341,6 +363,8 @@ n_columns)
                 _warn_of_unreadable(vocabulary, read, stacklevel)
         max_length = longest + 1 if self.max_length is None else int(self.max_length)
         n_cut = _count_cut(texts, max_length, stacklevel)
+        if self.max_length is None:
+            _warn_of_stretched(texts, stacklevel)
         self.vocabulary_ = vocabulary
         self.max_length_ = max_length
         self.n_cut_ = n_cut
@@ -404,8 +428,10 @@ def _reader(reading: dict) -> Callable[[str], list[str]]:
     """Make the function from a text to its words."""
     pattern = reading["token_pattern"]
     if reading["tokenizer"] is None:
+        if isinstance(pattern, str) and MARKS in pattern:
+            reading = {**reading, "token_pattern": pattern.replace(MARKS, _marks())}
         try:
-            re.compile(pattern)
+            re.compile(reading["token_pattern"])
         except (re.error, TypeError) as error:
             raise ValueError(
                 f"token_pattern must be a regular expression. Got {pattern!r}: {error}."
@@ -431,13 +457,27 @@ def _reader(reading: dict) -> Callable[[str], list[str]]:
 
     def read(text):
         words = []
-        for i, part in enumerate(text.split(UNKNOWN_MARK)):
+        for i, part in enumerate(UNKNOWN_MARKS.split(text)):
             if i:
                 words.append(UNKNOWN_MARK)
             words += filter(_is_word, words_of(part))
         return words
 
     return read
+
+
+@functools.cache
+def _marks() -> str:
+    """Return all combining marks and joiners, as ranges for a class of characters."""
+    codes = {0x200C, 0x200D} | {
+        code
+        for code in (*range(0x300, 0x20000), *range(0xE0100, 0xE01F0))
+        if unicodedata.category(chr(code)).startswith("M")
+    }
+    starts = sorted(code for code in codes if code - 1 not in codes)
+    ends = sorted(code for code in codes if code + 1 not in codes)
+    pairs = zip(starts, ends, strict=True)
+    return "".join(f"{chr(start)}-{chr(end)}" for start, end in pairs)
 
 
 def _is_word(word) -> bool:
@@ -512,6 +552,21 @@ def _count_cut(texts, max_length, stacklevel) -> int:
     return n_cut
 
 
+def _warn_of_stretched(texts, stacklevel):
+    lengths = np.array([len(words) for words in texts])
+    usual, longest = int(np.quantile(lengths, 0.95, method="higher")), lengths.max()
+    times = (longest + 1) / (usual + 1)
+    if times > STRETCHED and longest - usual >= STRETCHED_COLUMNS:
+        warnings.warn(
+            f"The longest of {len(texts)} texts has {longest} words, and 95 % of them "
+            f"have {usual} at most: all rows get {longest + 1} columns, and a model "
+            f"takes up to {times:.1f} times as long for it. Set max_length={usual + 1} "
+            f"to cut the {(lengths > usual).sum()} longer ones.",
+            UserWarning,
+            stacklevel=stacklevel,
+        )
+
+
 def _numbered(words) -> dict[str, int]:
     return {str(word): number for number, word in enumerate(words, FIRST_WORD)}
 
@@ -530,7 +585,7 @@ def _checked_vocabulary(vocabulary) -> dict[str, int]:
             "or None to learn them from the texts."
         )
     for word in words:
-        if not isinstance(word, str) or word in ("", UNKNOWN_MARK):
+        if not isinstance(word, str) or not word or UNKNOWN_MARKS.fullmatch(word):
             raise ValueError(
                 "vocabulary must hold words: strings, neither empty nor the mark of "
                 f"unknown words, {UNKNOWN_MARK!r}. Got {reprlib.repr(word)} of type "

@@ -5,9 +5,13 @@ import warnings
 import numpy as np
 import pandas as pd
 import pytest
-from sklearn.base import clone
+from sklearn.base import BaseEstimator, clone
+from sklearn.decomposition import PCA
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
-from sklearn.pipeline import make_pipeline
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 from sklearn_mae import MutualAutoencoder, information_path, information_report
 from sklearn_mae.path import InformationReport
@@ -182,9 +186,43 @@ def test_report_without_constraint_has_no_target():
 @pytest.mark.parametrize(
     ("function", "further"), [(information_path, [[1.0]]), (information_report, [])]
 )
-def test_pipelines_are_told_what_to_pass(function, further):
-    with pytest.raises(TypeError, match=r"Pipeline.*its last step, pipeline\[-1\]"):
-        function(make_pipeline(MutualAutoencoder()), X, *further)
+def test_what_holds_no_autoencoder(function, further):
+    with pytest.raises(TypeError, match=rf"{function.__name__} needs a MutualAutoenc"):
+        function(make_pipeline(StandardScaler(), PCA()), X, *further)
+
+
+class Sampler(BaseEstimator):
+    """As those of imbalanced-learn: it has no transform."""
+
+    def fit_resample(self, X, y):
+        return X, y
+
+
+def inside(mae):
+    """Put a fitted estimator behind fitted steps, and return what it sees, too."""
+    scaler = StandardScaler().fit(X)
+    steps = [scaler, Sampler(), "passthrough", mae, LogisticRegression()]
+    pipeline = Pipeline([(f"step{i}", step) for i, step in enumerate(steps)])
+    return pipeline, scaler.transform(X)
+
+
+def test_a_report_of_a_pipeline_and_a_search(small):
+    pipeline, seen = inside(mae := small())
+    mae.fit(seen)
+
+    assert repr(information_report(pipeline, X)) == repr(information_report(mae, seen))
+    search = GridSearchCV(small(), {"M": [1.0]}, cv=2).fit(X)
+    report = information_report(search.best_estimator_, X)
+    assert repr(information_report(search, X)) == repr(report)
+
+
+def test_a_path_of_a_pipeline(small):
+    pipeline, seen = inside(small())
+
+    path = information_path(pipeline, X, [1.0], X_test=X)
+
+    expected = information_path(small(), seen, [1.0], X_test=seen)
+    np.testing.assert_array_equal(path.log_likelihood, expected.log_likelihood)
 
 
 def test_report_of_an_unfitted_model():

@@ -9,6 +9,9 @@ import pandas as pd
 import pytest
 from matplotlib import pyplot
 from scipy.stats import norm
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer
 from sklearn.utils import Bunch
 
 from sklearn_mae import MutualAutoencoder
@@ -86,6 +89,46 @@ def test_given_axes_are_used(name, of_numbers, of_categories):
     assert display.ax_ is right
     assert display.figure_ is figure
     assert not left.has_data()
+
+
+@every_display
+def test_pipelines_and_searches(name, of_numbers, of_categories):
+    expected = draw(name, of_numbers, of_categories)
+    inside = lambda mae: make_pipeline("passthrough", make_pipeline(None, mae))
+
+    def search(mae):
+        found = GridSearchCV(MutualAutoencoder(), {})
+        found.best_estimator_ = mae
+        return found
+
+    for around in (inside, search):
+        display = draw(name, around(of_numbers), around(of_categories))
+        for key, value in vars(expected).items():
+            if isinstance(value, np.ndarray):
+                np.testing.assert_array_equal(vars(display)[key], value)
+
+
+def test_posteriors_of_rows_in_a_pipeline(of_categories):
+    double = FunctionTransformer(lambda X: np.asarray(X) / 2)
+    pipeline = make_pipeline(double, of_categories)
+
+    display = PosteriorsDisplay.from_estimator(pipeline, [[4], [6], [14]])
+
+    expected = PosteriorsDisplay.from_estimator(of_categories, [[2], [3], [7]])
+    np.testing.assert_array_equal(display.density, expected.density)
+
+
+@pytest.mark.parametrize("name", ["conditionals", "categories", "model"])
+def test_what_holds_no_autoencoder(name):
+    with pytest.raises(TypeError, match=r"Display needs a MutualAutoencoder, alone"):
+        draw(name, make_pipeline("passthrough"), make_pipeline("passthrough"))
+
+
+def test_posteriors_of_masked_rows(of_categories):
+    rows = np.ma.array([[2.0], [3.0]], mask=[[True], [False]])
+
+    with pytest.raises(ValueError, match="Input X contains NaN"):
+        PosteriorsDisplay.from_estimator(of_categories, rows)
 
 
 def test_conditionals_divide_the_density(of_numbers):

@@ -129,6 +129,67 @@ def test_found_in_a_pipeline(small, around):
     assert_same(information_scorer(pipeline, X[:20]), expected)
 
 
+class Sampler(BaseEstimator):
+    """As those of imbalanced-learn: it works in fit alone, and has no transform."""
+
+    def fit_resample(self, X, y):
+        return X[::2], y[::2]
+
+
+class SamplingPipeline(Pipeline):
+    """As imbalanced-learn's: a Pipeline whose fit lets samplers work."""
+
+    def fit(self, X, y=None, **params):
+        *steps, (_, last) = self.steps
+        for _, step in steps:
+            if hasattr(step, "fit_resample"):
+                X, y = step.fit_resample(X, y)
+            elif step not in (None, "passthrough"):
+                X = step.fit_transform(X, y)
+        last.fit(X, y)
+        return self
+
+
+def sampling(*steps):
+    return SamplingPipeline([(f"step{i}", step) for i, step in enumerate(steps)])
+
+
+@pytest.mark.parametrize(
+    "around",
+    [
+        lambda mae: sampling(Sampler(), mae),
+        lambda mae: sampling(StandardScaler(), Sampler(), "passthrough", mae),
+        lambda mae: sampling(StandardScaler(), Sampler(), mae, LogisticRegression()),
+        lambda mae: sampling(StandardScaler(), mae, Sampler(), LogisticRegression()),
+    ],
+)
+def test_samplers_are_left_out(small, around):
+    pipeline = around(small()).fit(X, y)
+    (mae,) = (s for _, s in pipeline.steps if isinstance(s, MutualAutoencoder))
+    (sampled,) = (i for i, (_, s) in enumerate(pipeline.steps) if type(s) is Sampler)
+    scales = isinstance(pipeline.steps[0][1], StandardScaler)
+    seen = pipeline.steps[0][1].transform(X) if scales else X
+
+    assert_same(information_scorer(pipeline, X), information_scorer(mae, seen))
+    assert sampled < 3
+
+
+def test_a_search_over_a_pipeline_with_a_sampler(small):
+    pipeline = sampling(StandardScaler(), Sampler(), small())
+
+    search = GridSearchCV(
+        pipeline,
+        {"step2__M": [0.5, 2.0]},
+        scoring=information_scorer,
+        refit="log_likelihood",
+        cv=2,
+        error_score="raise",
+    ).fit(X, y)
+
+    assert np.isfinite(search.cv_results_["mean_test_log_likelihood"]).all()
+    assert np.isfinite(list(information_scorer(search, X).values())).all()
+
+
 def test_found_at_the_start_of_a_pipeline(small, mae):
     pipeline = make_pipeline(small(), StandardScaler(), LogisticRegression()).fit(X, y)
 
@@ -151,7 +212,7 @@ def test_found_in_a_search(small, mae):
     ids=["transformer", "pipeline", "empty"],
 )
 def test_no_autoencoder(estimator):
-    with pytest.raises(TypeError, match="needs a fitted MutualAutoencoder, alone or"):
+    with pytest.raises(TypeError, match="information_scorer needs a MutualAutoencod"):
         information_scorer(estimator, X)
 
 

@@ -2,6 +2,8 @@
 
 import pickle
 import re
+import sys
+import unicodedata
 import warnings
 
 import numpy as np
@@ -18,6 +20,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 from sklearn.utils import get_tags
 
+from sklearn_mae import text as text_module
 from sklearn_mae.text import SequenceVectorizer
 
 pytestmark = pytest.mark.filterwarnings("error::UserWarning:")
@@ -424,6 +427,126 @@ def test_a_tokenizer_is_asked_how_words_join():
     # reads nothing as it was: one space
     backwards = lambda text: text.split()[::-1]
     assert written_again("a b", tokenizer=backwards) == "b a"
+
+
+def decomposed(text):
+    return unicodedata.normalize("NFD", text)
+
+
+SCRIPTS = {
+    "Hindi": "मुझे यह फ़िल्म बहुत अच्छी लगी। क्या आप हिंदी जानते हैं?",
+    "Hindi with a joiner": "शक्\u200dति और क्\u200cष",
+    "Bengali": "আমি বাংলায় গান গাই",
+    "Tamil": "நான் தமிழ் பேசுகிறேன்",
+    "Thai": "ผมชอบภาพยนตร์เรื่องนี้ มากที่สุด",
+    "Lao": "ຂ້ອຍມັກຮູບເງົາເລື່ອງນີ້",
+    "Burmese": "ကျွန်တော် မြန်မာ စကား ပြောတယ်",
+    "Arabic with vowels": "كِتَابٌ جَمِيلٌ جِدًّا",
+    "Persian with a joiner": "من می\u200cخواهم کتاب\u200cها",
+    "Hebrew with vowels": "שָׁלוֹם עֲלֵיכֶם",
+    "French, decomposed": unicodedata.normalize(
+        "NFD", "déjà-vu, c'est l'été à Orléans."
+    ),
+    "Vietnamese, decomposed": decomposed("tiếng việt rất đẹp."),
+    "German, composed": "schöne grüße, übrigens.",
+    "emoji": "so good ❤️.",
+}
+
+
+@pytest.mark.parametrize("text", SCRIPTS.values(), ids=SCRIPTS)
+def test_marks_stay_with_their_letters(text):
+    vectorizer = SequenceVectorizer(lowercase=False)
+
+    X = vectorizer.fit_transform([text])
+
+    words = re.sub("([।,.?])", r" \1", text).split()
+    assert sorted(vectorizer.vocabulary_) == sorted(set(words))
+    assert vectorizer.inverse_transform(X)[0] == text
+
+
+def test_lower_case_may_add_a_mark():
+    assert words_of("İstanbul") == ["i̇stanbul"]
+    assert len(words_of("İstanbul")) == 1
+
+
+def test_a_mark_alone_is_a_word():
+    assert words_of("a \u0301 b") == ["a", "\u0301", "b"]
+
+
+def test_marks_in_a_pattern_of_ones_own():
+    assert words_of("e\u0301 e", token_pattern=r"e[\p{M}]+") == ["e\u0301"]
+    assert words_of("यह है", token_pattern=r"[\w\p{M}]+") == ["यह", "है"]
+
+
+def test_all_marks_that_this_python_knows():
+    pattern = re.compile(f"[{text_module._marks()}]")
+    marks = [
+        c
+        for c in map(chr, range(sys.maxunicode + 1))
+        if unicodedata.category(c)[0] == "M"
+    ]
+
+    assert all(pattern.fullmatch(mark) for mark in marks)
+    assert not pattern.search("".join(chr(c) for c in range(32, 0x300)) + "।ก啊")
+
+
+@pytest.mark.parametrize("mark", ["<unk>", "<UNK>", "<Unk>", "[UNK]", "[unk]"])
+@pytest.mark.parametrize("lowercase", [True, False])
+@pytest.mark.parametrize("tokenizer", [None, str.split])
+def test_marks_of_unknown_words(mark, lowercase, tokenizer):
+    vectorizer = SequenceVectorizer(lowercase=lowercase, tokenizer=tokenizer)
+
+    X = vectorizer.fit_transform([f"a {mark} b"])
+
+    assert list(vectorizer.vocabulary_) == ["a", "b"]
+    assert X.tolist() == [[3, 1, 4, 2]]
+    assert vectorizer.inverse_transform(X)[0] == "a <unk> b"
+
+
+@pytest.mark.parametrize("mark", ["<pad>", "<PAD>", "<eos>", "<s>", "</s>", "<num_2>"])
+def test_tags_are_words(mark):
+    vectorizer = SequenceVectorizer(lowercase=False).fit([f"a {mark} b"])
+
+    assert set(vectorizer.vocabulary_) == {"a", mark, "b"}
+    again = vectorizer.inverse_transform(vectorizer.transform([f"{mark} a {mark}"]))
+    assert again[0] == f"{mark} a {mark}"
+    assert words_of("a < b and c>d") == ["a", "<", "b", "and", "c", ">", "d"]
+
+
+# --- texts that stretch all rows ------------------------------------------------------
+
+SHORT = ["one two three four five six seven eight"] * 200
+
+
+@pytest.mark.parametrize("method", ["fit", "fit_transform"])
+@pytest.mark.parametrize("n_long", [1, 5])
+def test_a_few_texts_that_stretch_all_rows(method, n_long):
+    texts = [*SHORT, *["word " * 200] * n_long]
+    message = (
+        f"The longest of {len(texts)} texts has 200 words, and 95 % of them have 8 at "
+        "most: all rows get 201 columns, and a model takes up to 22.3 times as long "
+        f"for it. Set max_length=9 to cut the {n_long} longer ones."
+    )
+
+    with pytest.warns(UserWarning, match="The longest of") as caught:
+        getattr(SequenceVectorizer(), method)(texts)
+
+    assert [str(warning.message) for warning in caught] == [message]
+    assert caught[0].filename == __file__
+
+
+@pytest.mark.parametrize(
+    ("texts", "params"),
+    [
+        ([*SHORT, "word " * 200], {"max_length": 201}),
+        ([*SHORT, "word " * 17], {}),  # not twice as wide
+        ([*["a b"] * 200, "word " * 11], {}),  # few columns
+        ([*SHORT, *["word " * 200] * 11], {}),  # more than 5 %
+        (["a", "word " * 200], {}),
+    ],
+)
+def test_texts_that_do_not_stretch_rows(texts, params):
+    SequenceVectorizer(**params).fit(texts)  # a warning is an error here
 
 
 def test_unknown_words_are_marked():

@@ -32,6 +32,7 @@ from sklearn_mae.model import (
     ACTIVATIONS,
     LatentVariableModel,
     draw,
+    plain_torch,
     private_random,
 )
 from sklearn_mae.net import FIGURES, MutualAutoencoderNet
@@ -54,6 +55,7 @@ ENTRIES = (
     "mutual_info",
     "mutual_info_interval",
     "rate",
+    "rate_se",
 )
 # on which a user's module shows that it comes back
 N_PROBES = 16
@@ -110,6 +112,7 @@ def _version() -> str:
 # -- writing ---------------------------------------------------------------------------
 
 
+@plain_torch()
 def to_record(fitted: Fitted) -> dict:
     """Return a fitted record as arrays and plain values.
 
@@ -142,6 +145,7 @@ def to_record(fitted: Fitted) -> dict:
         "mutual_info": fitted.mutual_info_,
         "mutual_info_interval": list(fitted.mutual_info_interval_),
         "rate": fitted.rate_,
+        "rate_se": fitted.rate_se,
     }
     if is_foreign(structure):
         _check_comes_back(fitted, record["weights"])
@@ -222,6 +226,7 @@ def _lossy(fitted: Fitted, part: str, reason: str) -> ValueError:
 # -- reading ---------------------------------------------------------------------------
 
 
+@plain_torch()
 def from_record(record: dict) -> Fitted:
     """Build a fitted record from what ``to_record`` returned.
 
@@ -273,6 +278,7 @@ def from_record(record: dict) -> Fitted:
             _number(interval[1], "interval"),
         ),
         rate_=_number(record["rate"], "rate"),
+        rate_se=_number(record["rate_se"], "rate_se"),
     )
 
 
