@@ -448,7 +448,7 @@ def _device_that_is_there(value) -> torch.device:
             "stays, and fit, with warm_start or without, needs that device: "
             "set_params(device='cpu') first.",
             UserWarning,
-            stacklevel=5,
+            stacklevel=6,
         )
         return torch.device("cpu")
 
