@@ -1,19 +1,16 @@
-"""MutualAutoencoder's members: shapes, units, seeds, and what survives a pickle."""
+"""MutualAutoencoder's members: shapes, units, seeds."""
 
 import copy
 import dataclasses
-import pickle
 import random
 import warnings
 
-import joblib
 import numpy as np
 import pandas as pd
 import polars as pl
 import pytest
 import torch
 from joblib import Parallel, delayed, parallel_config
-from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
@@ -22,7 +19,6 @@ from sklearn.preprocessing import OrdinalEncoder, StandardScaler
 from torch import nn
 from torch.distributions import Independent, Normal
 
-import sklearn_mae
 from sklearn_mae import MutualAutoencoder
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
@@ -687,86 +683,6 @@ def test_tensor_with_a_gradient(fitted):
     Z = fitted().transform(X)
 
     assert isinstance(Z, np.ndarray)
-
-
-# --- what survives --------------------------------------------------------------------
-
-
-def through_pickle(mae, path):
-    return pickle.loads(pickle.dumps(mae))
-
-
-def through_joblib(mae, path):
-    joblib.dump(mae, path / "mae.joblib")
-    return joblib.load(path / "mae.joblib", mmap_mode="r")
-
-
-def through_deepcopy(mae, path):
-    return copy.deepcopy(mae)
-
-
-@pytest.mark.filterwarnings("error")
-@pytest.mark.parametrize("through", [through_pickle, through_joblib, through_deepcopy])
-@every_likelihood
-def test_copies_are_equal(fitted, tmp_path, likelihood, through):
-    mae, X = fitted(likelihood), TABLES[likelihood]
-
-    copied = through(mae, tmp_path)
-
-    assert_same_fit(copied, mae)
-    np.testing.assert_array_equal(copied.transform(X), mae.transform(X))
-    np.testing.assert_array_equal(copied.score_samples(X), mae.score_samples(X))
-    np.testing.assert_array_equal(
-        copied.sample(5, random_state=0), mae.sample(5, random_state=0)
-    )
-    assert copied.mutual_info(100, 9.0) == mae.mutual_info(100, 9.0)
-    assert copied.get_params() == mae.get_params()
-
-
-def test_copy_with_callables_is_equal(small):
-    mae = small(encoder=Encoder, callbacks=[]).fit(NUMBERS)
-
-    copied = pickle.loads(pickle.dumps(mae))
-
-    np.testing.assert_array_equal(copied.transform(NUMBERS), mae.transform(NUMBERS))
-
-
-def test_a_copy_can_go_on(small):
-    mae = small(warm_start=True).fit(NUMBERS)
-    copied = pickle.loads(pickle.dumps(mae))
-
-    assert_same_fit(copied.fit(NUMBERS), mae.fit(NUMBERS))
-
-
-def test_long_training_does_not_swell_the_pickle(small):
-    short, long = (
-        len(pickle.dumps(small(max_epochs=n, batch_size=5).fit(NUMBERS)))
-        for n in (2, 15)
-    )
-
-    assert long < 1.5 * short
-
-
-def test_clone_is_unfitted_with_the_same_parameters(small):
-    mae = small(encoder=Encoder, M=2.5).fit(NUMBERS)
-
-    cloned = clone(mae)
-
-    assert cloned.get_params() == mae.get_params()
-    assert not hasattr(cloned, "net_")
-
-
-def test_another_version_warns(fitted, monkeypatch):
-    written = pickle.dumps(fitted())
-    monkeypatch.setattr(sklearn_mae, "__version__", "99.0")
-
-    with pytest.warns(UserWarning, match=r"saved by sklearn_mae .* loaded by 99\.0"):
-        copied = pickle.loads(written)
-
-    assert not hasattr(copied, "_sklearn_mae_version")
-    np.testing.assert_array_equal(
-        copied.transform(NUMBERS), fitted().transform(NUMBERS)
-    )
 
 
 # --- in scikit-learn's company --------------------------------------------------------

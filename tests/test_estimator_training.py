@@ -23,6 +23,7 @@ from torch.distributions import (
     Poisson,
 )
 
+from sklearn_mae.estimator import fitted, fitting
 from sklearn_mae.estimator.convergence import convergence_complaint
 from sklearn_mae.net import FIGURES, MutualAutoencoderNet
 
@@ -284,6 +285,111 @@ def test_a_failing_first_fit_leaves_nothing(small):
     assert vars(mae) == vars(small(lr=1e30))
 
 
+class Spoiler(Callback):
+    """Put NaN into a network once the last epoch is over."""
+
+    def __init__(self, part):
+        self.part = part
+
+    def on_train_end(self, net, **kwargs):
+        with torch.no_grad():
+            next(getattr(net.module_, self.part).parameters()).fill_(np.nan)
+
+
+DIVERGED = r"Training diverged by its end \({}.*Use a smaller lr \(lr={} was given\)"
+
+
+@pytest.mark.parametrize("warm_start", [False, True])
+@pytest.mark.parametrize(
+    ("params", "what"),
+    [
+        ({"M": None, "lr": 1e3, "max_epochs": 1}, r"[\w.]+ is n"),
+        ({"M": 1.0, "lr": 1e3, "max_epochs": 1}, r"[\w.]+ is n"),
+        ({"likelihood": "heteroscedastic", "lr": 1e3, "max_epochs": 1}, r"[\w.]+ is n"),
+        ({"callbacks": [Spoiler("encoder")]}, r"encoder\.\S+ is not finite"),
+        ({"callbacks": [Spoiler("likelihood")], "M": None}, r"likelihood\.\S+ is not"),
+        ({"callbacks": [Spoiler("posterior")]}, r"posterior\.\S+ is not finite"),
+    ],
+    ids=repr,
+)
+def test_a_fit_is_finite_or_it_fails(small, params, what, warm_start):
+    """The loss of each step is finite; what the last one did is not."""
+    rows = rng.normal(size=(128, 6))
+    kept = {name: params[name] for name in ("M", "likelihood") if name in params}
+    mae = small(warm_start=warm_start, **kept).fit(rows)
+    before, figures = mae.transform(rows), (mae.mutual_info_, mae.rate_, mae.n_iter_)
+
+    lr = re.escape(str(params.get("lr", 1e-3)))
+    with pytest.raises(ValueError, match=DIVERGED.format(what, lr)):
+        mae.set_params(**params).fit(rows)
+
+    assert (mae.mutual_info_, mae.rate_, mae.n_iter_) == figures
+    np.testing.assert_array_equal(mae.transform(rows), before)
+    mae.set_params(lr=1e-3, callbacks=None, max_epochs=2).fit(rows)
+    assert mae.n_iter_ == figures[-1] * warm_start + 2
+
+
+def test_a_figure_that_is_not_finite_is_refused(small, monkeypatch):
+    found = {"lower": 0.0, "upper": np.inf, "estimate": np.inf}
+    found |= {"lower_se": 0.0, "upper_se": 0.0}
+    monkeypatch.setattr(fitted, "information_of_model", lambda *args: found)
+
+    with pytest.raises(
+        ValueError, match=r"Training diverged by its end \(mutual_info_ is"
+    ):
+        small(M=None).fit(X)
+
+
+# --- rate_ and figures at 0 -----------------------------------------------------------
+
+
+@pytest.mark.parametrize("M", [None, 1.0])
+@pytest.mark.parametrize("encoder", ["gaussian", "resampling"])
+def test_the_rate_of_the_training_rows(small, encoder, M):
+    mae = small(encoder=encoder, M=M).fit(X)
+
+    assert type(mae.rate_) is float
+    assert mae.rate_ == pytest.approx(mae.rate(X).mean(), rel=1e-9)
+
+
+@pytest.mark.parametrize(("likelihood", "limit"), [("gaussian", 20), ("sequence", 10)])
+def test_the_rate_of_many_rows_is_that_of_some(small, monkeypatch, likelihood, limit):
+    monkeypatch.setattr(fitting, "RATED_ROWS", 20)
+    monkeypatch.setattr(fitting, "RATED_ROWS_SLOW", 10)
+    words = np.column_stack([rng.choice([1, 3, 4], (60, 2)), np.full(60, 2)])
+    rows = words if likelihood == "sequence" else X
+    sizes = (6, 6) if likelihood == "sequence" else (16,)
+
+    def rates(seed):
+        mae = small(
+            M=None,
+            likelihood=likelihood,
+            hidden_layer_sizes=sizes,
+            encoder="gaussian",
+            n_components=2,
+            random_state=seed,
+        )
+        mae.fit(rows)
+        chosen = np.random.default_rng(mae._fitted.seed).permutation(60)[:limit]
+        return mae.rate_, mae.rate(rows[chosen]).mean()
+
+    for seed in (0, 1):
+        ours, theirs = rates(seed)
+        assert ours == pytest.approx(theirs, rel=1e-9)
+
+
+def test_information_next_to_nothing_is_not_negative(small, monkeypatch):
+    found = {"lower": -0.02, "upper": 0.01, "estimate": -0.005}
+    found |= {"lower_se": 0.001, "upper_se": 0.001}
+    monkeypatch.setattr(fitted, "information_of_model", lambda *args: found)
+
+    mae = small(M=0.0).fit(X)
+
+    assert mae.mutual_info_ == 0
+    assert mae.mutual_info_interval_ == (0, 0.012)
+    assert mae.mutual_info().lower == -0.02  # an estimate keeps its noise
+
+
 # --- callbacks ------------------------------------------------------------------------
 
 
@@ -422,24 +528,40 @@ def test_silence(small, capfd, prefer):
     assert capfd.readouterr() == ("", "")
 
 
-def test_verbose_shows_one_bar(small, capfd):
-    small(max_epochs=5, verbose=1).fit(X)
-
+def lines_of(capfd):
+    """What a bar showed, one line after the other; nothing else may be shown."""
     out, err = capfd.readouterr()
     assert out == ""
     assert err.count("\n") == 1
-    assert set(re.findall(r"\r(\w+): ", err)) == {"MutualAutoencoder"}
-    last = err.split("\r")[-1]
-    assert re.search(r"MutualAutoencoder: 100%.* 5/5 ", last)
-    for name in FIGURES:
-        assert f"{name}=" in last
+    assert err.endswith("\n")
+    return [line.rstrip() for line in err.split("\r") if line.strip()]
+
+
+def test_verbose_shows_one_bar_until_fit_returns(small, capfd):
+    small(max_epochs=5, verbose=1).fit(X)
+
+    lines = lines_of(capfd)
+    stages = dict.fromkeys(re.match(r"\w+", line).group() for line in lines)
+    # epochs this short are shown now and then
+    stages = [name for name in stages if name not in ("training", "epoch")]
+    assert stages == ["r_omega", "landing", "certificate", "fitted"]
+    assert re.search(r"fitted: +100% .*elbo \S+, I \S+, rate \S+$", lines[-1])
+    # a notebook's line has about a hundred characters
+    assert max(map(len, lines)) <= 100
 
 
 def test_the_bar_of_a_stopped_training_is_closed(small, capfd):
     mae = small(max_epochs=50, verbose=1, callbacks=[Stop("on_epoch_end", 2)]).fit(X)
 
-    assert re.search(r"\D1/50 .*\n$", capfd.readouterr().err.replace("\r", " "))
+    assert lines_of(capfd)[-1].startswith("fitted: ")
     pickle.dumps(mae)
+
+
+def test_the_bar_of_a_failed_fit_is_closed_where_it_was(small, capfd):
+    with pytest.raises(ValueError, match="diverged"):
+        small(M=None, lr=1e30, verbose=1).fit(X)
+
+    assert "100%" not in lines_of(capfd)[-1]
 
 
 # --- ConvergenceWarning ---------------------------------------------------------------
@@ -494,7 +616,7 @@ def test_one_warning_names_all_causes(small, params, rows, causes):
     assert warning.category is ConvergenceWarning
     assert warning.filename == __file__
     message = str(warning.message)
-    assert re.match(r"M=[35] nats was asked for and I\(x, z\) lies in \[", message)
+    assert re.match(r"M=[35] nats was asked for and ", message)
     for cause in causes:
         assert re.search(cause, message)
 
@@ -508,22 +630,35 @@ def trained(steps=4000, outcomes=None, model=0.0, rate=0.0):
     """Stand-in for a net, as far as the complaint looks at it."""
     from sklearn_mae.net import Rate, TwoSided
 
-    constraint = TwoSided(SimpleNamespace(multiplier=model), None)
     return SimpleNamespace(
-        constraint=constraint,
-        rate_constraint=Rate(SimpleNamespace(multiplier=rate)),
+        constraint=TwoSided(SimpleNamespace(multiplier=model, C=10.0), None),
+        rate_constraint=Rate(SimpleNamespace(multiplier=rate, C=10.0)),
         step_=steps,
         n_steps_=steps,
         module_=SimpleNamespace(likelihood=SimpleNamespace(outcomes=lambda: outcomes)),
     )
 
 
-def complaint(small, interval, net, elbo=(-5.0, -4.0), rows=None, **params):
+def complaint(
+    small,
+    interval,
+    net,
+    elbo=(-5.0, -4.0),
+    rows=None,
+    codes_rate=None,
+    rate_se=0.0,
+    **params,
+):
     mae = small(**params)
-    mae.mutual_info_interval_ = interval
-    mae.history_ = {"elbo": np.array(elbo)}
+    fitted = SimpleNamespace(
+        net_=net,
+        mutual_info_interval_=interval,
+        rate_=mae.M if codes_rate is None else codes_rate,
+        rate_se=rate_se,
+        history_={"elbo": np.array(elbo)},
+    )
     rows = torch.arange(1_000).unsqueeze(1) if rows is None else rows
-    return convergence_complaint(mae, net, rows)
+    return convergence_complaint(mae, fitted, rows)
 
 
 @pytest.mark.parametrize(
@@ -547,12 +682,51 @@ def test_either_end_of_the_interval_can_miss(small, M, interval):
     assert complaint(small, interval, trained(), M=M) is not None
 
 
-def test_a_multiplier_at_its_bound_is_reason_enough(small):
-    message = complaint(small, (2.99, 3.01), trained(rate=-10.0))
+@pytest.mark.parametrize(
+    ("M", "off", "se", "missed"),
+    [
+        (3.0, 0.149, 0.0, False),
+        (3.0, 0.151, 0.0, True),
+        (3.0, 0.19, 0.02, False),
+        (3.0, 0.191, 0.02, True),
+        (0.5, 0.049, 0.0, False),
+        (0.5, 0.051, 0.0, True),
+    ],
+)
+@pytest.mark.parametrize("sign", [1, -1])
+def test_the_rate_can_miss_where_the_bracket_does_not(small, M, off, se, missed, sign):
+    interval, rate = (M - 0.01, M + 0.01), M + sign * off
+    message = complaint(small, interval, trained(), codes_rate=rate, rate_se=se, M=M)
 
-    assert (
-        "Possible causes: the multiplier of the rate ended at its bound C=10" in message
+    assert (message is not None) == missed
+    if missed:
+        said = f"M={M:g} nats was asked for and the codes' rate is {rate:.3g} nats, "
+        assert message.startswith(f"{said}not {M:g}. Possible causes: ")
+
+
+@pytest.mark.parametrize("constraint", ["model", "paper"])
+def test_the_rate_is_not_judged_where_it_is_no_constraint(small, constraint):
+    reached = (2.99, 3.01), trained()
+
+    message = complaint(small, *reached, codes_rate=9.0, constraint=constraint)
+    assert message is None
+
+
+def test_one_message_names_both_misses(small):
+    message = complaint(small, (2.0, 2.1), trained(), codes_rate=10.24)
+
+    assert message.startswith(
+        "M=3 nats was asked for and I(x, z) lies in [2.000, 2.100] and the codes' rate "
+        "is 10.2 nats, not 3. Possible causes: "
     )
+
+
+def test_a_multiplier_at_its_bound_is_a_cause_and_no_miss(small):
+    at_bound = trained(rate=-10.0)
+
+    assert complaint(small, (2.99, 3.01), at_bound) is None
+    message = complaint(small, (2.99, 3.01), at_bound, codes_rate=2.0)
+    assert "causes: the multiplier of the rate ended at its bound C=10" in message
 
 
 def test_a_wide_interval_is_named(small):

@@ -510,11 +510,17 @@ def test_landing_of_a_model_without_information_keeps_its_weights(reading):
     assert not moved(before, net.module_)
 
 
-@pytest.mark.parametrize("missing", [0.6, -0.6])
-def test_landing_leaves_alone_what_training_left_far_off(missing):
+@pytest.mark.parametrize(
+    ("M", "missing"),
+    [(0.2, 0.11), (0.5, 0.11), (1.0, 0.21), (2.0, 0.41), (3.0, 0.51), (9.0, 0.91)],
+)
+@pytest.mark.parametrize("sign", [1, -1])
+def test_landing_leaves_alone_what_training_left_far_off(M, missing, sign):
     net, _ = trained_near(1.0)
+    net.constraint.penalty.M = M
+    missing = sign * missing
     before = parameters(net.module_)
-    readings = iter([(1.0 - missing, 0.0)])
+    readings = iter([(M - missing, 0.0)])
 
     net.land(lambda: next(readings))
 

@@ -5,11 +5,13 @@ compute from it, ``warm_start`` goes on from it, and ``saving.py`` writes it dow
 """
 
 import copy
+import functools
 import math
 from dataclasses import dataclass
 
 import numpy as np
 import torch
+from sklearn.utils.validation import check_is_fitted
 
 from sklearn_mae.columns import Columns, Sequences, row_noise
 from sklearn_mae.encoders import Bound
@@ -17,10 +19,10 @@ from sklearn_mae.estimator.arguments import as_tensor, seed_from
 from sklearn_mae.estimator.parts import Structure
 from sklearn_mae.evaluation import Evaluation
 from sklearn_mae.information import information_of_model
-from sklearn_mae.model import LatentVariableModel
+from sklearn_mae.model import LatentVariableModel, plain_torch
 from sklearn_mae.net import MutualAutoencoderNet
 
-__all__ = ["Fitted"]
+__all__ = ["Fitted", "at_once"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,3 +129,19 @@ class Fitted:
         if budget is None:
             budget = 500_000 if model.likelihood.slow else 2_000_000
         return information_of_model(model, n_samples, tol, generator, budget)
+
+
+def at_once(method):
+    """Let a method read parameters and record once, whatever others set meanwhile.
+
+    It runs on a shallow copy of the estimator, which nobody else sees, and on torch
+    as it is set by default.
+    """
+
+    @functools.wraps(method)
+    def run(self, *args, **kwargs):
+        check_is_fitted(self)
+        with plain_torch():
+            return method(copy.copy(self), *args, **kwargs)
+
+    return run

@@ -66,7 +66,7 @@ def fit_record(
         build_seed = before.build_seed
         # the same seed must not bring the same batches and noise again
         seed = (seed + before.n_iter_) % MAX_SEED
-    device = torch_device(params)
+    device = torch_device(params.device)
     seen = columns.transform(X)
     x = as_tensor(seen, torch.float32, device)
     if before is None:

@@ -1,8 +1,6 @@
 """``MutualAutoencoder``: scikit-learn's contract around the torch core."""
 
 import copy
-import functools
-import sys
 import warnings
 from collections.abc import Callable, Sequence
 from numbers import Integral, Real
@@ -17,7 +15,6 @@ from sklearn.base import (
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import Bunch
 from sklearn.utils._param_validation import StrOptions
-from sklearn.utils.validation import check_is_fitted
 
 from sklearn_mae.columns import with_occurrence
 from sklearn_mae.estimator.arguments import (
@@ -33,8 +30,9 @@ from sklearn_mae.estimator.arguments import (
     warn_of_word_numbers,
 )
 from sklearn_mae.estimator.convergence import convergence_complaint
-from sklearn_mae.estimator.fitted import Fitted
+from sklearn_mae.estimator.fitted import Fitted, at_once
 from sklearn_mae.estimator.fitting import fit_record
+from sklearn_mae.estimator.saving import readable_state, written_state
 from sklearn_mae.model import ACTIVATIONS, plain_torch
 from sklearn_mae.net import ProgressBar
 
@@ -53,22 +51,6 @@ FITTED = {
     "net_",
     "rate_",
 }
-
-
-def at_once(method):
-    """Let a method read parameters and record once, whatever others set meanwhile.
-
-    It runs on a shallow copy of the estimator, which nobody else sees, and on torch
-    as it is set by default.
-    """
-
-    @functools.wraps(method)
-    def run(self, *args, **kwargs):
-        check_is_fitted(self)
-        with plain_torch():
-            return method(copy.copy(self), *args, **kwargs)
-
-    return run
 
 
 class MutualAutoencoder(
@@ -815,25 +797,13 @@ default="auto"
         return torch.stack(draws)
 
     def __getstate__(self):
-        return {**super().__getstate__(), "_sklearn_mae_version": _version()}
+        with plain_torch():
+            return written_state(super().__getstate__())
 
     def __setstate__(self, state):
-        written = state.pop("_sklearn_mae_version", None)
-        if written != _version():
-            warnings.warn(
-                f"This MutualAutoencoder was saved by sklearn_mae {written} and is "
-                f"loaded by {_version()}: figures may differ or methods fail. Load it "
-                "with the version that saved it, or fit again.",
-                UserWarning,
-                stacklevel=2,
-            )
-        super().__setstate__(state)
+        with plain_torch():
+            super().__setstate__(readable_state(state, FITTED))
 
 
 # outside of scikit-learn's wrapper, which asks for the names of the columns
 MutualAutoencoder.transform = at_once(MutualAutoencoder.transform)  # type: ignore[method-assign]
-
-
-def _version():
-    # the package's own name stands above this file: look, do not import
-    return sys.modules["sklearn_mae"].__version__

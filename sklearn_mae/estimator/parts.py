@@ -64,8 +64,8 @@ __all__ = [
 
 AUTO_STEPS, AUTO_MAX_EPOCHS, AUTO_BATCH_SIZE = 4_000, 2_000, 128
 AUTO_C = 10.0
-# least noise of a column, in its standard deviations, times the rows it rests on
-NOISE_OF_ONE_ROW = 1.0
+# least noise of a column that rests on few rows: 3 / (5 + rows) standard deviations
+LEAST_NOISE = 3.0, 5.0
 
 # beyond this many outcomes a step that enumerates them costs more than its noise
 MAX_ENUMERATED_IN_TRAINING = 512
@@ -240,7 +240,8 @@ def _noise_floor(min_scale: float, columns: Columns) -> np.ndarray:
     A column whose variance rests on a few rows can be learned by heart, and its noise
     then seems to vanish: one new row that differs would cost thousands of nats.
     """
-    return np.maximum(min_scale, np.minimum(NOISE_OF_ONE_ROW / columns.support_, 1.0))
+    most, rows = LEAST_NOISE
+    return np.maximum(min_scale, most / (rows + columns.support_))
 
 
 def _reads(model: LatentVariableModel) -> bool:
@@ -376,15 +377,15 @@ def controls_of(net: MutualAutoencoderNet) -> dict[str, float]:
     return kept
 
 
-def torch_device(params) -> torch.device:
-    """Return the device, or refuse one that is not there."""
+def torch_device(name: str) -> torch.device:
+    """Return the device of that name, or refuse one that is not there."""
     try:
-        device = torch.device(params.device)
+        device = torch.device(name)
         torch.zeros(1, dtype=torch.float64, device=device).cpu()
     except (RuntimeError, AssertionError, TypeError, NotImplementedError) as error:
         available = ["cpu"] + ["cuda"] * torch.cuda.is_available()
         raise ValueError(
-            f"device={params.device!r} is not available to torch here with the "
+            f"device={name!r} is not available to torch here with the "
             f"float64 that figures are computed in ({error}). "
             f"Available: {available}."
         ) from error

@@ -54,6 +54,8 @@ SAMPLES_PER_CONTROL = 20
 SPREAD = 0.01
 # of the training's proposals for each draw that its bias is measured with
 ROUGH_SETS = 4
+# rows times points times columns of a grid while training
+NUMBERS_IN_TRAINING = 3e7
 # proposals whose weights are held at once
 WEIGHED_AT_ONCE = 32_768
 # where the proposals are annealed: chains for each draw, and draws of the pilot run
@@ -63,8 +65,7 @@ ROWS_WITH_GRADIENTS = 64
 # where codes are shared by all rows: joint draws of the pilot run, and rows times codes
 # times columns of the pilot run and of the final one
 COMMON_PILOT, NUMBERS_OF_PILOT, NUMBERS_IN_COMMON = 400, 3e7, 3e8
-# in nats: no number of codes would close a larger one
-LARGEST_GAP = 100.0
+
 # of the prior, where outcomes are summed
 FEWEST_CODES = 50_000
 
@@ -220,6 +221,7 @@ def training_bias(
             z0.double(),
             log_lik.double(),
             generator,
+            NUMBERS_IN_TRAINING,
         )
     if posteriors is not None:
         bounds = (log_lik - posteriors.log_marginal,) * 2
@@ -314,14 +316,17 @@ def _by_sandwich(model, n_samples, tol, generator, budget):
         foreseen = gap * (gap / before) ** math.log2(budget / reserve)
         if foreseen > tol and may_change:
             may_change = False
-            plans = _alternatives(model, tol, gap, generator, budget - reserve)
+            spare = n_pilot * (price + k)
+            pilots = min(budget // 3, budget - reserve)
+            plans = _alternatives(model, tol, gap, generator, pilots, budget - spare)
             budget -= sum(plan.spent for plan in plans)
             best = min(plans, key=lambda plan: plan.width, default=None)
             if best is not None and best.width < foreseen + noise:
                 other = best.estimate()
                 if _width(other) <= max(tol, gap + noise):
                     return other
-                break  # it kept no promise, and has spent all but the reserve
+                n = n_pilot  # it kept no promise, and has spent all but the spare
+                break
         before = gap
     else:  # all that is left, for what is known to want it
         if gap > noise:
@@ -333,22 +338,22 @@ def _by_sandwich(model, n_samples, tol, generator, budget):
     return found if other is None else min(found, other, key=_width)
 
 
-def _alternatives(model, tol, gap, generator, budget):
-    """Plans of what may reach a narrower bracket than plain proposals, by pilot runs.
+def _alternatives(model, tol, gap, generator, pilots, budget):
+    """Plans of what may reach a narrower bracket than plain proposals.
 
-    Their pilots spend at most two fifths of the budget, each final run what is left.
+    Their pilot runs share the first budget; each final run may spend the second.
     """
     plans = []
     if not model.likelihood.slow:
-        plans = [_common_codes(model, tol, generator, budget)]
+        plans = [_common_codes(model, tol, generator, pilots // 3, budget)]
+        pilots, budget = pilots - plans[0].spent, budget - plans[0].spent
     if not plans or plans[0].width > tol:
-        left = budget - sum(plan.spent for plan in plans)
-        annealed = _annealing(model, gap, generator, left)
+        annealed = _annealing(model, gap, generator, pilots, budget)
         plans += [] if annealed is None else [annealed]
     return plans
 
 
-def _common_codes(model, tol, generator, budget):
+def _common_codes(model, tol, generator, pilots, budget):
     """Plan codes that all rows share: more of them, or more rows."""
 
     def codes(n_samples, numbers, affordable):
@@ -357,23 +362,23 @@ def _common_codes(model, tol, generator, budget):
 
     z = _prior_draws(model, 1, generator)
     n_columns = draw(model.likelihood(z), (), generator, reparametrised=False).numel()
-    n_pilot = codes(COMMON_PILOT, NUMBERS_OF_PILOT, budget // 10)
+    n_pilot = codes(COMMON_PILOT, NUMBERS_OF_PILOT, pilots // 2)
     pilot = bracket_of_means(row_means(model, COMMON_PILOT, n_pilot, generator))
     # each set is decoded again for the rows that are its own
     budget -= 2 * n_pilot
-    gap, noise = pilot["upper"] - pilot["lower"], _width(pilot)
-    noise -= gap
+    gap = max(0.0, pilot["upper"] - pilot["lower"])
+    noise = _width(pilot) - gap
 
     def width(n, m):
-        """Of n draws and m codes: the gap falls with the codes."""
-        return gap * n_pilot / m + noise * (COMMON_PILOT / n) ** 0.5
+        """Of n draws and m codes: the wider the gap, the slower it falls."""
+        closed = (n_pilot / m) ** (1 / (1 + 0.5 * gap))
+        return gap * closed + noise * (COMMON_PILOT / n) ** 0.5
 
     sizes = []
     for i in range(8):
         n = COMMON_PILOT // 2 * 2**i
-        sizes += [
-            (n, codes(n, NUMBERS_IN_COMMON / 2**j, budget // 2)) for j in range(5)
-        ]
+        for j in range(5):
+            sizes.append((n, codes(n, NUMBERS_IN_COMMON / 2**j, budget // 2)))
     enough = [size for size in sizes if width(*size) <= 0.8 * tol]
     if enough:
         n, m = min(enough, key=math.prod)
@@ -387,14 +392,14 @@ def _common_codes(model, tol, generator, budget):
     return _Plan(width(n, m), estimate, 2 * n_pilot)
 
 
-def _annealing(model, gap, generator, budget):
-    """Plan annealed proposals; None where the pilot comes no nearer than plain ones.
+def _annealing(model, gap, generator, pilots, budget):
+    """Plan annealed proposals, of no use where they are no nearer than plain ones.
 
-    The gap is what plain proposals have reached; a fifth of the budget buys a pilot.
+    None where too little is left for a pilot run.
     """
     # decodes of a draw at one temperature; a gradient costs two more
     cost, n = 3 * N_LEAPFROG * (CHAINS + 2), ANNEALED_PILOT
-    t = budget // 5 // (cost * (n + TUNED_ON))
+    t = pilots // (cost * (n + TUNED_ON))
     if t < 2:
         return None
     step_sizes = tuned_step_sizes(model, t, generator)
@@ -445,27 +450,26 @@ def _by_enumeration(model, outcomes, tol, on_grid, generator):
         information = enumerate_on_lattices(model, outcomes, generator)
         if information is not None:
             # what is left of rounding must not make an information negative
-            return _exact(
-                max(information, 0.0), "enumeration", n_outcomes=len(outcomes)
-            )
+            information = max(information, 0.0)
+            return _exact(information, "enumeration", n_outcomes=len(outcomes))
     most = int(NUMBERS_ON_GRIDS / outcomes.numel())
-    n_codes = min(FEWEST_CODES, most)
+    # no gap is larger than S outcomes by the number of codes
+    if model.likelihood.slow or len(outcomes) > tol * most:
+        return None
+    n_codes = min(FEWEST_CODES, int(NUMBERS_OF_PILOT / outcomes.numel()))
     while True:
-        # of all that S outcomes may say, 1 / codes of S - 1 is lost
-        if model.likelihood.slow or len(outcomes) > tol * most:
-            return None
         means = enumerated_means(model, outcomes, n_codes, generator)
         found = bracket_of_means(means)
         if math.isnan(_width(found)):
             return None
-        if _width(found) <= tol or 2 * n_codes > most:
+        if _width(found) <= tol or 4 * n_codes > most:
             return {
                 **found,
                 "method": "enumeration",
                 "n_outcomes": len(outcomes),
                 "n_codes": n_codes,
             }
-        n_codes *= 2
+        n_codes *= 4
 
 
 @torch.no_grad()

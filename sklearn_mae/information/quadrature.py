@@ -37,6 +37,9 @@ NUMBERS_ON_GRIDS = 1e9
 POINTS = 1 << 20
 # of points along an axis, from one lattice to the next: no two share a period
 GROWTH = (1 + 5**0.5) / 2
+# of the affordable numbers, beyond which lattices must be seen to converge, once
+# they are no further apart than that: after a jump errors fall with the step alone
+PATIENCE, ASYMPTOTIC = 0.1, 0.3
 # of log p(x) and of a row's information, in nats; of a sum over outcomes
 AGREED, SUMS_AGREED = 1e-4, 1e-5
 # log-density to which a lattice's logarithms of masses can be added in double precision
@@ -156,7 +159,7 @@ def posteriors_on_lattices(
         None where no affordable lattice is fine enough.
     """
     d = model.n_components
-    before, n = None, 601 if d == 1 else 71
+    before, n, apart = None, 601 if d == 1 else 71, [math.inf] * 2
     if round(GROWTH * n) ** d * x.numel() > affordable:
         return None  # no second lattice to agree with the first
     log_density0 = log_lik0 + log_prior(z0)
@@ -167,15 +170,18 @@ def posteriors_on_lattices(
             return None  # a diverged model: no lattice will do
         if float(now.log_marginal.abs().max()) > LARGEST:
             return None  # rounding has eaten the prior's masses: any would agree
-        own = log_density0 + d * math.log(2 * EDGE / n)
-        if (
-            before is not None
-            and float((now.information - before.information).abs().max()) < AGREED
-            and float((now.log_marginal - before.log_marginal).abs().max()) < AGREED
-            and bool((own <= now.log_marginal).all())
-        ):
-            return now
+        if before is not None:
+            pairs = zip(now, before, strict=True)
+            apart.append(max(float((one - other).abs().max()) for one, other in pairs))
+            own = log_density0 + d * math.log(2 * EDGE / n)
+            if apart[-1] < AGREED and bool((own <= now.log_marginal).all()):
+                return now
         before, n = now, round(GROWTH * n)
+        if n**d * x.numel() > PATIENCE * affordable and len(apart) > 4:
+            # if two more do what the last two did
+            foreseen = apart[-1] * (apart[-1] / apart[-3])
+            if apart[-1] < ASYMPTOTIC and foreseen > AGREED:
+                return None
     return None
 
 

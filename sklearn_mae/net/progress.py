@@ -24,14 +24,14 @@ class ProgressBar(Callback):
     def __init__(self, disable=False):
         self.disable = disable
 
-    def on_train_begin(self, net, **kwargs):
-        """Open the bar."""
+    def __enter__(self):
         self.bar_ = tqdm(
             total=100,
             desc="training",
             bar_format="{desc:<22} {percentage:3.0f}% |{bar:20}| {elapsed}{postfix}",
             disable=self.disable,
         )
+        return self
 
     def on_epoch_end(self, net, **kwargs):
         """Show the epoch's figures, in nats."""
@@ -59,13 +59,8 @@ class ProgressBar(Callback):
         self._move_to(STAGES[name])
         self.bar_.refresh()
 
-    def __enter__(self):
-        return self
-
     def __exit__(self, kind, error, traceback):
         """Close the bar, full if the fit came to its end."""
-        if not hasattr(self, "bar_"):
-            return
         if kind is None:
             self.bar_.set_description("fitted", refresh=False)
             self._move_to(100)

@@ -1,0 +1,468 @@
+"""The fitted record as numpy arrays and plain values, and back.
+
+What is written: dicts, lists, numbers, strings, arrays, and the factories of a user's
+modules. Networks are built anew on loading, a user's by the factory that ``fit``
+called, with its sizes and its seed; then they get their weights back. A file may come
+from anybody: nothing in it is believed before its type, size and name are checked.
+"""
+
+import copy
+import dataclasses
+import itertools
+import reprlib
+import sys
+import warnings
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from sklearn_mae.columns import Columns, Sequences
+from sklearn_mae.estimator.arguments import MAX_SEED
+from sklearn_mae.estimator.fitted import Fitted
+from sklearn_mae.estimator.parts import (
+    Structure,
+    build_columns,
+    build_model,
+    build_rule,
+    is_foreign,
+    torch_device,
+)
+from sklearn_mae.model import (
+    ACTIVATIONS,
+    LatentVariableModel,
+    draw,
+    private_random,
+)
+from sklearn_mae.net import FIGURES, MutualAutoencoderNet
+
+__all__ = ["from_record", "readable_state", "to_record", "written_state"]
+
+VERSION = "_sklearn_mae_version"
+ENTRIES = (
+    "structure",
+    "n_resamples",
+    "build_seed",
+    "seed",
+    "device",
+    "columns",
+    "weights",
+    "controls",
+    "history",
+    "n_features",
+    "feature_names",
+    "mutual_info",
+    "mutual_info_interval",
+    "rate",
+)
+# on which a user's module shows that it comes back
+N_PROBES = 16
+
+
+# -- an estimator's state --------------------------------------------------------------
+
+
+def written_state(state: dict) -> dict:
+    """Return what to write of an estimator's attributes."""
+    state = {**state, VERSION: _version()}
+    if state.get("_fitted") is not None:
+        state["_fitted"] = to_record(state["_fitted"])
+    return state
+
+
+def readable_state(state: dict, names: set[str]) -> dict:
+    """Return the attributes of an estimator that were written, or refuse them.
+
+    Parameters
+    ----------
+    state : dict
+        What ``written_state`` returned.
+    names : set of str
+        Names that only a record may hold.
+    """
+    _need(type(state) is dict and all(type(k) is str for k in state), "state", state)
+    state = dict(state)
+    written = state.pop(VERSION, None)
+    if not names.isdisjoint(state):
+        raise ValueError(
+            f"This MutualAutoencoder was saved by sklearn_mae {written}, in a form "
+            f"that {_version()} does not read. Fit it again, or load it with the "
+            "version that saved it."
+        )
+    if written != _version():
+        warnings.warn(
+            f"This MutualAutoencoder was saved by sklearn_mae {written} and is "
+            f"loaded by {_version()}: figures may differ or methods fail. Load it "
+            "with the version that saved it, or fit again.",
+            UserWarning,
+            stacklevel=3,
+        )
+    if "_fitted" in state:
+        state["_fitted"] = from_record(state["_fitted"])
+    return state
+
+
+def _version() -> str:
+    # the package's own name stands above this file: look, do not import
+    return sys.modules["sklearn_mae"].__version__
+
+
+# -- writing ---------------------------------------------------------------------------
+
+
+def to_record(fitted: Fitted) -> dict:
+    """Return a fitted record as arrays and plain values.
+
+    Raises
+    ------
+    ValueError
+        If a user's module cannot be brought back from its state.
+    """
+    structure = fitted.structure
+    names = fitted.feature_names_in_
+    record = {
+        "structure": {
+            field.name: getattr(structure, field.name)
+            for field in dataclasses.fields(structure)
+        },
+        "n_resamples": fitted.net_.rule.n_draws,
+        "build_seed": fitted.build_seed,
+        "seed": fitted.seed,
+        "device": str(fitted.model.reference.device),
+        "columns": {
+            name: value
+            for name, value in vars(fitted.columns).items()
+            if name.endswith("_")
+        },
+        "weights": _weights(fitted),
+        "controls": dict(fitted.controls),
+        "history": dict(fitted.history_),
+        "n_features": fitted.n_features_in_,
+        "feature_names": None if names is None else list(map(str, names)),
+        "mutual_info": fitted.mutual_info_,
+        "mutual_info_interval": list(fitted.mutual_info_interval_),
+        "rate": fitted.rate_,
+    }
+    if is_foreign(structure):
+        _check_comes_back(fitted, record["weights"])
+    return record
+
+
+def _weights(fitted: Fitted) -> dict[str, np.ndarray]:
+    weights = {}
+    for name, value in fitted.model.state_dict().items():
+        try:
+            weights[name] = value.numpy(force=True)
+        except (AttributeError, TypeError, ValueError, RuntimeError) as error:
+            part = name.partition(".")[0]
+            reason = f"its state_dict holds {name!r}, which no array can ({error})"
+            raise _lossy(fitted, part, reason) from error
+    return weights
+
+
+def _check_comes_back(fitted: Fitted, weights: dict) -> None:
+    """Refuse to save a user's module that is not what its state says."""
+    structure, live = fitted.structure, copy.deepcopy(fitted.model).double().eval()
+    names = [n for n in ("encoder", "likelihood") if callable(getattr(structure, n))]
+    try:
+        twin = build_model(structure, fitted.columns, None, fitted.build_seed)
+        _load(twin, weights)
+    except Exception as error:
+        reason = f"building it again fails ({_one_line(error)})"
+        raise _lossy(fitted, names[0], reason) from error
+    twin = twin.to(live.reference.device).double().eval()
+    rows, codes = _probes(live, fitted.seed)
+    for name in names:
+        expected = _log_probs(live, name, rows, codes, fitted.seed)
+        try:
+            found = _log_probs(twin, name, rows, codes, fitted.seed)
+            same = torch.allclose(found, expected, 1e-9, 1e-9, equal_nan=True)
+        except Exception:  # torch's Distributions refuse NaN, for example
+            same = False
+        if not same:
+            reason = "built again with all that its state_dict holds, it differs"
+            raise _lossy(fitted, name, reason)
+
+
+@torch.no_grad()
+def _probes(model: LatentVariableModel, seed: int) -> tuple[Tensor, tuple]:
+    """Draw a few rows, their codes from the model and others from the encoder."""
+    generator = torch.Generator(model.reference.device).manual_seed(seed)
+    z = model.draw_codes(N_PROBES, generator)
+    x = draw(model.likelihood(z), (), generator, reparametrised=False)
+    return x, (z, draw(model.q(x), (), generator, reparametrised=False))
+
+
+@torch.no_grad()
+def _log_probs(model: LatentVariableModel, part: str, x, codes, seed: int) -> Tensor:
+    """Log-densities of one part, which may draw from torch's global generator."""
+    z, other = codes
+    with private_random(seed):
+        return (
+            model.likelihood(z).log_prob(x)
+            if part == "likelihood"
+            else model.q(x).log_prob(other)
+        )
+
+
+def _one_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"
+
+
+def _lossy(fitted: Fitted, part: str, reason: str) -> ValueError:
+    factory = getattr(fitted.structure, part, None)
+    module = getattr(getattr(fitted.model, part, None), "module", None)
+    return ValueError(
+        f"This MutualAutoencoder cannot be saved: {part}={factory!r} built a "
+        f"{type(module).__name__}, and {reason}. Keep what it learns in parameters or "
+        "buffers (register_buffer), and let its outputs depend on nothing else."
+    )
+
+
+# -- reading ---------------------------------------------------------------------------
+
+
+def from_record(record: dict) -> Fitted:
+    """Build a fitted record from what ``to_record`` returned.
+
+    Raises
+    ------
+    ValueError
+        If it is not that.
+
+    Warns
+    -----
+    UserWarning
+        If the device of the fit is not there; the networks are on the CPU then.
+    """
+    record = _entries(record, ENTRIES, "record")
+    structure = _structure(record["structure"])
+    n_features = _count(record["n_features"], "n_features")
+    columns = _columns(record["columns"], structure, n_features)
+    rule = build_rule(structure.encoder, _count(record["n_resamples"], "n_resamples"))
+    build_seed = _seed(record["build_seed"], "build_seed")
+    model = _model(record["weights"], structure, columns, build_seed)
+    device = _device_that_is_there(record["device"])
+    net = MutualAutoencoderNet(
+        model.to(device),
+        rule=rule,
+        generator=None,
+        log_volume=columns.log_volume_,
+        foreign=is_foreign(structure),
+        device=str(device),
+        verbose=0,
+    )
+    net.initialize().release()
+    interval = record["mutual_info_interval"]
+    _need(
+        isinstance(interval, list | tuple) and len(interval) == 2, "interval", interval
+    )
+    return Fitted(
+        structure=structure,
+        build_seed=build_seed,
+        seed=_seed(record["seed"], "seed"),
+        columns=columns,
+        net_=net,
+        controls=_controls(record["controls"]),
+        history_=_history(record["history"]),
+        n_features_in_=n_features,
+        feature_names_in_=_feature_names(record["feature_names"], n_features),
+        mutual_info_=_number(record["mutual_info"], "mutual_info"),
+        mutual_info_interval_=(
+            _number(interval[0], "interval"),
+            _number(interval[1], "interval"),
+        ),
+        rate_=_number(record["rate"], "rate"),
+    )
+
+
+def _need(good: bool, name: str, value) -> None:
+    if not good:
+        raise ValueError(
+            "This is no fit of a MutualAutoencoder as it was saved: its entry "
+            f"{name!r} is {reprlib.repr(value)}. The file is damaged or was tampered "
+            "with: do not use it."
+        )
+
+
+def _entries(value, names, name: str) -> dict:
+    """Return a dict that has just these entries."""
+    _need(type(value) is dict and value.keys() == set(names), name, value)
+    return value
+
+
+def _count(value, name: str) -> int:
+    _need(type(value) is int and value >= 1, name, value)
+    return value
+
+
+def _seed(value, name: str) -> int:
+    _need(type(value) is int and 0 <= value < MAX_SEED, name, value)
+    return value
+
+
+def _number(value, name: str) -> float:
+    _need(type(value) is float and np.isfinite(value), name, value)
+    return value
+
+
+def _names(value, n: int, name: str) -> list[str]:
+    good = type(value) is list and len(value) == n
+    _need(good and all(type(entry) is str for entry in value), name, value)
+    return value
+
+
+def _array(value, dtype, shape: tuple[int, ...], name: str) -> np.ndarray:
+    """Return a copy of an array of finite numbers."""
+    good = isinstance(value, np.ndarray) and value.dtype == dtype
+    _need(good and value.shape == shape and np.isfinite(value).all(), name, value)
+    return np.array(value)
+
+
+def _increasing(value, dtype, name: str) -> np.ndarray:
+    """Return a copy of an array of at least one number, each above the last."""
+    _need(isinstance(value, np.ndarray) and value.size > 0, name, value)
+    value = _array(value, dtype, (value.size,), name)
+    _need(bool((np.diff(value) > 0).all()), name, value)
+    return value
+
+
+def _structure(value) -> Structure:
+    names = [field.name for field in dataclasses.fields(Structure)]
+    entries = _entries(value, names, "structure")
+    _count(entries["n_components"], "n_components")
+    for name in ("encoder", "likelihood"):
+        factory = entries[name]
+        _need(type(factory) is str or callable(factory), name, factory)
+    sizes = entries["hidden_layer_sizes"]
+    _need(isinstance(sizes, list | tuple), "hidden_layer_sizes", sizes)
+    for size in sizes:
+        _count(size, "hidden_layer_sizes")
+    activation = entries["activation"]
+    _need(
+        type(activation) is str and activation in ACTIVATIONS, "activation", activation
+    )
+    min_scale = _number(entries["min_scale"], "min_scale")
+    _need(min_scale > 0, "min_scale", min_scale)
+    return Structure(**{**entries, "hidden_layer_sizes": tuple(sizes)})
+
+
+def _columns(value, structure: Structure, n_features: int) -> Columns | Sequences:
+    columns = build_columns(structure)
+    read = _sequences if isinstance(columns, Sequences) else _table
+    vars(columns).update(read(value, structure, n_features))
+    return columns
+
+
+def _sequences(value, structure: Structure, n_features: int) -> dict:
+    entries = _entries(value, ("n_columns_", "length_", "words_"), "columns")
+    n_columns = _count(entries["n_columns_"], "n_columns_")
+    length = _count(entries["length_"], "length_")
+    _need(length <= n_columns == n_features, "length_", length)
+    words = _increasing(entries["words_"], np.int64, "words_")
+    _need(words[:3].tolist() == [0, 1, 2], "words_", words)
+    return {"n_columns_": n_columns, "length_": length, "words_": words}
+
+
+def _table(value, structure: Structure, n_features: int) -> dict:
+    names = (
+        *("names_", "varying_", "constants_", "mean_", "scale_"),
+        *("categories_", "log_volume_", "support_"),
+    )
+    entries = _entries(value, names, "columns")
+    varying = _array(entries["varying_"], np.bool_, (n_features,), "varying_")
+    n = int(varying.sum())
+    scale = _array(entries["scale_"], np.float64, (n,), "scale_")
+    _need(n > 0 and bool((scale > 0).all()), "scale_", scale)
+    categories = entries["categories_"]
+    n_categorical = n if structure.likelihood == "categorical" else 0
+    good = type(categories) is list and len(categories) == n_categorical
+    _need(good, "categories_", categories)
+    constants = entries["constants_"]
+    return {
+        "names_": _names(entries["names_"], n_features, "names_"),
+        "varying_": varying,
+        "constants_": _array(constants, np.float64, (n_features,), "constants_"),
+        "mean_": _array(entries["mean_"], np.float64, (n,), "mean_"),
+        "scale_": scale,
+        "categories_": [
+            _increasing(known, np.float64, "categories_") for known in categories
+        ],
+        "log_volume_": _number(entries["log_volume_"], "log_volume_"),
+        "support_": _array(entries["support_"], np.float64, (n,), "support_"),
+    }
+
+
+def _model(value, structure: Structure, columns, seed: int) -> LatentVariableModel:
+    """Build the networks and give them their weights."""
+    good = type(value) is dict and all(type(name) is str for name in value)
+    _need(good, "weights", value)
+    for name, array in value.items():
+        good = isinstance(array, np.ndarray) and array.dtype.kind in "biufc"
+        _need(good, name, array)
+    # networks of such sizes have as many weights: none is built that is too large
+    total = sum(array.size for array in value.values())
+    sizes = structure.hidden_layer_sizes
+    largest = [structure.n_components, *sizes]
+    largest += [a * b for a, b in itertools.pairwise(sizes)]
+    _need(max(largest) <= total, "structure", structure)
+    try:
+        model = build_model(structure, columns, None, seed)
+        _load(model, value)
+    except Exception as error:
+        raise ValueError(
+            "The networks of this MutualAutoencoder cannot be built as they were saved "
+            f"({_one_line(error)}). Where it holds modules of yours, load it with the "
+            "code that they were fitted with; otherwise the file is damaged or was "
+            "tampered with: do not use it."
+        ) from error
+    return model
+
+
+def _load(model: LatentVariableModel, weights: dict[str, np.ndarray]) -> None:
+    """Give weights to a model, whose every name, shape and type they must have."""
+    state = {name: torch.tensor(array) for name, array in weights.items()}
+    for name, tensor in model.state_dict(keep_vars=True).items():
+        lazy = nn.parameter.is_lazy(tensor)  # of no shape yet
+        if not lazy and name in state and state[name].dtype != tensor.dtype:
+            raise ValueError(f"{name} is {state[name].dtype}, not {tensor.dtype}")
+    model.load_state_dict(state, strict=True)
+
+
+def _device_that_is_there(value) -> torch.device:
+    _need(type(value) is str, "device", value)
+    try:
+        return torch_device(value)
+    except ValueError:
+        warnings.warn(
+            f"This MutualAutoencoder was fitted on device={value!r}, which is not "
+            "available to torch here: it is on the CPU now. Its parameter `device` "
+            "stays, and fit, with warm_start or without, needs that device: "
+            "set_params(device='cpu') first.",
+            UserWarning,
+            stacklevel=5,
+        )
+        return torch.device("cpu")
+
+
+def _controls(value) -> dict[str, float]:
+    good = type(value) is dict and all(type(name) is str for name in value)
+    _need(good, "controls", value)
+    return {name: _number(number, name) for name, number in value.items()}
+
+
+def _history(value) -> dict[str, np.ndarray]:
+    entries = _entries(value, FIGURES, "history")
+    lengths = set()
+    for name, array in entries.items():
+        good = isinstance(array, np.ndarray) and array.dtype == np.float64
+        _need(good and array.ndim == 1, name, array)
+        lengths.add(len(array))
+    _need(len(lengths) == 1, "history", value)
+    return {name: np.array(entries[name]) for name in FIGURES}
+
+
+def _feature_names(value, n: int) -> np.ndarray | None:
+    if value is None:
+        return None
+    return np.array(_names(value, n, "feature_names"), dtype=object)
