@@ -5,6 +5,7 @@ Every method must be right, or refuse them by a message of the package's own.
 
 import datetime
 import functools
+import pickle
 import re
 import types
 from collections import deque
@@ -622,6 +623,10 @@ class Noisy(nn.Module):
         )
 
 
+def turned(D, d):
+    return Noisy(d, D)
+
+
 @pytest.mark.parametrize("name", ["encoder", "likelihood"])
 @pytest.mark.parametrize(
     ("factory", "message"),
@@ -762,7 +767,7 @@ KINDS = {
     ),
     "paper": ({"constraint": "paper"}, X),
     "callables": (
-        {"likelihood": Noisy, "encoder": lambda D, d: Noisy(d, D)},
+        {"likelihood": Noisy, "encoder": turned},
         X,
     ),
     "sequence": (
@@ -829,6 +834,22 @@ def test_methods_of_a_model_fitted_elsewhere(plain, setting):
 
     for one, other in zip(expected, found, strict=True):
         assert_array_equal(one, other)
+
+
+@every_setting
+@pytest.mark.parametrize("kind", ["gaussian", "callables"])
+def test_saving_under_settings_of_torch(plain, kind, setting):
+    mae, expected = plain(kind)
+    rows = KINDS[kind][1]
+
+    with setting():
+        within = pickle.loads(pickle.dumps(mae))
+    loaded = pickle.loads(pickle.dumps(mae))
+    with setting():
+        other = pickle.loads(pickle.dumps(within))
+
+    for twin in (within, loaded, other):
+        assert_array_equal(twin.transform(rows), expected[0])
 
 
 @every_setting

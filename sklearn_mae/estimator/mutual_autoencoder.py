@@ -797,10 +797,12 @@ default="auto"
         return torch.stack(draws)
 
     def __getstate__(self):
-        return written_state(super().__getstate__())
+        with plain_torch():
+            return written_state(super().__getstate__())
 
     def __setstate__(self, state):
-        super().__setstate__(readable_state(state, FITTED))
+        with plain_torch():
+            super().__setstate__(readable_state(state, FITTED))
 
 
 # outside of scikit-learn's wrapper, which asks for the names of the columns

@@ -32,7 +32,6 @@ from sklearn_mae.model import (
     ACTIVATIONS,
     LatentVariableModel,
     draw,
-    plain_torch,
     private_random,
 )
 from sklearn_mae.net import FIGURES, MutualAutoencoderNet
@@ -112,7 +111,6 @@ def _version() -> str:
 # -- writing ---------------------------------------------------------------------------
 
 
-@plain_torch()
 def to_record(fitted: Fitted) -> dict:
     """Return a fitted record as arrays and plain values.
 
@@ -226,7 +224,6 @@ def _lossy(fitted: Fitted, part: str, reason: str) -> ValueError:
 # -- reading ---------------------------------------------------------------------------
 
 
-@plain_torch()
 def from_record(record: dict) -> Fitted:
     """Build a fitted record from what ``to_record`` returned.
 
@@ -373,7 +370,7 @@ def _sequences(value, structure: Structure, n_features: int) -> dict:
 def _table(value, structure: Structure, n_features: int) -> dict:
     names = (
         *("names_", "varying_", "constants_", "mean_", "scale_"),
-        *("support_", "categories_", "log_volume_"),
+        *("categories_", "log_volume_", "support_"),
     )
     entries = _entries(value, names, "columns")
     varying = _array(entries["varying_"], np.bool_, (n_features,), "varying_")
@@ -448,7 +445,7 @@ def _device_that_is_there(value) -> torch.device:
             "stays, and fit, with warm_start or without, needs that device: "
             "set_params(device='cpu') first.",
             UserWarning,
-            stacklevel=6,
+            stacklevel=5,
         )
         return torch.device("cpu")
 
