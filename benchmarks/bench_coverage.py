@@ -100,12 +100,11 @@ def linear(rng, perturbed, hidden):
     if perturbed:
         gain = gain * (1 + rng.uniform(0.1, 0.3) * rng.normal(size=gain.shape))
         scale = scale * np.exp(rng.normal(scale=0.4, size=d))
-    likelihood = GaussianLikelihood(nn.Linear(d, D), D, min_scale=1e-6)
+    likelihood = gaussian = GaussianLikelihood(nn.Linear(d, D), D, min_scale=1e-6)
     r = GaussianEncoder(nn.Linear(D, 2 * d))
     values = {
         likelihood.decoder.weight: W,
         likelihood.decoder.bias: b,
-        likelihood.raw_log_scale: _raw(np.log(noise), likelihood.floor),
         r.network.weight: np.concatenate([gain, np.zeros_like(gain)]),
         r.network.bias: np.concatenate([-gain @ b, np.log(scale)]),
     }
@@ -115,12 +114,8 @@ def linear(rng, perturbed, hidden):
     with torch.no_grad():
         for parameter, value in values.items():
             parameter.copy_(torch.as_tensor(value))
+    gaussian.set_scale(noise)
     return kind, D, model, float(0.5 * np.log1p(squares).sum())
-
-
-def _raw(log_scale, floor):
-    """What a Gaussian likelihood takes for its log-scales to be these."""
-    return floor + np.log(np.expm1(log_scale - floor))
 
 
 class Hidden(nn.Module):
