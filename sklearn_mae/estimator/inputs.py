@@ -149,7 +149,7 @@ def _no_table(X) -> str | None:
             f" with the fields {fields}: make columns of them by "
             "numpy.lib.recfunctions.structured_to_unstructured or pandas.DataFrame"
         )
-    if isinstance(X, Mapping):
+    if isinstance(X, Mapping) and not hasattr(X, "shape"):  # (some sparse ones are)
         return ": make columns of its entries, for example by pandas.DataFrame"
     if hasattr(X, "__next__"):
         return ", which can be read once only: make a list of it"
