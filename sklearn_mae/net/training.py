@@ -32,6 +32,9 @@ FIGURES = (
     "multiplier_rate",
 )
 
+# no figure of a fit, in nats, comes near this
+DIVERGED = 1e9
+
 
 class Rows(Dataset):
     """Rows of a tensor, handed out in batches rather than one by one."""
@@ -216,15 +219,15 @@ class MutualAutoencoderNet(NeuralNet):
             self.history.record(name, value)
 
     def check_finite(self, **figures: float) -> None:
-        """Raise ValueError unless all parameters, and the figures given, are finite."""
+        """Raise ValueError unless parameters are finite and figures within reason."""
         named = list(self.module_.named_parameters())
         good = torch.stack([p.detach().isfinite().all() for _, p in named]).tolist()
         for (name, _), finite in zip(named, good, strict=True):
             if not finite:
                 raise self._divergence("by its end", f"{name} is not finite")
         for name, value in figures.items():
-            if not np.isfinite(value):
-                raise self._divergence("by its end", f"{name} is {value}")
+            if not abs(value) < DIVERGED:  # nor where it is NaN
+                raise self._divergence("by its end", f"{name} is {value:.3g}")
 
     def _divergence(self, where: str, what: str) -> ValueError:
         return ValueError(
