@@ -16,11 +16,9 @@ it is.
 # normal distribution for each category.
 
 import os
-import warnings
 
 import matplotlib
 import numpy as np
-from sklearn.exceptions import ConvergenceWarning
 
 from sklearn_mae import MutualAutoencoder
 from sklearn_mae.datasets import make_uniform_categories
@@ -44,10 +42,8 @@ for M, ax in zip(TARGETS, axes, strict=True):
         max_epochs=5 if FAST else "auto",
         random_state=0,
     )
-    with warnings.catch_warnings():
-        # the last M is the most that ten categories can hold: it is not quite reached
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        mae.fit(bunch.data)
+    # the last M is the most that ten categories can hold: it is not quite reached
+    mae.fit(bunch.data)
     nll = -mae.log_likelihood(np.arange(10)[:, np.newaxis]).mean()
     print(f"M = {M:.2f}: I(x, z) = {mae.mutual_info_:.4f}, -log p(x) = {nll:.4f}")
     CategoriesDisplay.from_estimator(mae, np.arange(10), ax=ax)

@@ -16,12 +16,10 @@ of the paper, Fig. 4 of its poster).
 # A decoder of one's own is a module whose forward returns a torch Distribution.
 
 import os
-import warnings
 
 import matplotlib
 import numpy as np
 import torch
-from sklearn.exceptions import ConvergenceWarning
 from torch import nn
 from torch.distributions import Independent, Normal
 
@@ -68,10 +66,7 @@ for name, likelihood, lr, style in (
         lr=lr,
         random_state=0,
     )
-    with warnings.catch_warnings():
-        # a fast run is too short to reach M
-        warnings.simplefilter("ignore" if FAST else "default", ConvergenceWarning)
-        path = information_path(estimator, train, targets, X_test=new)
+    path = information_path(estimator, train, targets, X_test=new)
     for I, log_likelihood in zip(path.information, path.log_likelihood, strict=True):
         print(f"{name}: I = {I:.3f}, log p(x) = {log_likelihood:.4f}")
     InformationPathDisplay(path).plot(ax, linestyle=style, label=name)

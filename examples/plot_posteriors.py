@@ -16,11 +16,9 @@ paper).
 # The same model with either encoder.
 
 import os
-import warnings
 
 import matplotlib
 import numpy as np
-from sklearn.exceptions import ConvergenceWarning
 
 from sklearn_mae import MutualAutoencoder
 from sklearn_mae.datasets import make_uniform_categories
@@ -46,10 +44,8 @@ for encoder, (above, below) in zip(("gaussian", "resampling"), axes.T, strict=Tr
         max_epochs=5 if FAST else "auto",
         random_state=0,
     )
-    with warnings.catch_warnings():
-        # M is the most that ten categories can hold: it is not quite reached
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        mae.fit(bunch.data)
+    # M is the most that ten categories can hold: it is not quite reached
+    mae.fit(bunch.data)
     model = PosteriorsDisplay.from_estimator(mae, rows, of="model", z=z, ax=above)
     learned = PosteriorsDisplay.from_estimator(mae, rows, of="encoder", z=z, ax=below)
     top = 1.05 * max(model.density.max(), np.percentile(learned.density, 99.9))

@@ -310,7 +310,6 @@ DIVERGED = r"Training diverged by its end \({}.*Use a smaller lr \(lr={} was giv
         ({"callbacks": [Spoiler("likelihood")], "M": None}, r"likelihood\.\S+ is not"),
         ({"callbacks": [Spoiler("posterior")]}, r"posterior\.\S+ is not finite"),
     ],
-    ids=repr,
 )
 def test_a_fit_is_finite_or_it_fails(small, params, what, warm_start):
     """The loss of each step is finite; what the last one did is not."""
