@@ -131,7 +131,7 @@ def credit(settings: dict, n_gradients: int = 200):
     model = mae.net_.module_
     parameters = list(model.likelihood.parameters())
     for name, strategy in STRATEGIES.items():
-        rising = SlowAscent(mae.C, settings["M"], multiplier=-1.0)
+        rising = SlowAscent(10.0, settings["M"], multiplier=-1.0)
         constraint = TwoSidedSequences(rising, strategy(model))
         generator = torch.Generator().manual_seed(settings["seed"])
         # of two halves, whose product is unbiased for the squared norm of the mean

@@ -551,3 +551,26 @@ def test_occurrences_tell_equal_rows_apart():
     np.testing.assert_array_equal(numbered[:, :2], X)
     np.testing.assert_array_equal(numbered[:, 2], [0, 0, 1, 2, 1])
     assert len(np.unique(row_noise(numbered, 0, 1))) == len(X)
+
+
+# --- what a column's variance rests on ------------------------------------------------
+
+
+@pytest.mark.parametrize("m", [1, 5, 50])
+def test_support_is_the_number_of_rows_that_differ(m):
+    column = np.zeros(10_000)
+    column[:m] = 7.0
+    columns = Columns("continuous").fit(column[:, np.newaxis])
+
+    assert columns.support_ == pytest.approx([m], rel=0.03)
+
+
+def test_support_of_normal_columns_is_a_third_of_the_rows():
+    n = 20_000
+    X = np.random.default_rng(0).normal(loc=3, scale=0.2, size=(n, 4))
+
+    # five standard errors of the fourth moment of a normal: var z^4 = 96
+    error = 5 * np.sqrt(96 / n) / 3
+    assert Columns("continuous").fit(X).support_ == pytest.approx(
+        [n / 3] * 4, rel=error
+    )

@@ -25,6 +25,7 @@ from torch.distributions import (
 
 from sklearn_mae.estimator import fitted, fitting
 from sklearn_mae.estimator.convergence import convergence_complaint
+from sklearn_mae.estimator.parts import resolve_C
 from sklearn_mae.net import FIGURES, MutualAutoencoderNet
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
@@ -788,6 +789,50 @@ def test_no_known_cause(small):
     message = complaint(small, (2.0, 2.01), trained())
 
     assert "the data or the decoder resist it" in message
+
+
+# --- C and noise scales ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("params", "n_columns", "C"),
+    [
+        ({}, 4, 10.0),
+        ({}, 10, 10.0),
+        ({}, 484, 484.0),
+        ({"constraint": "model"}, 484, 484.0),
+        ({"constraint": "paper"}, 484, 10.0),
+        ({"C": 3}, 484, 3.0),
+        ({"C": 3, "constraint": "paper"}, 484, 3.0),
+    ],
+)
+def test_the_bound_on_multipliers(small, params, n_columns, C):
+    assert resolve_C(small(**params), n_columns) == C
+
+
+@pytest.mark.parametrize(("C", "bound"), [("auto", 100.0), (10.0, 10.0)])
+def test_a_wide_table_takes_a_multiplier_above_ten(small, C, bound):
+    noise = np.random.default_rng(0).normal(size=(40, 101))
+    wide = noise[:, :1] + 0.1 * noise[:, 1:]  # one factor behind all columns
+    mae = small(M=0.1, C=C, lr=1e-2, max_epochs=250, encoder="gaussian").fit(wide)
+
+    highest = mae.history_["multiplier_rate"].max()
+    assert 10 <= highest <= bound
+    assert (highest > 10) == (C == "auto")
+
+
+@pytest.mark.parametrize("likelihood", ["gaussian", "heteroscedastic"])
+def test_noise_has_a_floor_where_few_rows_carry_a_column(small, likelihood):
+    rows = np.random.default_rng(0).normal(size=(300, 3))
+    rows[:, 1:] = 0
+    rows[0, 1] = rows[:20, 2] = 1  # one row, twenty rows
+    mae = small(likelihood=likelihood, M=None, min_scale=0.02, max_epochs=1).fit(rows)
+
+    floor = mae.net_.module_.likelihood.floor.exp()
+    p = np.array([1, 20]) / 300
+    carried_by = 300 * p * (1 - p) / (1 - 3 * p + 3 * p**2)
+    assert floor[1:].tolist() == pytest.approx(3 / (5 + carried_by), rel=1e-5)
+    assert 0.02 <= floor[0] < 0.05
 
 
 # --- mi_gradient ----------------------------------------------------------------------
