@@ -460,7 +460,10 @@ def _reader(reading: dict) -> Callable[[str], list[str]]:
         for i, part in enumerate(UNKNOWN_MARKS.split(text)):
             if i:
                 words.append(UNKNOWN_MARK)
-            words += filter(_is_word, words_of(part))
+            for word in filter(_is_word, words_of(part)):
+                # a tokenizer may have a mark of its own
+                unknown = UNKNOWN_MARKS.fullmatch(word)
+                words.append(UNKNOWN_MARK if unknown else word)
         return words
 
     return read

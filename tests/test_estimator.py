@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+import pickle
 import random
 import warnings
 
@@ -11,6 +12,7 @@ import polars as pl
 import pytest
 import torch
 from joblib import Parallel, delayed, parallel_config
+from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
@@ -20,6 +22,7 @@ from torch import nn
 from torch.distributions import Independent, Normal
 
 from sklearn_mae import MutualAutoencoder
+from sklearn_mae.estimator import fitted as fitted_module
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
@@ -796,3 +799,57 @@ def test_default_score_of_a_search_is_the_bound(small):
 
 def test_positional_parameter_is_the_target():
     assert MutualAutoencoder(9).M == 9
+
+
+# --- subclasses -----------------------------------------------------------------------
+
+
+class Narrow(MutualAutoencoder):
+    """It has one parameter, as a subclass of scikit-learn's may."""
+
+    def __init__(self, M=0.5):
+        super().__init__(
+            M, n_components=np.int64(2), hidden_layer_sizes=(8,), max_epochs=1
+        )
+
+
+class Named(MutualAutoencoder):
+    """It sets fitted names on its own."""
+
+    def fit(self, X, y=None):
+        self.n_features_in_ = X.shape[1]
+        return super().fit(X, y)
+
+
+def test_a_subclass_may_have_fewer_parameters():
+    X = np.random.default_rng(0).normal(size=(30, 3))
+    mae = clone(Narrow(M=0.7)).fit(X)
+
+    assert mae.M == 0.7
+    assert mae.transform(X).shape == (30, 2)
+    assert pickle.loads(pickle.dumps(mae)).M == 0.7
+
+
+def test_what_a_subclass_sets_does_not_hide_the_record():
+    X = np.random.default_rng(0).normal(size=(30, 3))
+    mae = Named(M=0.5, n_components=2, hidden_layer_sizes=(8,), max_epochs=1).fit(X)
+    mae.fit(X[:, :2])
+
+    assert mae.n_features_in_ == 2
+    mae.n_features_in_ = 9  # by whatever means
+    loaded = pickle.loads(pickle.dumps(mae))
+    loaded.fit(X)
+    assert loaded.n_features_in_ == 3
+
+
+@pytest.mark.parametrize("M", [None, 0, 3.0])
+def test_a_certificate_that_is_no_number_is_a_diverged_fit(monkeypatch, M):
+    X = np.random.default_rng(0).normal(size=(30, 3))
+    mae = MutualAutoencoder(M=M, n_components=3, hidden_layer_sizes=(8,), max_epochs=1)
+    before = mae.fit(X).mutual_info_
+    nan = dict.fromkeys(("lower", "upper", "lower_se", "upper_se", "estimate"), np.nan)
+
+    monkeypatch.setattr(fitted_module, "information_of_model", lambda *args: nan)
+    with pytest.raises(ValueError, match=r"diverged by its end \(mutual_info_ is nan"):
+        mae.fit(X)
+    assert mae.mutual_info_ == before

@@ -627,6 +627,7 @@ TAMPERED = [
     ("gaussian", ["_fitted", "structure", "likelihood"], "no such name"),
     ("gaussian", ["_fitted", "structure", "likelihood"], 3),
     ("gaussian", ["_fitted", "structure", "encoder"], np.add),
+    ("gaussian", ["_fitted", "structure", "encoder"], "no such name"),
     ("gaussian", ["_fitted", "structure", "encoder"], MutualAutoencoder),
     ("gaussian", ["_fitted", "structure", "hidden_layer_sizes"], 8),
     ("gaussian", ["_fitted", "structure", "hidden_layer_sizes"], (9,)),

@@ -11,7 +11,7 @@ from joblib import parallel_config
 from sklearn import config_context
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.exceptions import NotFittedError
-from sklearn.linear_model import LogisticRegression
+from sklearn.linear_model import LogisticRegression, LogisticRegressionCV
 from sklearn.model_selection import GridSearchCV, cross_validate
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
@@ -368,3 +368,31 @@ def test_parallel_search_equals_the_sequential_one(small, backend):
         np.testing.assert_array_equal(
             parallel[f"mean_test_{key}"], sequential[f"mean_test_{key}"]
         )
+
+
+@pytest.mark.parametrize(
+    "behind",
+    [
+        LogisticRegressionCV(cv=2),
+        GridSearchCV(LogisticRegression(), {"C": [1.0, 2.0]}, cv=2, refit=False),
+    ],
+    ids=["has refit and cv", "a search without a best one"],
+)
+def test_what_stands_behind_the_autoencoder_does_not_matter(mae, behind):
+    pipeline = Pipeline([("mae", mae), ("behind", behind)])
+
+    assert_same(information_scorer(pipeline, X), information_scorer(mae, X))
+
+
+def test_figures_are_of_one_fit(small, monkeypatch):
+    """A fit that ends while they are computed does not concern them."""
+    mae, other = small().fit(X), small(M=0.2, random_state=5).fit(X)
+    expected = information_scorer(mae, X)
+    score = MutualAutoencoder.score
+
+    def and_another_fit_ends(self, X, y=None):
+        mae._fitted = other._fitted
+        return score(self, X, y)
+
+    monkeypatch.setattr(MutualAutoencoder, "score", and_another_fit_ends)
+    assert_same(information_scorer(mae, X), expected)

@@ -968,3 +968,17 @@ def test_checks_of_scikit_learn():
 )
 def test_checks_that_need_no_table(name):
     getattr(sklearn_checks, name)("SequenceVectorizer", SequenceVectorizer())
+
+
+@pytest.mark.parametrize("mark", ["<unk>", "<UNK>", "[UNK]"])
+def test_a_tokenizer_may_have_a_mark_of_its_own(mark):
+    def tokenizer(text):
+        return [word if word.islower() else mark for word in text.split()]
+
+    vectorizer = SequenceVectorizer(tokenizer=tokenizer, lowercase=False)
+    X = vectorizer.fit_transform(["we saw 12 cats", "we saw"])
+
+    assert list(vectorizer.vocabulary_) == ["cats", "saw", "we"]
+    assert X[0].tolist() == [5, 4, 1, 3, 2]
+    again = SequenceVectorizer(vocabulary=vectorizer.vocabulary_)
+    assert again.fit(["we"]).vocabulary_ == vectorizer.vocabulary_

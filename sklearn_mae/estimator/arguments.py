@@ -75,9 +75,10 @@ def plain_parameters(estimator) -> dict:
     TypeError, ValueError
         If a hidden layer's size is none, or a callback does not work here.
     """
+    # not get_params: a subclass may fix some of them in its own __init__
     params = {
-        name: plain_number(value)
-        for name, value in estimator.get_params(deep=False).items()
+        name: plain_number(getattr(estimator, name))
+        for name in estimator._parameter_constraints
     }
     params["callbacks"] = cloned_callbacks(params["callbacks"])
     params["hidden_layer_sizes"] = _layer_sizes(params["hidden_layer_sizes"])

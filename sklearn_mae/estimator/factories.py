@@ -91,7 +91,7 @@ def try_foreign(params, model: LatentVariableModel, x: Tensor) -> None:
                     f"The Distribution of the {name}, {type(distribution).__name__}, "
                     "gives NaN for the log-density of values it is for, before any "
                     f"training. Look at the module that {name}="
-                    f"{params.__dict__[name]!r} built."
+                    f"{getattr(params, name)!r} built."
                 )
 
 

@@ -121,23 +121,25 @@ def _measured(
     net.land(measure)
     progress.stage("certificate")
     rate, rate_se = _mean_rate(fitted, X, seen)
-    net.check_finite(rate_=rate, **fitted.controls)
+    controls = {f"the constraint's {name}": x for name, x in fitted.controls.items()}
+    net.check_finite(rate_=rate, **controls)
     certificate = fitted.mutual_info(
         n_samples,
         0.05,
         fitted.generator(None, fitted=True),
         budget=min(200_000 if slow else 3_000_000, max(32_000, 750 * n_steps)),
     )
-    # of next to nothing noise may make less than nothing
     low, middle, high = (
-        max(0.0, float(value))
+        float(value)
         for value in (
             certificate["lower"] - 2 * certificate["lower_se"],
             certificate["estimate"],
             certificate["upper"] + 2 * certificate["upper_se"],
         )
     )
-    net.check_finite(mutual_info_=middle, low_end=low, high_end=high)
+    net.check_finite(mutual_info_=middle, mutual_info_interval_=high - low)
+    # of next to nothing noise may make less than nothing
+    low, middle, high = (max(0.0, value) for value in (low, middle, high))
     return replace(
         fitted,
         mutual_info_=middle,

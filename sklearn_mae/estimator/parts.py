@@ -49,6 +49,8 @@ from sklearn_mae.sequence import SequenceFilter, SequenceLikelihood, SequenceRea
 
 __all__ = [
     "AUTO_STEPS",
+    "ENCODERS",
+    "LIKELIHOODS",
     "Structure",
     "build_columns",
     "build_model",
@@ -61,6 +63,10 @@ __all__ = [
     "resolve_lengths",
     "torch_device",
 ]
+
+# names of built-in parts
+ENCODERS = {"gaussian", "resampling"}
+LIKELIHOODS = {"gaussian", "heteroscedastic", "bernoulli", "categorical", "sequence"}
 
 AUTO_STEPS, AUTO_MAX_EPOCHS, AUTO_BATCH_SIZE = 4_000, 2_000, 128
 AUTO_C = 10.0

@@ -1,5 +1,8 @@
 """The MutualAutoencoder inside a Pipeline or a search, and the rows that it sees."""
 
+import copy
+
+from sklearn.model_selection._search import BaseSearchCV
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
@@ -25,6 +28,8 @@ def autoencoder_in(estimator, caller: str) -> tuple[list, MutualAutoencoder]:
     NotFittedError
         If a search is not fitted.
     """
+    if isinstance(estimator, BaseSearchCV):
+        check_is_fitted(estimator, "best_estimator_")
     steps = list(_steps(estimator))
     where = [i for i, step in enumerate(steps) if isinstance(step, MutualAutoencoder)]
     if not where:
@@ -32,7 +37,8 @@ def autoencoder_in(estimator, caller: str) -> tuple[list, MutualAutoencoder]:
             f"{caller} needs a MutualAutoencoder, alone, as a step of a Pipeline or in "
             f"a search. Got {estimator!r}."
         )
-    return steps[: where[-1]], steps[where[-1]]
+    # a copy: a fit that ends meanwhile must not mix its figures with the earlier one's
+    return steps[: where[-1]], copy.copy(steps[where[-1]])
 
 
 def rows_before(before: list, X):
@@ -44,8 +50,8 @@ def rows_before(before: list, X):
 
 def _steps(estimator):
     """Yield the steps that rows pass when a fitted estimator is used."""
-    if hasattr(estimator, "refit") and hasattr(estimator, "cv"):  # a search
-        check_is_fitted(estimator, "best_estimator_")
+    # (one without a best estimator may stand behind the autoencoder)
+    if isinstance(estimator, BaseSearchCV) and hasattr(estimator, "best_estimator_"):
         estimator = estimator.best_estimator_
     if isinstance(estimator, Pipeline):
         for _, step in estimator.steps:

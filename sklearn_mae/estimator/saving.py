@@ -21,6 +21,8 @@ from sklearn_mae.columns import Columns, Sequences
 from sklearn_mae.estimator.arguments import MAX_SEED
 from sklearn_mae.estimator.fitted import Fitted
 from sklearn_mae.estimator.parts import (
+    ENCODERS,
+    LIKELIHOODS,
     Structure,
     build_columns,
     build_model,
@@ -66,8 +68,9 @@ N_PROBES = 16
 def written_state(state: dict) -> dict:
     """Return what to write of an estimator's attributes."""
     state = {**state, VERSION: _version()}
-    if state.get("_fitted") is not None:
-        state["_fitted"] = to_record(state["_fitted"])
+    fitted = state.pop("_fitted", None)
+    if fitted is not None:
+        state["_fitted"] = to_record(fitted)
     return state
 
 
@@ -84,7 +87,7 @@ def readable_state(state: dict, names: set[str]) -> dict:
     _need(type(state) is dict and all(type(k) is str for k in state), "state", state)
     state = dict(state)
     written = state.pop(VERSION, None)
-    if not names.isdisjoint(state):
+    if "_fitted" not in state and not names.isdisjoint(state):
         raise ValueError(
             f"This MutualAutoencoder was saved by sklearn_mae {written}, in a form "
             f"that {_version()} does not read. Fit it again, or load it with the "
@@ -171,7 +174,7 @@ def _check_comes_back(fitted: Fitted, weights: dict) -> None:
         _load(twin, weights)
     except Exception as error:
         reason = f"building it again fails ({_one_line(error)})"
-        raise _lossy(fitted, names[0], reason) from error
+        raise _lossy(fitted, " or ".join(names), reason) from error
     twin = twin.to(live.reference.device).double().eval()
     rows, codes = _probes(live, fitted.seed)
     for name in names:
@@ -334,9 +337,10 @@ def _structure(value) -> Structure:
     names = [field.name for field in dataclasses.fields(Structure)]
     entries = _entries(value, names, "structure")
     _count(entries["n_components"], "n_components")
-    for name in ("encoder", "likelihood"):
-        factory = entries[name]
-        _need(type(factory) is str or callable(factory), name, factory)
+    for name, known in (("encoder", ENCODERS), ("likelihood", LIKELIHOODS)):
+        part = entries[name]
+        good = part in known if type(part) is str else callable(part)
+        _need(good, name, part)
     sizes = entries["hidden_layer_sizes"]
     _need(isinstance(sizes, list | tuple), "hidden_layer_sizes", sizes)
     for size in sizes:
@@ -410,6 +414,9 @@ def _model(value, structure: Structure, columns, seed: int) -> LatentVariableMod
     sizes = structure.hidden_layer_sizes
     largest = [structure.n_components, *sizes]
     largest += [a * b for a, b in itertools.pairwise(sizes)]
+    if structure.likelihood != "sequence" and sizes:
+        largest.append(columns.n_varying * sizes[0])
+        largest.append(structure.n_components * min(sizes[0], sizes[-1]))
     _need(max(largest) <= total, "structure", structure)
     try:
         model = build_model(structure, columns, None, seed)

@@ -334,7 +334,9 @@ def _by_sandwich(model, n_samples, tol, generator, budget):
             n = max(n, budget // (price + k))
     final = estimate_sandwich(model, n, k, generator)
     found = {**final, "method": "sandwich", "n_samples": n, "n_proposals": k}
-    return found if other is None else min(found, other, key=_width)
+    if other is None or math.isnan(_width(other)) or _width(found) <= _width(other):
+        return found
+    return other
 
 
 def _alternatives(model, tol, gap, generator, pilots, budget):

@@ -196,7 +196,7 @@ class MutualAutoencoderNet(NeuralNet):
             ) from error
 
     def on_epoch_begin(self, net, **kwargs):
-        """Forget the batches of the epoch before: they would grow the pickle."""
+        """Forget the batches of the epoch before: they would grow with the epochs."""
         super().on_epoch_begin(net, **kwargs)
         self._set_training(True)
         self._totals = {}
@@ -406,7 +406,7 @@ class MutualAutoencoderNet(NeuralNet):
         return second_moment.sqrt() + 1e-8
 
     def release(self) -> None:
-        """Let go of what training alone needs; generators cannot be pickled."""
+        """Let go of what training alone needs; generators cannot be copied."""
         self.module_.eval()
         self.generator = self.iterator_train__generator = None
         self.constraint = self.rate_constraint = None
