@@ -21,6 +21,8 @@ from sklearn_mae.net import FIGURES, ProgressBar, Rows, TwoSided
 
 __all__ = ["fit_record"]
 
+# no mean rate of a fit that went well, in nats, comes near this
+DIVERGED = 1e9
 # training rows behind ``rate_``, and of models whose codes are slow to decode
 RATED_ROWS, RATED_ROWS_SLOW = 2_000, 500
 
@@ -122,7 +124,8 @@ def _measured(
     progress.stage("certificate")
     rate, rate_se = _mean_rate(fitted, X, seen)
     controls = {f"the constraint's {name}": x for name, x in fitted.controls.items()}
-    net.check_finite(rate_=rate, **controls)
+    net.check_finite(**controls)
+    net.check_finite(below=DIVERGED, rate_=rate)
     certificate = fitted.mutual_info(
         n_samples,
         0.05,

@@ -32,9 +32,6 @@ FIGURES = (
     "multiplier_rate",
 )
 
-# no figure of a fit, in nats, comes near this
-DIVERGED = 1e9
-
 
 class Rows(Dataset):
     """Rows of a tensor, handed out in batches rather than one by one."""
@@ -218,15 +215,18 @@ class MutualAutoencoderNet(NeuralNet):
         for name, value in figures.items():
             self.history.record(name, value)
 
-    def check_finite(self, **figures: float) -> None:
-        """Raise ValueError unless parameters are finite and figures within reason."""
+    def check_finite(self, below: float = np.inf, **figures: float) -> None:
+        """Raise ValueError unless all parameters, and the figures given, are finite.
+
+        Figures must be below a limit, too, or above its negative.
+        """
         named = list(self.module_.named_parameters())
         good = torch.stack([p.detach().isfinite().all() for _, p in named]).tolist()
         for (name, _), finite in zip(named, good, strict=True):
             if not finite:
                 raise self._divergence("by its end", f"{name} is not finite")
         for name, value in figures.items():
-            if not abs(value) < DIVERGED:  # nor where it is NaN
+            if not abs(value) < below:  # nor where it is NaN
                 raise self._divergence("by its end", f"{name} is {value:.3g}")
 
     def _divergence(self, where: str, what: str) -> ValueError:
