@@ -55,8 +55,6 @@ class DualAscent:
 
     integral_gain = 0.03
     proportional_gain = 2.0
-    # beyond this multiplier the information answers to its logarithm
-    usual = 10.0
     # of the running mean that the proportional part acts on, for each step
     forgetting = 0.97
     near: float | None = 0.5
@@ -89,19 +87,12 @@ class DualAscent:
         if self._patience > 0:
             self._patience -= 1
             return
-        step = self._gain * error * self._stiffness
-        self.multiplier = self._clip(self.multiplier + step)
+        self.multiplier = self._clip(self.multiplier + self._gain * error)
 
     @property
     def weight(self) -> float:
         """Multiplier of the gradient of I."""
-        step = self.proportional_gain * self.error * self._stiffness
-        return self._clip(self.multiplier + step)
-
-    @property
-    def _stiffness(self) -> float:
-        """Factor of both gains: a table of many columns takes large multipliers."""
-        return max(1.0, abs(self.multiplier) / self.usual)
+        return self._clip(self.multiplier + self.proportional_gain * self.error)
 
 
 class SlowAscent(DualAscent):

@@ -422,7 +422,7 @@ def test_calibration_moves_the_offset_towards_the_bias():
 def test_calibrations_grow_with_the_progress(monkeypatch):
     sizes = []
 
-    def bias(model, n_samples, n_proposals, generator):
+    def bias(model, n_samples, n_proposals, generator, widest):
         sizes.append(n_samples)
         return 0.0, 0.0
 
@@ -433,6 +433,27 @@ def test_calibrations_grow_with_the_progress(monkeypatch):
 
     first, last = constraint.calibration_samples
     assert sizes == [first, round((first * last) ** 0.5), last]
+
+
+def test_a_vague_upper_bound_is_cut_off_from_the_estimate():
+    constraint = two_sided()
+    lower = torch.tensor(2.0)
+
+    for gap, middle in ((0.5, 2.25), (2.0, 3.0), (6.0, 3.0), (np.inf, 3.0)):
+        assert constraint._middle(lower, lower + gap) == middle
+    # sequences do without it
+    assert two_sided_sequences(sequences())._middle(lower, lower + 6) == 5
+
+
+def test_the_bias_of_a_cut_estimate_is_that_of_the_lower_bound():
+    model = random_model("gaussian", 3, 2)
+    whole, _ = training_bias(model, 200, 4, generator())
+    cut, gap = training_bias(model, 200, 4, generator(), widest=0.0)
+    half, _ = training_bias(model, 200, 4, generator(), widest=1e-3)
+
+    assert cut < half < whole
+    assert half - cut == pytest.approx(0.5e-3, abs=1e-6)
+    assert np.isfinite(gap)
 
 
 def test_calibration_ignores_what_is_vague(monkeypatch):
@@ -712,7 +733,7 @@ def test_sequences_estimate_is_a_quieter_midpoint(weight):
 def test_sequences_are_calibrated_against_fewer_draws(monkeypatch):
     sizes = []
 
-    def bias(model, n_samples, n_proposals, generator):
+    def bias(model, n_samples, n_proposals, generator, widest):
         sizes.append(n_samples)
         return 0.5, 0.0
 

@@ -98,19 +98,6 @@ def test_gain_falls_with_the_noise_of_large_information():
     assert first_step(9.0) == pytest.approx(0.5 / math.sqrt(9))
 
 
-@pytest.mark.parametrize(
-    ("multiplier", "factor"), [(0, 1), (-10, 1), (30, 3), (-50, 5)]
-)
-def test_gains_grow_with_a_large_multiplier(multiplier, factor):
-    ascent = Ascent(C=1_000.0, M=1.0, multiplier=multiplier)
-    step, push = ascent.integral_gain * 0.2, ascent.proportional_gain * 0.2
-
-    (weight,) = weights(ascent, [1.2])
-    assert ascent.multiplier == pytest.approx(multiplier + factor * step)
-    now = max(1, abs(ascent.multiplier) / 10)
-    assert weight == pytest.approx(ascent.multiplier + now * push)
-
-
 def test_gain_is_per_step_of_the_optimiser():
     often, seldom = Ascent(C=10.0, M=1.0), Ascent(C=10.0, M=1.0, period=3)
     for _ in range(3):

@@ -83,6 +83,9 @@ class TwoSided:
     calibration_samples = (200, 400)
     # beyond this gap between its bounds, in nats, an estimate is too vague to steer by
     widest_gap = 1.0
+    # r_omega may lag far behind on tables of many columns. The upper bound is then many
+    # nats too high and noisy: it counts as no more than this above the lower one
+    widest_training_gap = 2.0
     # how its multiplier moves, and for which part of a fit it may wait
     ascent = DualAscent
     waiting = 0.1
@@ -101,7 +104,7 @@ class TwoSided:
         weight = self.penalty.weight
         side = upper if weight > 0 else lower
         penalty = self.period * weight * side
-        estimate = 0.5 * (lower + upper) + quieter
+        estimate = self._middle(lower, upper) + quieter
         return Term(penalty, objective, estimate, lower, upper)
 
     def information(
@@ -109,7 +112,11 @@ class TwoSided:
     ) -> Tensor:
         """Estimate of I to take the gradient of: the middle of the bounds."""
         lower, upper, *_ = self._bounds(model, generator)
-        return 0.5 * (lower + upper)
+        return self._middle(lower, upper)
+
+    def _middle(self, lower: Tensor, upper: Tensor) -> Tensor:
+        """Middle of the two bounds, the upper one cut off where it is vague."""
+        return 0.5 * (lower + upper.clamp_max(lower + self.widest_training_gap))
 
     def _bounds(self, model, generator) -> tuple[Tensor, ...]:
         """Lower, upper bound, what r_omega maximises, and a quieter middle's change."""
@@ -147,7 +154,9 @@ class TwoSided:
         """
         first, last = self.calibration_samples
         n_samples = round(first * (last / first) ** progress)
-        bias, gap = training_bias(model, n_samples, self.n_proposals, generator)
+        bias, gap = training_bias(
+            model, n_samples, self.n_proposals, generator, self.widest_training_gap
+        )
         if gap < self.widest_gap:  # nor where it is NaN
             self.offset += 0.5 * (bias - self.offset)
 
@@ -166,6 +175,7 @@ class TwoSidedSequences(TwoSided):
     calibration_samples = (64, 128)
     ascent = SlowAscent
     waiting = 0.7
+    widest_training_gap = math.inf
 
     def term(
         self, model: LatentVariableModel, batch: int, generator: torch.Generator
