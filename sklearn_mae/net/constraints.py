@@ -84,7 +84,8 @@ class TwoSided:
     # beyond this gap between its bounds, in nats, an estimate is too vague to steer by
     widest_gap = 1.0
     # r_omega may lag far behind on tables of many columns. The upper bound is then many
-    # nats too high and noisy: it counts as no more than this above the lower one
+    # nats too high and noisy. Once the offset makes up for it, the upper bound counts
+    # as no more than this above the lower one
     widest_training_gap = 2.0
     # how its multiplier moves, and for which part of a fit it may wait
     ascent = DualAscent
@@ -95,6 +96,7 @@ class TwoSided:
         self.strategy = strategy
         # what the training estimate overstates, because K is finite and r_omega lags
         self.offset = 0.0
+        self.calibrated = False
 
     def term(
         self, model: LatentVariableModel, batch: int, generator: torch.Generator
@@ -116,6 +118,8 @@ class TwoSided:
 
     def _middle(self, lower: Tensor, upper: Tensor) -> Tensor:
         """Middle of the two bounds, the upper one cut off where it is vague."""
+        if not self.calibrated:
+            return 0.5 * (lower + upper)
         return 0.5 * (lower + upper.clamp_max(lower + self.widest_training_gap))
 
     def _bounds(self, model, generator) -> tuple[Tensor, ...]:
@@ -159,6 +163,7 @@ class TwoSided:
         )
         if gap < self.widest_gap:  # nor where it is NaN
             self.offset += 0.5 * (bias - self.offset)
+            self.calibrated = True
 
 
 class TwoSidedSequences(TwoSided):
