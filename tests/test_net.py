@@ -440,12 +440,12 @@ def test_a_vague_upper_bound_is_cut_off_from_the_estimate():
     lower = torch.tensor(2.0)
 
     assert constraint._middle(lower, lower + 6) == 5  # no offset makes up for it yet
-    constraint.calibrated = True
+    constraint.offset = 0.3
     for gap, middle in ((0.5, 2.25), (2.0, 3.0), (6.0, 3.0), (np.inf, 3.0)):
         assert constraint._middle(lower, lower + gap) == middle
     # sequences do without it
     constraint = two_sided_sequences(sequences())
-    constraint.calibrated = True
+    constraint.offset = 0.3
     assert constraint._middle(lower, lower + 6) == 5
 
 

@@ -350,7 +350,6 @@ def build_net(
             )
             constraint = kind(penalty, strategy)
             constraint.offset = controls.get("offset", 0.0)
-            constraint.calibrated = bool(constraint.offset)
         if params.constraint == "both":
             multiplier = controls.get("rate", 0.0)
             patient = patience(TwoSided.waiting, "rate")

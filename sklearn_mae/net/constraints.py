@@ -96,7 +96,6 @@ class TwoSided:
         self.strategy = strategy
         # what the training estimate overstates, because K is finite and r_omega lags
         self.offset = 0.0
-        self.calibrated = False
 
     def term(
         self, model: LatentVariableModel, batch: int, generator: torch.Generator
@@ -118,7 +117,7 @@ class TwoSided:
 
     def _middle(self, lower: Tensor, upper: Tensor) -> Tensor:
         """Middle of the two bounds, the upper one cut off where it is vague."""
-        if not self.calibrated:
+        if self.offset == 0:  # not calibrated yet
             return 0.5 * (lower + upper)
         return 0.5 * (lower + upper.clamp_max(lower + self.widest_training_gap))
 
@@ -163,7 +162,6 @@ class TwoSided:
         )
         if gap < self.widest_gap:  # nor where it is NaN
             self.offset += 0.5 * (bias - self.offset)
-            self.calibrated = True
 
 
 class TwoSidedSequences(TwoSided):
