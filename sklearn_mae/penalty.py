@@ -9,6 +9,9 @@ rise. Plain floats; nothing here knows what I is or how it was estimated.
 
 __all__ = ["DualAscent", "SignRule", "SlowAscent"]
 
+# below it, in nats, gains no longer grow as M falls
+LEAST_M = 0.5
+
 
 class SignRule:
     """The paper's rule, Algorithm 1, line 17: lambda = C sign(I_hat - M)."""
@@ -36,6 +39,11 @@ class DualAscent:
     the estimate handed over *before* the weight is used: an estimate from the same
     draws as the gradient would add half the gradient of its own variance.
 
+    The multiplier is the slope of the distortion in I, and the larger it is the less I
+    answers to a change of it. So both gains grow with it. With the proportional gain at
+    least the multiplier over M, the weight falls to zero as I does: else a large
+    multiplier would go on pushing once I is below M, and the code would collapse.
+
     Parameters
     ----------
     C : float
@@ -55,6 +63,10 @@ class DualAscent:
 
     integral_gain = 0.03
     proportional_gain = 2.0
+    # the integral gain is multiplied by this part of the multiplier, where that is
+    # above 1; the proportional one is at least so many times the multiplier over M
+    integral_growth = 0.2
+    proportional_growth = 1.0
     # of the running mean that the proportional part acts on, for each step
     forgetting = 0.97
     near: float | None = 0.5
@@ -74,6 +86,7 @@ class DualAscent:
         self._patience = patience
         # the noise of an estimate grows with the information it estimates
         self._gain = period * self.integral_gain / max(1.0, M) ** 0.5
+        self._growth = self.proportional_growth / max(LEAST_M, M)
 
     def _clip(self, value: float) -> float:
         return min(max(value, -self.C), self.C)
@@ -87,12 +100,14 @@ class DualAscent:
         if self._patience > 0:
             self._patience -= 1
             return
-        self.multiplier = self._clip(self.multiplier + self._gain * error)
+        growth = max(1.0, self.integral_growth * abs(self.multiplier))
+        self.multiplier = self._clip(self.multiplier + growth * self._gain * error)
 
     @property
     def weight(self) -> float:
         """Multiplier of the gradient of I."""
-        return self._clip(self.multiplier + self.proportional_gain * self.error)
+        gain = max(self.proportional_gain, self._growth * abs(self.multiplier))
+        return self._clip(self.multiplier + gain * self.error)
 
 
 class SlowAscent(DualAscent):
@@ -107,6 +122,7 @@ class SlowAscent(DualAscent):
 
     integral_gain = 0.003
     proportional_gain = 0.5
+    integral_growth = proportional_growth = 0.0
     near = None
 
     @property

@@ -165,3 +165,42 @@ def test_numbers_stay_plain():
     ascent.update(2.0)
 
     assert type(rule.weight) is type(ascent.weight) is float
+
+
+def test_gains_grow_with_the_multiplier():
+    class Growing(Ascent):
+        integral_growth = 0.2
+        proportional_growth = 1.0
+
+    ascent = Growing(C=100.0, M=4.0, multiplier=20.0)
+    ascent.update(4.5)
+    assert ascent.multiplier == pytest.approx(20 + 0.2 * 20 * 0.5 / math.sqrt(4) * 0.5)
+    assert ascent.weight == pytest.approx(ascent.multiplier * (1 + 0.5 / 4))
+    # a small multiplier leaves them as they are
+    ascent = Growing(C=100.0, M=4.0, multiplier=4.0)
+    ascent.update(4.5)
+    assert ascent.multiplier == pytest.approx(4 + 0.5 / math.sqrt(4) * 0.5)
+    assert ascent.weight == pytest.approx(ascent.multiplier + 2 * 0.5)
+
+
+@pytest.mark.parametrize("M", [0.5, 1.0, 6.0])
+@pytest.mark.parametrize("multiplier", [5.0, 50.0, -50.0])
+def test_a_large_multiplier_does_not_push_beyond_zero(M, multiplier):
+    """Where nothing is left of I, nothing pushes down; twice M is pushed twice."""
+    ascent = DualAscent(C=1000.0, M=M, multiplier=multiplier)
+    ascent.error = -M if multiplier > 0 else M
+
+    assert ascent.weight * multiplier <= 0
+
+
+def test_ascent_solves_for_a_large_multiplier():
+    """Closed loop: the multiplier is the slope of a distortion 40 exp(-I)."""
+    ascent = DualAscent(C=100.0, M=1.0)
+    information = 2.0
+    for _ in range(4000):
+        ascent.update(information)
+        slope = 40 * math.exp(-information)
+        information = max(0.0, information + 1e-3 * (slope - ascent.weight))
+
+    assert information == pytest.approx(1.0, abs=0.02)
+    assert ascent.multiplier == pytest.approx(40 / math.e, rel=0.02)
