@@ -186,11 +186,11 @@ def test_gains_grow_with_the_multiplier():
 @pytest.mark.parametrize("M", [0.5, 1.0, 6.0])
 @pytest.mark.parametrize("multiplier", [5.0, 50.0, -50.0])
 def test_a_large_multiplier_does_not_push_beyond_zero(M, multiplier):
-    """Where nothing is left of I, nothing pushes down; twice M is pushed twice."""
+    """Where nothing is left of I, nothing pushes down; from twice M nothing up."""
     ascent = DualAscent(C=1000.0, M=M, multiplier=multiplier)
     ascent.error = -M if multiplier > 0 else M
 
-    assert ascent.weight * multiplier <= 0
+    assert ascent.weight * multiplier <= 1e-9
 
 
 def test_ascent_solves_for_a_large_multiplier():
