@@ -692,6 +692,26 @@ def test_a_callback_that_breaks_the_model(build, M):
     assert_array_equal(mae.transform(X), before)
 
 
+class BreakAtOnce(Break):
+    def on_grad_computed(self, net, **kwargs):
+        self.on_train_end(net)
+
+
+def test_a_user_s_module_that_breaks_within_an_epoch(build):
+    """torch's Distributions refuse NaN; what fit says is what to do."""
+
+    class Validated(nn.Linear):
+        def forward(self, z):
+            loc = super().forward(z)
+            return Normal(loc, torch.ones_like(loc))
+
+    likelihood = lambda n_features, n_components: Validated(n_components, n_features)
+    mae = build(likelihood=likelihood, batch_size=8, callbacks=[BreakAtOnce()])
+
+    with pytest.raises(ValueError, match=r"Training diverged in epoch 1 \(likelihood"):
+        mae.fit(X)
+
+
 @pytest.mark.parametrize("warm_start", [False, True])
 @pytest.mark.parametrize("lr", [100.0, 1e3, 1e6])
 @pytest.mark.parametrize("M", [None, 3.0])

@@ -215,7 +215,9 @@ class MutualAutoencoderNet(NeuralNet):
         for name, value in figures.items():
             self.history.record(name, value)
 
-    def check_finite(self, below: float = np.inf, **figures: float) -> None:
+    def check_finite(
+        self, below: float = np.inf, where: str = "by its end", **figures: float
+    ) -> None:
         """Raise ValueError unless all parameters, and the figures given, are finite.
 
         Figures must be below a limit, too, or above its negative.
@@ -224,10 +226,10 @@ class MutualAutoencoderNet(NeuralNet):
         good = torch.stack([p.detach().isfinite().all() for _, p in named]).tolist()
         for (name, _), finite in zip(named, good, strict=True):
             if not finite:
-                raise self._divergence("by its end", f"{name} is not finite")
+                raise self._divergence(where, f"{name} is not finite")
         for name, value in figures.items():
             if not abs(value) < below:  # nor where it is NaN
-                raise self._divergence("by its end", f"{name} is {value:.3g}")
+                raise self._divergence(where, f"{name} is {value:.3g}")
 
     def _divergence(self, where: str, what: str) -> ValueError:
         return ValueError(
@@ -253,7 +255,12 @@ class MutualAutoencoderNet(NeuralNet):
                 2**62, (), generator=self.generator, device=self.generator.device
             )
             with private_random(int(seed)):
-                loss = self._update(batch)
+                try:
+                    loss = self._update(batch)
+                except Exception:
+                    # torch's Distributions refuse the NaN of a diverged module
+                    self.check_finite(where=f"in epoch {len(self.history)}")
+                    raise
         else:
             loss = self._update(batch)
         self.step_ += 1
