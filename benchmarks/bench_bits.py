@@ -1,4 +1,4 @@
-"""Are figures equal to the bit? A dozen small fits of every kind, recorded and compared.
+"""Are figures equal to the bit? Small fits of every kind, recorded and compared.
 
     python benchmarks/bench_bits.py record before.json
     python benchmarks/bench_bits.py compare before.json
