@@ -25,12 +25,13 @@ from sklearn_mae.model import DiagonalNormal, LatentVariableModel, mlp, normal_o
 __all__ = [
     "Amortised",
     "Bound",
-    "ForeignEncoder",
+    "CategoryTable",
     "GaussianEncoder",
     "OneHot",
+    "Posterior",
     "Resampling",
     "Standardised",
-    "category_table",
+    "UserEncoder",
 ]
 
 
@@ -93,8 +94,18 @@ class GaussianEncoder(nn.Module):
         return normal_of(self.network(features))
 
 
+class Posterior(GaussianEncoder):
+    """r_omega(z|x): an encoder that is trained on draws of the model."""
+
+    def objective(self, r: DiagonalNormal, z: Tensor) -> Tensor:
+        """What omega maximises, for codes z that rows were drawn from: log r(z|x)."""
+        return r.log_prob(z)
+
+
 class CategoryTable(nn.Module):
     """One row of numbers for each category: a linear map of its indicator.
+
+    One free Gaussian for each category (paper, section 7.2).
 
     Parameters
     ----------
@@ -121,12 +132,7 @@ class CategoryTable(nn.Module):
         return features @ (self.speed * self.table)
 
 
-def category_table(n_categories: int, n_components: int) -> GaussianEncoder:
-    """One free Gaussian for each category (paper, section 7.2)."""
-    return GaussianEncoder(CategoryTable(n_categories, n_components))
-
-
-class ForeignEncoder(nn.Module):
+class UserEncoder(nn.Module):
     """A user's module, its Distribution brought to one event of d components.
 
     Parameters

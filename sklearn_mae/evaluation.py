@@ -187,11 +187,9 @@ class Evaluation:
 
     def decode(self, z: Tensor) -> Tensor:
         """What inverse_transform returns for codes (..., d), shape (..., D)."""
-
-        def point(z):
-            return self.model.likelihood.point(self.model.likelihood(z))
-
-        flat = self._by_rows(point, 1, z.flatten(0, -2), encoded=False)
+        flat = self._by_rows(
+            self.model.likelihood.decode, 1, z.flatten(0, -2), encoded=False
+        )
         return flat.unflatten(0, z.shape[:-1])
 
     def draw_codes(self, x: Tensor, noise: Tensor) -> Tensor:

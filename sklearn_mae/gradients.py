@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
-from sklearn_mae.columns import PAD
 from sklearn_mae.model import draw
+from sklearn_mae.text import PAD
 
 __all__ = ["Enumeration", "PerToken", "Reinforce", "Reparametrised"]
 

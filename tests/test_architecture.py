@@ -22,20 +22,20 @@ LEVELS = {
     "penalty": 0,
     "text": 0,
     "datasets": 0,
-    "columns": 0,
-    "likelihoods": 1,
-    "sequence": 1,
+    "noise": 0,
+    "records": 0,
     "encoders": 1,
     "information": 1,
-    "net": 2,
-    "evaluation": 2,
-    "estimator": 3,
-    "scoring": 4,
-    "path": 4,
-    "plotting": 5,
-    "__init__": 6,
+    "families": 2,
+    "net": 3,
+    "evaluation": 3,
+    "estimator": 4,
+    "scoring": 5,
+    "path": 5,
+    "plotting": 6,
+    "__init__": 7,
 }
-WITHOUT_TORCH = {"text", "columns", "penalty", "datasets"}
+WITHOUT_TORCH = {"text", "noise", "records", "penalty", "datasets"}
 MAX_LINES_OF_CODE = 400
 
 FILES = sorted(PACKAGE.rglob("*.py"))

@@ -1,6 +1,5 @@
 """What a method's arguments must be, and arrays to tensors and back."""
 
-import warnings
 from numbers import Integral, Real
 
 import numpy as np
@@ -9,9 +8,10 @@ from sklearn.utils import check_array, check_random_state
 from sklearn.utils._param_validation import Interval
 from sklearn.utils.validation import validate_data
 
-from sklearn_mae.columns import look_like_sequences, table_problem
 from sklearn_mae.estimator.callbacks import cloned_callbacks
 from sklearn_mae.estimator.inputs import as_table
+from sklearn_mae.estimator.problems import table_problem
+from sklearn_mae.families import row_family
 
 __all__ = [
     "MAX_SEED",
@@ -26,9 +26,7 @@ __all__ = [
     "plain_number",
     "plain_parameters",
     "seed_from",
-    "text_problem",
     "to_numpy",
-    "warn_of_word_numbers",
 ]
 
 MAX_SEED = np.iinfo(np.int32).max
@@ -142,7 +140,7 @@ def seed_from(random_state) -> int:
 
 def checked_rows(estimator, X, reset: bool) -> np.ndarray:
     """Return rows as an array of shape (n, n_features_in_), or refuse them."""
-    problem = text_problem(X, estimator.likelihood == "sequence")
+    problem = row_family(estimator.likelihood).text_problem(X)
     if problem is not None:
         raise ValueError(problem)
     X = as_table(X, "X")
@@ -189,43 +187,6 @@ def checked_codes(Z, n_components: int) -> np.ndarray:
             "the range of float64. Pass codes as transform returns them."
         )
     return Z
-
-
-def text_problem(X, in_tables: bool = False) -> str | None:
-    """Say what to do with texts, or return None for anything else.
-
-    Texts in the cells of a table, or words in lists, count only if asked for.
-    """
-    if in_tables and hasattr(X, "to_numpy"):
-        X = X.to_numpy()
-    if in_tables and isinstance(X, np.ndarray):
-        X = X.ravel()
-    if in_tables and isinstance(X, list | tuple):
-        X = [cell for row in X for cell in (row if isinstance(row, list) else [row])]
-    rows = [X] if isinstance(X, str | bytes) else X
-    if not isinstance(rows, list | tuple) and getattr(X, "ndim", None) != 1:
-        return None
-    if not any(isinstance(row, str | bytes) for row in rows):
-        return None
-    return (
-        "X holds texts, and MutualAutoencoder takes numbers. Put "
-        "SequenceVectorizer() in front, as in make_pipeline(SequenceVectorizer(), "
-        "MutualAutoencoder(likelihood='sequence')), and give that the texts, one by "
-        "one: a list, or one column of a frame. If it stands there already, this step "
-        "of the pipeline takes pipeline[:-1].transform(texts)."
-    )
-
-
-def warn_of_word_numbers(X: np.ndarray, likelihood) -> None:
-    """Say so where rows of words are about to be taken for something else."""
-    if likelihood != "sequence" and look_like_sequences(X):
-        warnings.warn(
-            "The rows of X look like word numbers of SequenceVectorizer, and "
-            f"likelihood={likelihood!r} takes them for measurements. For texts set "
-            "likelihood='sequence'.",
-            UserWarning,
-            stacklevel=4,
-        )
 
 
 def as_tensor(array: np.ndarray, dtype, device) -> torch.Tensor:

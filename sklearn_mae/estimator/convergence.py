@@ -9,9 +9,6 @@ from sklearn_mae.estimator.parts import AUTO_STEPS, controls_of
 __all__ = ["convergence_complaint"]
 
 
-DISCRETE = ("bernoulli", "categorical", "sequence")
-
-
 def convergence_complaint(params, fitted: Fitted, x: Tensor) -> str | None:
     """Say that M was missed and all that may have caused it; None if it was not.
 
@@ -60,7 +57,7 @@ def convergence_complaint(params, fitted: Fitted, x: Tensor) -> str | None:
             f"X has {len(outcomes)} possible outcomes and so at most "
             f"{np.log(len(outcomes)):.3g} nats: lower M"
         )
-    elif params.likelihood in DISCRETE:
+    elif fitted.family.discrete:
         n_rows, entropy = _different(x)
         if M > entropy - tolerance:
             causes.append(

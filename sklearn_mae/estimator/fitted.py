@@ -13,14 +13,14 @@ import numpy as np
 import torch
 from sklearn.utils.validation import check_is_fitted
 
-from sklearn_mae.columns import Columns, Sequences, row_noise
 from sklearn_mae.encoders import Bound
 from sklearn_mae.estimator.arguments import as_tensor, seed_from
-from sklearn_mae.estimator.parts import Structure
 from sklearn_mae.evaluation import Evaluation
+from sklearn_mae.families import RowFamily, Structure
 from sklearn_mae.information import information_of_model
 from sklearn_mae.model import LatentVariableModel, plain_torch
 from sklearn_mae.net import MutualAutoencoderNet
+from sklearn_mae.noise import row_noise
 
 __all__ = ["Fitted", "at_once"]
 
@@ -39,8 +39,8 @@ class Fitted:
         Seed that the networks were built from.
     seed : int
         Seed of the last ``fit``, and of the fixed draws that figures are made with.
-    columns : Columns or Sequences
-        What was learned of the columns.
+    family : RowFamily
+        What was learned of the rows.
     net_ : MutualAutoencoderNet
         Trained; ``net_.module_`` is the model.
     controls : dict of str to float
@@ -60,7 +60,7 @@ class Fitted:
     structure: Structure
     build_seed: int
     seed: int
-    columns: Columns | Sequences
+    family: RowFamily
     net_: MutualAutoencoderNet
     controls: dict[str, float]
     history_: dict[str, np.ndarray]
@@ -97,7 +97,7 @@ class Fitted:
 
     def seen(self, X: np.ndarray) -> torch.Tensor:
         """Return rows as the model sees them."""
-        return self.tensor(self.columns.transform(X))
+        return self.tensor(self.family.transform(X))
 
     def noise(self, keys: np.ndarray, n_columns: int) -> torch.Tensor:
         """Return the noise of rows with such keys, shape (n, n_columns)."""
@@ -112,7 +112,7 @@ class Fitted:
         return torch.Generator(self.model.reference.device).manual_seed(seed)
 
     def bound(self, seen: np.ndarray, keys: np.ndarray) -> Bound:
-        """Return the figures of rows, as ``columns`` transforms and keys them."""
+        """Return the figures of rows, as ``family`` transforms and keys them."""
         evaluation = self.evaluation()
         noise = self.noise(keys, evaluation.n_noise)
         return evaluation.bound(self.tensor(seen), noise)

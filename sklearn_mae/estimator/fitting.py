@@ -10,13 +10,12 @@ from torch import Tensor
 from sklearn_mae.estimator.arguments import MAX_SEED, as_tensor, seed_from
 from sklearn_mae.estimator.fitted import Fitted
 from sklearn_mae.estimator.parts import (
-    Structure,
-    build_columns,
     build_model,
     build_net,
     controls_of,
     torch_device,
 )
+from sklearn_mae.families import Structure, row_family
 from sklearn_mae.net import FIGURES, ProgressBar, Rows, TwoSided
 
 __all__ = ["fit_record"]
@@ -60,22 +59,22 @@ def fit_record(
     structure = Structure.of(params)
     if before is None:
         names = getattr(params, "feature_names_in_", None)
-        columns = build_columns(structure).fit(X, names)
+        family = row_family(structure.likelihood).fit(X, names)
         past, controls, build_seed = {}, {}, seed
     else:
         before.structure.check_same(structure)
-        columns, past, controls = before.columns, before.history_, before.controls
+        family, past, controls = before.family, before.history_, before.controls
         build_seed = before.build_seed
         # the same seed must not bring the same batches and noise again
         seed = (seed + before.n_iter_) % MAX_SEED
     device = torch_device(params.device)
-    seen = columns.transform(X)
+    seen = family.transform(X)
     x = as_tensor(seen, torch.float32, device)
     if before is None:
-        model = build_model(structure, columns, x[:2].cpu(), seed)
+        model = build_model(structure, family, x[:2].cpu(), seed)
     else:
         model = copy.deepcopy(before.model)
-    net = build_net(params, model.to(device), columns, len(X), seed, controls, progress)
+    net = build_net(params, model.to(device), family, len(X), seed, controls, progress)
     net.initialize().partial_fit(Rows(x))
     net.check_finite()
     epochs = [epoch for epoch in net.history if "loss" in epoch]
@@ -83,7 +82,7 @@ def fit_record(
         structure=structure,
         build_seed=build_seed,
         seed=seed,
-        columns=columns,
+        family=family,
         net_=net,
         controls=controls_of(net),
         history_={
@@ -124,7 +123,7 @@ def _measured(
     progress.stage("certificate")
     rate, rate_se = _mean_rate(fitted, X, seen)
     controls = {f"the constraint's {name}": x for name, x in fitted.controls.items()}
-    net.check_finite(**controls)
+    net.check_finite(**controls)  # type: ignore[arg-type]
     net.check_finite(below=DIVERGED, rate_=rate)
     certificate = fitted.mutual_info(
         n_samples,
@@ -156,5 +155,5 @@ def _mean_rate(fitted: Fitted, X, seen) -> tuple[float, float]:
     """Mean rate of training rows, drawn where they are many; its standard error."""
     limit = RATED_ROWS_SLOW if fitted.model.likelihood.slow else RATED_ROWS
     rows = np.random.default_rng(fitted.seed).permutation(len(X))[:limit]
-    rates = fitted.bound(seen[rows], fitted.columns.keys(X[rows])).rate
+    rates = fitted.bound(seen[rows], fitted.family.keys(X[rows])).rate
     return float(rates.mean()), float(rates.std() / len(rates) ** 0.5)

@@ -1,7 +1,7 @@
 """What a user hands over as a table, brought to what scikit-learn's checks can read.
 
 What only seems to be a table is refused by what it is; columns whose entries are wrong
-are named (``columns.table_problem``); all else is left to scikit-learn.
+are named (``problems.table_problem``); all else is left to scikit-learn.
 """
 
 import reprlib

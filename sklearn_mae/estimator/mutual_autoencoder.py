@@ -16,7 +16,6 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import Bunch
 from sklearn.utils._param_validation import StrOptions
 
-from sklearn_mae.columns import with_occurrence
 from sklearn_mae.estimator.arguments import (
     Number,
     as_type,
@@ -27,15 +26,16 @@ from sklearn_mae.estimator.arguments import (
     checked_rows,
     plain_parameters,
     to_numpy,
-    warn_of_word_numbers,
 )
 from sklearn_mae.estimator.convergence import convergence_complaint
 from sklearn_mae.estimator.fitted import Fitted, at_once
 from sklearn_mae.estimator.fitting import fit_record
-from sklearn_mae.estimator.parts import ENCODERS, LIKELIHOODS
+from sklearn_mae.estimator.parts import ENCODERS
 from sklearn_mae.estimator.saving import readable_state, written_state
+from sklearn_mae.families import likelihood_names, row_family
 from sklearn_mae.model import ACTIVATIONS, plain_torch
 from sklearn_mae.net import ProgressBar
+from sklearn_mae.noise import with_occurrence
 
 __all__ = ["MutualAutoencoder"]
 
@@ -221,7 +221,7 @@ default="auto"
         "encoder": [StrOptions(ENCODERS), callable],
         "n_resamples": [Number(Integral, 1, None, closed="left")],
         "likelihood": [
-            StrOptions(LIKELIHOODS),
+            StrOptions(likelihood_names()),
             callable,
         ],
         "constraint": [StrOptions({"both", "model", "paper"})],
@@ -325,9 +325,8 @@ default="auto"
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
-        if self.likelihood == "categorical":
-            tags.input_tags.categorical = True
-            tags.input_tags.positive_only = True
+        if callable(self.likelihood) or self.likelihood in likelihood_names():
+            row_family(self.likelihood).describe(tags.input_tags)
         return tags
 
     def fit(self, X, y=None):
@@ -379,7 +378,9 @@ default="auto"
                 "MutualAutoencoder got n_samples=1, one row; the columns' scales and "
                 "the information need at least 2. Pass more rows."
             )
-        warn_of_word_numbers(X, self.likelihood)
+        doubt = row_family(self.likelihood).doubt(X, self.likelihood)
+        if doubt is not None:
+            warnings.warn(doubt, UserWarning, stacklevel=3)
         with ProgressBar(disable=not self.verbose) as progress:
             self._fitted, x = fit_record(self, X, before, progress)
         complaint = convergence_complaint(self, self._fitted, x)
@@ -510,7 +511,7 @@ default="auto"
         evaluation = self._fitted.evaluation()
         generator = self._fitted.generator(random_state)
         x, z = evaluation.sample(n_samples, generator)
-        X = self._fitted.columns.inverse_transform(to_numpy(x))
+        X = self._fitted.family.inverse_transform(to_numpy(x))
         X = as_type(X, X.dtype)
         return (X, to_numpy(z)) if return_codes else X
 
@@ -553,7 +554,7 @@ default="auto"
         ndarray of shape (n_samples,)
             In nats and the units of X (constant columns add 0).
         """
-        return to_numpy(self._bound(X).elbo) - self._fitted.columns.log_volume_
+        return to_numpy(self._bound(X).elbo) - self._fitted.family.log_volume
 
     def score(self, X, y=None):
         """Mean of :meth:`score_samples`.
@@ -604,7 +605,7 @@ default="auto"
         ndarray of shape (n_samples,)
             In nats and the units of X.
         """
-        return to_numpy(self._bound(X).distortion) + self._fitted.columns.log_volume_
+        return to_numpy(self._bound(X).distortion) + self._fitted.family.log_volume
 
     @at_once
     def log_likelihood(self, X, n_importance=200):
@@ -631,7 +632,7 @@ default="auto"
         log_p = evaluation.log_likelihood(
             self._fitted.seen(X), n_importance, self._keys(X, evaluation)
         )
-        return to_numpy(log_p) - self._fitted.columns.log_volume_
+        return to_numpy(log_p) - self._fitted.family.log_volume
 
     @at_once
     def conditional_log_prob(self, X, Z):
@@ -652,7 +653,7 @@ default="auto"
         X, Z = self._checked_pair(X, Z)
         x = self._fitted.seen(X)
         log_p = self._fitted.evaluation().conditional(x, self._fitted.tensor(Z))
-        return to_numpy(log_p) - self._fitted.columns.log_volume_
+        return to_numpy(log_p) - self._fitted.family.log_volume
 
     @at_once
     def posterior_log_prob(self, X, Z):
@@ -761,7 +762,7 @@ default="auto"
             )
         evaluation = self._fitted.evaluation()
         # equal rows draw codes of their own here: each counts as an observation
-        keys = with_occurrence(self._fitted.columns.keys(X))
+        keys = with_occurrence(self._fitted.family.keys(X))
         noise = self._fitted.noise(keys, evaluation.n_noise)
         return Bunch(**evaluation.encoder_mutual_info(self._fitted.seen(X), noise))
 
@@ -779,17 +780,17 @@ default="auto"
         return X, Z
 
     def _keys(self, X, evaluation):
-        keys = self._fitted.columns.keys(X)
+        keys = self._fitted.family.keys(X)
         return self._fitted.noise(keys, evaluation.n_noise)
 
     def _bound(self, X):
         X = self._checked(X)
-        columns = self._fitted.columns
-        return self._fitted.bound(columns.transform(X), columns.keys(X))
+        family = self._fitted.family
+        return self._fitted.bound(family.transform(X), family.keys(X))
 
     def _decoded(self, z, dtype):
         decoded = to_numpy(self._fitted.evaluation().decode(z))
-        X = self._fitted.columns.inverse_transform(decoded)
+        X = self._fitted.family.inverse_transform(decoded)
         return X if X.dtype == np.int64 else as_type(X, dtype)
 
     def _drawn_codes(self, X, n_samples, random_state):

@@ -1,40 +1,15 @@
 """Choice of the parts that an estimator's parameters name, and what to say if wrong.
 
-``params`` is the estimator; only its constructor parameters are read. What builds
-networks reads no more of them than their ``Structure`` holds.
+``params`` is the estimator; only its constructor parameters are read.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass, fields
-
-import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from sklearn_mae.columns import Columns, Sequences
-from sklearn_mae.encoders import (
-    Amortised,
-    ForeignEncoder,
-    GaussianEncoder,
-    OneHot,
-    Resampling,
-    Standardised,
-    category_table,
-)
-from sklearn_mae.estimator.factories import call_factory, try_foreign
-from sklearn_mae.gradients import (
-    Enumeration,
-    PerToken,
-    Reinforce,
-    Reparametrised,
-)
-from sklearn_mae.likelihoods import (
-    BernoulliLikelihood,
-    CategoricalLikelihood,
-    ForeignLikelihood,
-    GaussianLikelihood,
-)
-from sklearn_mae.model import LatentVariableModel, mlp, private_random
+from sklearn_mae.encoders import Amortised, Resampling
+from sklearn_mae.families import RowFamily, Structure, try_user_modules
+from sklearn_mae.gradients import Enumeration, PerToken, Reinforce, Reparametrised
+from sklearn_mae.model import LatentVariableModel, private_random
 from sklearn_mae.net import (
     Listed,
     MutualAutoencoderNet,
@@ -45,20 +20,15 @@ from sklearn_mae.net import (
     TwoSidedSequences,
 )
 from sklearn_mae.penalty import DualAscent, SignRule
-from sklearn_mae.sequence import SequenceFilter, SequenceLikelihood, SequenceReader
 
 __all__ = [
     "AUTO_STEPS",
     "ENCODERS",
-    "LIKELIHOODS",
-    "Structure",
-    "build_columns",
     "build_model",
     "build_net",
     "build_rule",
     "build_strategy",
     "controls_of",
-    "is_foreign",
     "resolve_C",
     "resolve_lengths",
     "torch_device",
@@ -66,71 +36,11 @@ __all__ = [
 
 # names of built-in parts
 ENCODERS = {"gaussian", "resampling"}
-LIKELIHOODS = {"gaussian", "heteroscedastic", "bernoulli", "categorical", "sequence"}
 
 AUTO_STEPS, AUTO_MAX_EPOCHS, AUTO_BATCH_SIZE = 4_000, 2_000, 128
 AUTO_C = 10.0
-# least noise of a column that rests on few rows: 3 / (5 + rows) standard deviations
-LEAST_NOISE = 3.0, 5.0
-
 # beyond this many outcomes a step that enumerates them costs more than its noise
 MAX_ENUMERATED_IN_TRAINING = 512
-
-# likelihood, encoder, posterior and features
-Parts = tuple[nn.Module, nn.Module, nn.Module, nn.Module]
-
-
-@dataclass(frozen=True)
-class Structure:
-    """The parameters that the shape of the networks hangs on, as ``fit`` found them."""
-
-    n_components: int
-    encoder: str | Callable
-    likelihood: str | Callable
-    hidden_layer_sizes: tuple[int, ...]
-    activation: str
-    min_scale: float
-
-    @classmethod
-    def of(cls, params) -> "Structure":
-        """Return that of an estimator's parameters."""
-        return cls(
-            n_components=int(params.n_components),
-            encoder=params.encoder,
-            likelihood=params.likelihood,
-            hidden_layer_sizes=tuple(params.hidden_layer_sizes),
-            activation=params.activation,
-            min_scale=float(params.min_scale),
-        )
-
-    def check_same(self, now: "Structure") -> None:
-        """Refuse to go on with these networks under other parameters."""
-        names = [field.name for field in fields(self)]
-        changed = [
-            f"{name} (was {getattr(self, name)!r}, now {getattr(now, name)!r})"
-            for name in names
-            if getattr(self, name) != getattr(now, name)
-        ]
-        if changed:
-            raise ValueError(
-                f"warm_start=True goes on from fitted weights, but {', '.join(changed)}"
-                " changed since. Set it back, or warm_start=False to start anew."
-            )
-
-
-def is_foreign(params) -> bool:
-    """Whether a user's module takes part."""
-    return callable(params.encoder) or callable(params.likelihood)
-
-
-def build_columns(params) -> Columns | Sequences:
-    """Return the unfitted columns that the likelihood asks for."""
-    if params.likelihood == "sequence":
-        return Sequences()
-    kinds = {"bernoulli": "binary", "categorical": "categorical"}
-    foreign = callable(params.likelihood)
-    kind = "continuous" if foreign else kinds.get(params.likelihood, "continuous")
-    return Columns(kind, standardise=not foreign)
 
 
 def build_rule(encoder, n_resamples: int):
@@ -141,15 +51,15 @@ def build_rule(encoder, n_resamples: int):
 
 
 def build_model(
-    params, columns: Columns | Sequences, x: Tensor | None, seed: int
+    structure: Structure, family: RowFamily, x: Tensor | None, seed: int
 ) -> LatentVariableModel:
     """Build all networks from a private seed.
 
     Parameters
     ----------
-    params : MutualAutoencoder or Structure
-        Parameters.
-    columns : Columns
+    structure : Structure
+        Of the networks.
+    family : RowFamily
         Fitted.
     x : Tensor of shape (n, D) or None
         A few rows as the model sees them, on which a user's modules are tried; None
@@ -158,101 +68,12 @@ def build_model(
         Seed of the initial weights.
     """
     with private_random(seed):
-        if isinstance(columns, Sequences):
-            parts = _parts_of_sequences(params, columns)
-        else:
-            parts = _parts_of_tables(params, columns)
-        model = LatentVariableModel(*parts, params.n_components)
+        networks = family.networks(structure)
+        model = LatentVariableModel(*networks, structure.n_components)
         model.float()
-        if x is not None and is_foreign(params):
-            try_foreign(params, model, x)
+        if x is not None and structure.user_supplied:
+            try_user_modules(structure, model, x)
     return model.eval()  # until training begins
-
-
-def _parts_of_sequences(params, columns: Sequences) -> Parts:
-    """Likelihood, encoder, posterior and features."""
-    hidden = params.hidden_layer_sizes
-    if len(hidden) < 2:
-        raise ValueError(
-            f"hidden_layer_sizes={params.hidden_layer_sizes!r} has {len(hidden)} "
-            "entry; likelihood='sequence' needs the size of the words' embeddings and "
-            "of at least one LSTM layer. Pass for example (128, 128)."
-        )
-    d, n_words = params.n_components, len(columns.words_)
-
-    def reader():
-        return SequenceReader(n_words, columns.length_, hidden, 2 * d)
-
-    likelihood = SequenceLikelihood(n_words, columns.length_, hidden, d)
-    if callable(params.encoder):
-        module = call_factory("encoder", params.encoder, columns.length_, d)
-        encoder: nn.Module = ForeignEncoder(module)
-    else:
-        encoder = GaussianEncoder(reader())
-    return likelihood, encoder, SequenceFilter(reader()), nn.Identity()
-
-
-def _parts_of_tables(params, columns: Columns) -> Parts:
-    """Likelihood, encoder, posterior and features."""
-    hidden = params.hidden_layer_sizes
-    n_columns, d = columns.n_varying, params.n_components
-    cardinalities = [len(c) for c in columns.categories_]
-    features: nn.Module
-    if cardinalities:
-        features, n_features = OneHot(cardinalities), sum(cardinalities)
-    else:
-        n_features = n_columns
-        features = (
-            nn.Identity()
-            if columns.standardise
-            else Standardised(columns.mean_, columns.scale_)
-        )
-
-    def gaussian():
-        if len(cardinalities) == 1:
-            return category_table(n_features, d)
-        return GaussianEncoder.from_sizes(n_features, hidden, d, params.activation)
-
-    def decoder(n_outputs):
-        return mlp(d, hidden, n_outputs, params.activation)
-
-    likelihood: nn.Module
-    match params.likelihood:
-        case "gaussian" | "heteroscedastic" as name:
-            varies = name == "heteroscedastic"
-            likelihood = GaussianLikelihood(
-                decoder(n_columns * (2 if varies else 1)),
-                n_columns,
-                heteroscedastic=varies,
-                min_scale=_noise_floor(params.min_scale, columns),
-            )
-        case "bernoulli":
-            likelihood = BernoulliLikelihood(decoder(n_columns), n_columns)
-        case "categorical":
-            likelihood = CategoricalLikelihood(decoder(n_features), cardinalities)
-        case factory:
-            module = call_factory("likelihood", factory, n_columns, d)
-            likelihood = ForeignLikelihood(module, n_columns)
-    if callable(params.encoder):
-        encoder = ForeignEncoder(call_factory("encoder", params.encoder, n_features, d))
-    else:
-        encoder = gaussian()
-    return likelihood, encoder, gaussian(), features
-
-
-def _noise_floor(min_scale: float, columns: Columns) -> np.ndarray:
-    """Floor of each column's noise, in units of its standard deviation.
-
-    A column whose variance rests on a few rows can be learned by heart, and its noise
-    then seems to vanish: one new row that differs would cost thousands of nats.
-    """
-    most, rows = LEAST_NOISE
-    return np.maximum(min_scale, most / (rows + columns.support_))
-
-
-def _reads(model: LatentVariableModel) -> bool:
-    """Whether the model is one of sequences."""
-    return isinstance(model.posterior, SequenceFilter)
 
 
 def build_strategy(params, model: LatentVariableModel):
@@ -267,10 +88,8 @@ def build_strategy(params, model: LatentVariableModel):
             wanted = "reparametrised"
         elif few and not plain:
             wanted = "enumeration"
-        elif _reads(model) and not plain:
-            return PerToken(model.posterior)
         else:
-            wanted = "reinforce"
+            return model.likelihood.score_gradient(model.posterior, plain)
     if wanted == "reparametrised":
         if not p.has_rsample:
             raise ValueError(
@@ -294,7 +113,7 @@ def build_strategy(params, model: LatentVariableModel):
 def build_net(
     params,
     model: LatentVariableModel,
-    columns: Columns | Sequences,
+    family: RowFamily,
     n_rows: int,
     seed: int,
     controls: dict[str, float],
@@ -308,7 +127,7 @@ def build_net(
         Parameters.
     model : LatentVariableModel
         On its device.
-    columns : Columns
+    family : RowFamily
         Fitted.
     n_rows : int
         Number of rows to train on.
@@ -320,7 +139,7 @@ def build_net(
         Shows the training.
     """
     batch_size, max_epochs = resolve_lengths(params, n_rows)
-    C = resolve_C(params, columns.n_varying)
+    C = resolve_C(params, family.n_varying)
     n_steps = max_epochs * -(-n_rows // batch_size)
 
     def patience(part, name):
@@ -337,7 +156,9 @@ def build_net(
             kind = TwoSided
             if isinstance(strategy, Enumeration) and params.n_components == 1:
                 kind = Listed
-            elif isinstance(strategy, PerToken | Reinforce) and _reads(model):
+            elif family.schedule.upwards == "infomax" and isinstance(
+                strategy, PerToken | Reinforce
+            ):
                 kind = TwoSidedSequences
             # what I is to follow is the rate: without it nothing starts the learning
             waiting = kind.waiting if params.constraint == "both" else TwoSided.waiting
@@ -360,8 +181,8 @@ def build_net(
         generator=torch.Generator(model.reference.device).manual_seed(seed),
         constraint=constraint,
         rate_constraint=rate,
-        log_volume=columns.log_volume_,
-        foreign=is_foreign(params),
+        log_volume=family.log_volume,
+        foreign=bool(Structure.of(params).user_supplied),
         callbacks=[*(params.callbacks or []), progress],
         max_epochs=max_epochs,
         batch_size=batch_size,

@@ -9,7 +9,6 @@ from anybody: nothing in it is believed before its type, size and name are check
 import copy
 import dataclasses
 import itertools
-import reprlib
 import sys
 import warnings
 
@@ -17,19 +16,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from sklearn_mae.columns import Columns, Sequences
 from sklearn_mae.estimator.arguments import MAX_SEED
 from sklearn_mae.estimator.fitted import Fitted
 from sklearn_mae.estimator.parts import (
     ENCODERS,
-    LIKELIHOODS,
-    Structure,
-    build_columns,
     build_model,
     build_rule,
-    is_foreign,
     torch_device,
 )
+from sklearn_mae.families import RowFamily, Structure, likelihood_names, row_family
 from sklearn_mae.model import (
     ACTIVATIONS,
     LatentVariableModel,
@@ -37,6 +32,7 @@ from sklearn_mae.model import (
     private_random,
 )
 from sklearn_mae.net import FIGURES, MutualAutoencoderNet
+from sklearn_mae.records import count, entries, names, need, number
 
 __all__ = ["from_record", "readable_state", "to_record", "written_state"]
 
@@ -47,7 +43,7 @@ ENTRIES = (
     "build_seed",
     "seed",
     "device",
-    "columns",
+    "family",
     "weights",
     "controls",
     "history",
@@ -84,7 +80,7 @@ def readable_state(state: dict, names: set[str]) -> dict:
     names : set of str
         Names that only a record may hold.
     """
-    _need(type(state) is dict and all(type(k) is str for k in state), "state", state)
+    need(type(state) is dict and all(type(k) is str for k in state), "state", state)
     state = dict(state)
     written = state.pop(VERSION, None)
     if "_fitted" not in state and not names.isdisjoint(state):
@@ -133,11 +129,7 @@ def to_record(fitted: Fitted) -> dict:
         "build_seed": fitted.build_seed,
         "seed": fitted.seed,
         "device": str(fitted.model.reference.device),
-        "columns": {
-            name: value
-            for name, value in vars(fitted.columns).items()
-            if name.endswith("_")
-        },
+        "family": fitted.family.write(),
         "weights": _weights(fitted),
         "controls": dict(fitted.controls),
         "history": dict(fitted.history_),
@@ -148,7 +140,7 @@ def to_record(fitted: Fitted) -> dict:
         "rate": fitted.rate_,
         "rate_se": fitted.rate_se,
     }
-    if is_foreign(structure):
+    if structure.user_supplied:
         _check_comes_back(fitted, record["weights"])
     return record
 
@@ -168,9 +160,9 @@ def _weights(fitted: Fitted) -> dict[str, np.ndarray]:
 def _check_comes_back(fitted: Fitted, weights: dict) -> None:
     """Refuse to save a user's module that is not what its state says."""
     structure, live = fitted.structure, copy.deepcopy(fitted.model).double().eval()
-    names = [n for n in ("encoder", "likelihood") if callable(getattr(structure, n))]
+    names = structure.user_supplied
     try:
-        twin = build_model(structure, fitted.columns, None, fitted.build_seed)
+        twin = build_model(structure, fitted.family, None, fitted.build_seed)
         _load(twin, weights)
     except Exception as error:
         reason = f"building it again fails ({_one_line(error)})"
@@ -240,186 +232,93 @@ def from_record(record: dict) -> Fitted:
     UserWarning
         If the device of the fit is not there; the networks are on the CPU then.
     """
-    record = _entries(record, ENTRIES, "record")
+    record = entries(record, ENTRIES, "record")
     structure = _structure(record["structure"])
-    n_features = _count(record["n_features"], "n_features")
-    columns = _columns(record["columns"], structure, n_features)
-    rule = build_rule(structure.encoder, _count(record["n_resamples"], "n_resamples"))
+    n_features = count(record["n_features"], "n_features")
+    family = row_family(structure.likelihood)
+    family.read(record["family"], structure, n_features)
+    rule = build_rule(structure.encoder, count(record["n_resamples"], "n_resamples"))
     build_seed = _seed(record["build_seed"], "build_seed")
-    model = _model(record["weights"], structure, columns, build_seed)
+    model = _model(record["weights"], structure, family, build_seed)
     device = _device_that_is_there(record["device"])
     net = MutualAutoencoderNet(
         model.to(device),
         rule=rule,
         generator=None,
-        log_volume=columns.log_volume_,
-        foreign=is_foreign(structure),
+        log_volume=family.log_volume,
+        foreign=bool(structure.user_supplied),
         device=str(device),
         verbose=0,
     )
     net.initialize().release()
     interval = record["mutual_info_interval"]
-    _need(
+    need(
         isinstance(interval, list | tuple) and len(interval) == 2, "interval", interval
     )
     return Fitted(
         structure=structure,
         build_seed=build_seed,
         seed=_seed(record["seed"], "seed"),
-        columns=columns,
+        family=family,
         net_=net,
         controls=_controls(record["controls"]),
         history_=_history(record["history"]),
         n_features_in_=n_features,
         feature_names_in_=_feature_names(record["feature_names"], n_features),
-        mutual_info_=_number(record["mutual_info"], "mutual_info"),
+        mutual_info_=number(record["mutual_info"], "mutual_info"),
         mutual_info_interval_=(
-            _number(interval[0], "interval"),
-            _number(interval[1], "interval"),
+            number(interval[0], "interval"),
+            number(interval[1], "interval"),
         ),
-        rate_=_number(record["rate"], "rate"),
-        rate_se=_number(record["rate_se"], "rate_se"),
+        rate_=number(record["rate"], "rate"),
+        rate_se=number(record["rate_se"], "rate_se"),
     )
 
 
-def _need(good: bool, name: str, value) -> None:
-    if not good:
-        raise ValueError(
-            "This is no fit of a MutualAutoencoder as it was saved: its entry "
-            f"{name!r} is {reprlib.repr(value)}. The file is damaged or was tampered "
-            "with: do not use it."
-        )
-
-
-def _entries(value, names, name: str) -> dict:
-    """Return a dict that has just these entries."""
-    _need(type(value) is dict and value.keys() == set(names), name, value)
-    return value
-
-
-def _count(value, name: str) -> int:
-    _need(type(value) is int and value >= 1, name, value)
-    return value
-
-
 def _seed(value, name: str) -> int:
-    _need(type(value) is int and 0 <= value < MAX_SEED, name, value)
-    return value
-
-
-def _number(value, name: str) -> float:
-    _need(type(value) is float and np.isfinite(value), name, value)
-    return value
-
-
-def _names(value, n: int, name: str) -> list[str]:
-    good = type(value) is list and len(value) == n
-    _need(good and all(type(entry) is str for entry in value), name, value)
-    return value
-
-
-def _array(value, dtype, shape: tuple[int, ...], name: str) -> np.ndarray:
-    """Return a copy of an array of finite numbers."""
-    good = isinstance(value, np.ndarray) and value.dtype == dtype
-    _need(good and value.shape == shape and np.isfinite(value).all(), name, value)
-    return np.array(value)
-
-
-def _increasing(value, dtype, name: str) -> np.ndarray:
-    """Return a copy of an array of at least one number, each above the last."""
-    _need(isinstance(value, np.ndarray) and value.size > 0, name, value)
-    value = _array(value, dtype, (value.size,), name)
-    _need(bool((np.diff(value) > 0).all()), name, value)
+    need(type(value) is int and 0 <= value < MAX_SEED, name, value)
     return value
 
 
 def _structure(value) -> Structure:
     names = [field.name for field in dataclasses.fields(Structure)]
-    entries = _entries(value, names, "structure")
-    _count(entries["n_components"], "n_components")
-    for name, known in (("encoder", ENCODERS), ("likelihood", LIKELIHOODS)):
-        part = entries[name]
+    found = entries(value, names, "structure")
+    count(found["n_components"], "n_components")
+    for name, known in (("encoder", ENCODERS), ("likelihood", likelihood_names())):
+        part = found[name]
         good = part in known if type(part) is str else callable(part)
-        _need(good, name, part)
-    sizes = entries["hidden_layer_sizes"]
-    _need(isinstance(sizes, list | tuple), "hidden_layer_sizes", sizes)
+        need(good, name, part)
+    sizes = found["hidden_layer_sizes"]
+    need(isinstance(sizes, list | tuple), "hidden_layer_sizes", sizes)
     for size in sizes:
-        _count(size, "hidden_layer_sizes")
-    activation = entries["activation"]
-    _need(
+        count(size, "hidden_layer_sizes")
+    activation = found["activation"]
+    need(
         type(activation) is str and activation in ACTIVATIONS, "activation", activation
     )
-    min_scale = _number(entries["min_scale"], "min_scale")
-    _need(min_scale > 0, "min_scale", min_scale)
-    return Structure(**{**entries, "hidden_layer_sizes": tuple(sizes)})
+    min_scale = number(found["min_scale"], "min_scale")
+    need(min_scale > 0, "min_scale", min_scale)
+    return Structure(**{**found, "hidden_layer_sizes": tuple(sizes)})
 
 
-def _columns(value, structure: Structure, n_features: int) -> Columns | Sequences:
-    columns = build_columns(structure)
-    read = _sequences if isinstance(columns, Sequences) else _table
-    vars(columns).update(read(value, structure, n_features))
-    return columns
-
-
-def _sequences(value, structure: Structure, n_features: int) -> dict:
-    entries = _entries(value, ("n_columns_", "length_", "words_"), "columns")
-    n_columns = _count(entries["n_columns_"], "n_columns_")
-    length = _count(entries["length_"], "length_")
-    _need(length <= n_columns == n_features, "length_", length)
-    words = _increasing(entries["words_"], np.int64, "words_")
-    _need(words[:3].tolist() == [0, 1, 2], "words_", words)
-    return {"n_columns_": n_columns, "length_": length, "words_": words}
-
-
-def _table(value, structure: Structure, n_features: int) -> dict:
-    names = (
-        *("names_", "varying_", "constants_", "mean_", "scale_"),
-        *("categories_", "log_volume_", "support_"),
-    )
-    entries = _entries(value, names, "columns")
-    varying = _array(entries["varying_"], np.bool_, (n_features,), "varying_")
-    n = int(varying.sum())
-    scale = _array(entries["scale_"], np.float64, (n,), "scale_")
-    _need(n > 0 and bool((scale > 0).all()), "scale_", scale)
-    support = _array(entries["support_"], np.float64, (n,), "support_")
-    _need(bool((support > 0).all()), "support_", support)
-    categories = entries["categories_"]
-    n_categorical = n if structure.likelihood == "categorical" else 0
-    good = type(categories) is list and len(categories) == n_categorical
-    _need(good, "categories_", categories)
-    constants = entries["constants_"]
-    return {
-        "names_": _names(entries["names_"], n_features, "names_"),
-        "varying_": varying,
-        "constants_": _array(constants, np.float64, (n_features,), "constants_"),
-        "mean_": _array(entries["mean_"], np.float64, (n,), "mean_"),
-        "scale_": scale,
-        "support_": support,
-        "categories_": [
-            _increasing(known, np.float64, "categories_") for known in categories
-        ],
-        "log_volume_": _number(entries["log_volume_"], "log_volume_"),
-    }
-
-
-def _model(value, structure: Structure, columns, seed: int) -> LatentVariableModel:
+def _model(
+    value, structure: Structure, family: RowFamily, seed: int
+) -> LatentVariableModel:
     """Build the networks and give them their weights."""
     good = type(value) is dict and all(type(name) is str for name in value)
-    _need(good, "weights", value)
-    for name, array in value.items():
-        good = isinstance(array, np.ndarray) and array.dtype.kind in "biufc"
-        _need(good, name, array)
+    need(good, "weights", value)
+    for name, weights in value.items():
+        good = isinstance(weights, np.ndarray) and weights.dtype.kind in "biufc"
+        need(good, name, weights)
     # networks of such sizes have as many weights: none is built that is too large
-    total = sum(array.size for array in value.values())
+    total = sum(weights.size for weights in value.values())
     sizes = structure.hidden_layer_sizes
     largest = [structure.n_components, *sizes]
     largest += [a * b for a, b in itertools.pairwise(sizes)]
-    if structure.likelihood != "sequence" and sizes:
-        largest.append(columns.n_varying * sizes[0])
-        largest.append(structure.n_components * min(sizes[0], sizes[-1]))
-    _need(max(largest) <= total, "structure", structure)
+    largest += family.largest_layers(structure)
+    need(max(largest) <= total, "structure", structure)
     try:
-        model = build_model(structure, columns, None, seed)
+        model = build_model(structure, family, None, seed)
         _load(model, value)
     except Exception as error:
         raise ValueError(
@@ -442,7 +341,7 @@ def _load(model: LatentVariableModel, weights: dict[str, np.ndarray]) -> None:
 
 
 def _device_that_is_there(value) -> torch.device:
-    _need(type(value) is str, "device", value)
+    need(type(value) is str, "device", value)
     try:
         return torch_device(value)
     except ValueError:
@@ -459,22 +358,22 @@ def _device_that_is_there(value) -> torch.device:
 
 def _controls(value) -> dict[str, float]:
     good = type(value) is dict and all(type(name) is str for name in value)
-    _need(good, "controls", value)
-    return {name: _number(number, name) for name, number in value.items()}
+    need(good, "controls", value)
+    return {name: number(number, name) for name, number in value.items()}
 
 
 def _history(value) -> dict[str, np.ndarray]:
-    entries = _entries(value, FIGURES, "history")
+    found = entries(value, FIGURES, "history")
     lengths = set()
-    for name, array in entries.items():
-        good = isinstance(array, np.ndarray) and array.dtype == np.float64
-        _need(good and array.ndim == 1, name, array)
-        lengths.add(len(array))
-    _need(len(lengths) == 1, "history", value)
-    return {name: np.array(entries[name]) for name in FIGURES}
+    for name, figure in found.items():
+        good = isinstance(figure, np.ndarray) and figure.dtype == np.float64
+        need(good and figure.ndim == 1, name, figure)
+        lengths.add(len(figure))
+    need(len(lengths) == 1, "history", value)
+    return {name: np.array(found[name]) for name in FIGURES}
 
 
 def _feature_names(value, n: int) -> np.ndarray | None:
     if value is None:
         return None
-    return np.array(_names(value, n, "feature_names"), dtype=object)
+    return np.array(names(value, n, "feature_names"), dtype=object)

@@ -22,7 +22,6 @@ from sklearn_mae.information import (
 )
 from sklearn_mae.model import DiagonalNormal, LatentVariableModel, draw, log_prior
 from sklearn_mae.penalty import DualAscent, SignRule, SlowAscent
-from sklearn_mae.sequence import FilteredNormal
 
 __all__ = [
     "Listed",
@@ -31,7 +30,6 @@ __all__ = [
     "TwoSided",
     "TwoSidedSequences",
     "drawn",
-    "learning_objective",
 ]
 
 
@@ -46,11 +44,6 @@ class Term(NamedTuple):
     estimate: Tensor
     lower: Tensor
     upper: Tensor | None
-
-
-def learning_objective(r: Distribution, z0: Tensor) -> Tensor:
-    """What r_omega maximises: its infomax bound; a filter's at every prefix, too."""
-    return r.objective(z0) if isinstance(r, FilteredNormal) else infomax(r, z0)
 
 
 def drawn(
@@ -128,7 +121,7 @@ class TwoSided:
         def bounds(x, log_lik):
             r = model.r(x)
             lower, upper, quieter = self._sandwich(model, x, z0, log_lik, r, generator)
-            return lower, upper, learning_objective(r, z0), quieter
+            return lower, upper, model.posterior.objective(r, z0), quieter
 
         p = model.likelihood(z0)
         values = self.strategy.expectation(p, bounds, generator)
@@ -202,7 +195,7 @@ class TwoSidedSequences(TwoSided):
                 estimates.extend(self._sandwich(model, *some, proposal, generator))
             # credit needs a density's ratio; its mean is the infomax bound
             told = r.log_prob(z0) - log_prior(z0)
-            return told, learning_objective(r, z0)
+            return told, model.posterior.objective(r, z0)
 
         values = self.strategy.expectation(model.likelihood(z0), bounds, generator)
         told, objective = (value.mean() for value in values)
@@ -214,7 +207,7 @@ class TwoSidedSequences(TwoSided):
         """Return a term that teaches r_omega alone; its one bound is the infomax."""
         r, z0 = drawn(model, self.n_samples, generator)
         lower = infomax(r, z0).mean().detach()
-        objective = learning_objective(r, z0).mean()
+        objective = model.posterior.objective(r, z0).mean()
         return Term(torch.zeros_like(lower), objective, lower, lower, None)
 
 
@@ -237,7 +230,7 @@ class Listed(TwoSided):
         def densities(x, log_prob):
             log_marginal = torch.logsumexp(log_prob, -1, keepdim=True)
             information = log_prob - log_marginal + math.log(self.n_samples)
-            return information, learning_objective(model.r(x), z0)
+            return information, model.posterior.objective(model.r(x), z0)
 
         p = model.likelihood(z0)
         values = self.strategy.expectation(p, densities, generator)

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from sklearn_mae.model import draw, private_random
-from sklearn_mae.net.constraints import TwoSided, drawn, learning_objective
+from sklearn_mae.net.constraints import TwoSided, drawn
 
 __all__ = ["FIGURES", "Batches", "MutualAutoencoderNet", "Rows"]
 
@@ -216,7 +216,7 @@ class MutualAutoencoderNet(NeuralNet):
             self.history.record(name, value)
 
     def check_finite(
-        self, below: float = np.inf, where: str = "by its end", **figures: float
+        self, /, where: str = "by its end", below: float = np.inf, **figures: float
     ) -> None:
         """Raise ValueError unless all parameters, and the figures given, are finite.
 
@@ -431,7 +431,7 @@ class MutualAutoencoderNet(NeuralNet):
         optimizer = self._adam(self._omega)
         for step in range(n_steps):
             r, z0 = drawn(model, self.posterior_batch, self.generator)
-            loss = -learning_objective(r, z0).mean()
+            loss = -model.posterior.objective(r, z0).mean()
             for group in optimizer.param_groups:
                 group["lr"] = self.posterior_speed * self.lr * (1 - step / n_steps)
             optimizer.zero_grad()

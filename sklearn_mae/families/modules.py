@@ -1,4 +1,4 @@
-"""Encoders and likelihoods of the user's own: how they are made, tried and refused."""
+"""Modules that a user supplies: how they are made, tried and refused."""
 
 import contextlib
 import inspect
@@ -9,7 +9,7 @@ from torch.distributions import Distribution
 
 from sklearn_mae.model import LatentVariableModel
 
-__all__ = ["call_factory", "try_foreign"]
+__all__ = ["call_factory", "try_user_modules"]
 
 
 def call_factory(name: str, factory, n_features: int, n_components: int) -> nn.Module:
@@ -50,13 +50,13 @@ def call_factory(name: str, factory, n_features: int, n_components: int) -> nn.M
     return module
 
 
-def try_foreign(params, model: LatentVariableModel, x: Tensor) -> None:
+def try_user_modules(structure, model: LatentVariableModel, x: Tensor) -> None:
     """One pass in each precision, so that a mistake is named before training."""
     z = model.reference.new_zeros(len(x), model.n_components)
     tries = []
-    if callable(params.encoder):
+    if callable(structure.encoder):
         tries.append(("encoder", model.encoder, model.features(x), z))
-    if callable(params.likelihood):
+    if callable(structure.likelihood):
         tries.append(("likelihood", model.likelihood, z, x))
     for name, wrapper, condition, value in tries:
         for dtype in (torch.float64, torch.float32):
@@ -70,8 +70,8 @@ def try_foreign(params, model: LatentVariableModel, x: Tensor) -> None:
                     wrapper.module(given.expand(2, *given.shape))
             except Exception as error:
                 raise ValueError(
-                    f"The module that {name}={getattr(params, name)!r} built fails on "
-                    f"an input of shape {tuple(given.shape)}, or of that shape "
+                    f"The module that {name}={getattr(structure, name)!r} built fails "
+                    f"on an input of shape {tuple(given.shape)}, or of that shape "
                     f"with another axis in front, and type {given.dtype}. It "
                     "is trained in float32 and used in float64: create no tensor of a "
                     f"fixed type in it. {type(error).__name__}: {error}"
@@ -91,7 +91,7 @@ def try_foreign(params, model: LatentVariableModel, x: Tensor) -> None:
                     f"The Distribution of the {name}, {type(distribution).__name__}, "
                     "gives NaN for the log-density of values it is for, before any "
                     f"training. Look at the module that {name}="
-                    f"{getattr(params, name)!r} built."
+                    f"{getattr(structure, name)!r} built."
                 )
 
 

@@ -21,7 +21,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, log_softmax
 
-from sklearn_mae.columns import END, PAD, UNKNOWN
+from sklearn_mae.families.base import Likelihood
+from sklearn_mae.gradients import PerToken, Reinforce
 from sklearn_mae.model import (
     MAX_OUTCOMES,
     DiagonalNormal,
@@ -29,6 +30,7 @@ from sklearn_mae.model import (
     log_prior,
     normal_of,
 )
+from sklearn_mae.text import END, PAD, UNKNOWN
 
 __all__ = [
     "FilteredNormal",
@@ -168,7 +170,7 @@ class SequenceDistribution(PrivateDistribution):
         return x.reshape(*shape, -1)
 
 
-class SequenceLikelihood(nn.Module):
+class SequenceLikelihood(Likelihood):
     """LSTM decoder that receives z at each step, before and after the LSTM.
 
     After it z comes through a linear map of each of the first places' own: the LSTM
@@ -203,7 +205,7 @@ class SequenceLikelihood(nn.Module):
         self.places = _places(length - 1, n_inputs, embedding)
         self.output = nn.Linear(sizes[-1] + embedding, n_words - 1)
 
-    def forward(self, z: Tensor) -> SequenceDistribution:
+    def forward(self, z: Tensor, given: Tensor | None = None) -> SequenceDistribution:
         """Return p(x|z)."""
         return SequenceDistribution(self, z)
 
@@ -248,12 +250,16 @@ class SequenceLikelihood(nn.Module):
         ]
         return torch.tensor(rows, device=self.output.weight.device)
 
-    def point(self, p: SequenceDistribution) -> Tensor:
-        """Greedy decoding."""
-        return p.mode
+    def decode(self, z: Tensor) -> Tensor:
+        """Rows of the most probable next words, one after the other."""
+        return self(z).mode
+
+    def score_gradient(self, posterior: nn.Module, plain: bool):
+        """Credit each word on its own."""
+        return Reinforce(leave_one_out=False) if plain else PerToken(posterior)
 
     @torch.no_grad()
-    def fisher_information(self, z: Tensor, x: Tensor) -> Tensor:
+    def fisher_information(self, z: Tensor, x=None) -> Tensor:
         """What the next words tell about z, given the prefixes of x: (n, d, d).
 
         Sum over t of E[score score'] of p(x_t|x_<t, z), whose mean over x is the Fisher
@@ -347,11 +353,6 @@ class FilteredNormal(DiagonalNormal):
         super().__init__(whole.loc, whole.log_scale)
         self.prefixes, self.inside = prefixes, inside
 
-    def objective(self, z: Tensor) -> Tensor:
-        """What omega maximises: log r(z|x), plus its mean over the row's prefixes."""
-        partial = self.prefixes.log_prob(z.unsqueeze(-2)) * self.inside
-        return self.log_prob(z) + partial.sum(-1) / self.inside.sum(-1)
-
     def told_before(self, z: Tensor) -> Tensor:
         """Log r(z|x_<t) / p(z) for each token t, shape (..., T): 0 for the first."""
         told = self.prefixes.log_prob(z.unsqueeze(-2)) - log_prior(z).unsqueeze(-1)
@@ -382,3 +383,8 @@ class SequenceFilter(nn.Module):
         prefixes = nn.functional.pad(self.prefix_output(prefixes), (0, 0, 0, pads))
         whole = normal_of(self.reader.output(pooled).unflatten(0, shape))
         return FilteredNormal(whole, normal_of(prefixes.unflatten(0, shape)), x != PAD)
+
+    def objective(self, r: FilteredNormal, z: Tensor) -> Tensor:
+        """What omega maximises: log r(z|x), plus its mean over the row's prefixes."""
+        partial = r.prefixes.log_prob(z.unsqueeze(-2)) * r.inside
+        return r.log_prob(z) + partial.sum(-1) / r.inside.sum(-1)

@@ -1,0 +1,341 @@
+"""What a kind of data declares: the two seams that everything else stands on.
+
+A **column family** is one kind of column. It has no network. It says how a column is
+checked, encoded and decoded, what the encoder sees of it, how many numbers the decoder
+gives for it, and which distribution p(x_j|z) these numbers make.
+
+A **row family** is one kind of row: it says what the model sees of X, and builds the
+networks. ``Table`` joins column families; rows of words, and likelihoods that a user
+supplies, are row families of their own.
+
+Nothing outside this folder asks which family it deals with. All members have defaults
+or raise with the name of what is missing. Shapes: n rows, D columns that the model
+sees, codes of d components; log-probabilities in nats.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, fields
+
+import numpy as np
+from torch import Tensor, nn
+from torch.distributions import Distribution
+
+from sklearn_mae.gradients import Reinforce
+
+__all__ = [
+    "ColumnFamily",
+    "Likelihood",
+    "Networks",
+    "RowFamily",
+    "Schedule",
+    "Structure",
+]
+
+# likelihood, encoder, posterior and features
+Networks = tuple[nn.Module, nn.Module, nn.Module, nn.Module]
+
+
+@dataclass(frozen=True)
+class Structure:
+    """The parameters that the shape of the networks hangs on, as ``fit`` found them."""
+
+    n_components: int
+    encoder: str | Callable
+    likelihood: str | Callable
+    hidden_layer_sizes: tuple[int, ...]
+    activation: str
+    min_scale: float
+
+    @classmethod
+    def of(cls, params) -> "Structure":
+        """Return that of an estimator's parameters."""
+        return cls(
+            n_components=int(params.n_components),
+            encoder=params.encoder,
+            likelihood=params.likelihood,
+            hidden_layer_sizes=tuple(params.hidden_layer_sizes),
+            activation=params.activation,
+            min_scale=float(params.min_scale),
+        )
+
+    @property
+    def user_supplied(self) -> list[str]:
+        """Names of the parts that are modules of the user's own."""
+        names = ("encoder", "likelihood")
+        return [name for name in names if callable(getattr(self, name))]
+
+    def check_same(self, now: "Structure") -> None:
+        """Refuse to go on with these networks under other parameters."""
+        names = [field.name for field in fields(self)]
+        changed = [
+            f"{name} (was {getattr(self, name)!r}, now {getattr(now, name)!r})"
+            for name in names
+            if getattr(self, name) != getattr(now, name)
+        ]
+        if changed:
+            raise ValueError(
+                f"warm_start=True goes on from fitted weights, but {', '.join(changed)}"
+                " changed since. Set it back, or warm_start=False to start anew."
+            )
+
+
+def _missing(owner, name: str) -> NotImplementedError:
+    return NotImplementedError(
+        f"{type(owner).__name__} does not declare {name!r}: see the base class in "
+        "sklearn_mae/families/base.py."
+    )
+
+
+class ColumnFamily:
+    """One kind of column: from entries to what the model sees, and to p(x_j|z).
+
+    An instance stands for the columns of this kind in one table. ``fit`` learns about
+    them; attributes that it sets end with an underscore and are saved.
+
+    Attributes
+    ----------
+    discrete : bool
+        Whether p(x_j|z) is a probability, not a density.
+    indices : bool
+        Whether the model sees int64.
+    state : tuple of str
+        Names of the attributes that ``fit`` sets.
+    """
+
+    discrete = False
+    indices = False
+    state: tuple[str, ...] = ()
+
+    @property
+    def n_columns(self) -> int:
+        """Number m of columns."""
+        raise _missing(self, "n_columns")
+
+    # -- entries of X ----------------------------------------------------------------
+
+    def check(self, X: np.ndarray, names: Callable) -> None:
+        """Refuse entries of X (n, m), float64, that such a column cannot hold.
+
+        ``names(which)`` writes the names of the columns of a boolean mask (m,).
+        """
+
+    def varies(self, low: np.ndarray, high: np.ndarray) -> np.ndarray:
+        """Which columns vary, from their smallest and largest entries."""
+        return high > low
+
+    def fit(self, X: np.ndarray, names: Callable) -> "ColumnFamily":
+        """Learn from checked columns that vary, shape (n, m)."""
+        return self
+
+    def encode(self, X: np.ndarray, names: Callable) -> np.ndarray:
+        """Take checked entries to what the model sees, shape (n, m)."""
+        return X
+
+    def decode(self, Y: np.ndarray) -> np.ndarray:
+        """Take what the model sees, shape (..., m), back to entries of X."""
+        return Y
+
+    def key(self, X: np.ndarray) -> np.ndarray:
+        """Take entries to what a row's noise may hang on: free of their units."""
+        return X
+
+    @property
+    def log_volume(self) -> float:
+        """What to subtract from log-densities to have X's units, in nats."""
+        return 0.0
+
+    def read(self, state: dict, m: int) -> None:
+        """Set the attributes of m columns from a saved state, each checked."""
+        raise _missing(self, "read")
+
+    def describe(self, tags) -> None:
+        """Say in scikit-learn's input tags what entries may be."""
+
+    # -- networks --------------------------------------------------------------------
+
+    def features(self) -> nn.Module:
+        """Return the module from what the model sees to what the encoder sees."""
+        raise _missing(self, "features")
+
+    @property
+    def n_inputs(self) -> int:
+        """Numbers that the encoder sees."""
+        raise _missing(self, "n_inputs")
+
+    @property
+    def n_outputs(self) -> int:
+        """Numbers that the decoder gives."""
+        raise _missing(self, "n_outputs")
+
+    def encoder_network(self, n_components: int) -> nn.Module | None:
+        """Return a network from features to 2 d numbers; None: a usual one will do."""
+        return None
+
+    def constants(self, min_scale) -> dict[str, Tensor]:
+        """Tensors that ``distribution`` reads: they move with the networks.
+
+        ``min_scale`` is the estimator's, or one for each column.
+        """
+        return {}
+
+    def shared(self) -> dict[str, Tensor]:
+        """Start of the parameters of ``distribution`` that do not depend on z."""
+        return {}
+
+    def distribution(self, outputs: Tensor, given: dict[str, Tensor]) -> Distribution:
+        """Return p(x|z) of all columns from the decoder's outputs (..., n_outputs).
+
+        It has ``entry_log_prob(x)`` of shape (..., m), whose sum is ``log_prob(x)``.
+        ``given`` holds ``constants`` and ``shared``.
+        """
+        raise _missing(self, "distribution")
+
+    def point(self, p) -> Tensor:
+        """Return the one value that stands for p, shape (..., m): its mean."""
+        return p.mean
+
+    def outcomes(self) -> list[int] | None:
+        """Number of values 0, 1, .. of each column; None if they cannot be listed."""
+        return None
+
+    def fisher_terms(self, p) -> list[tuple[Tensor, Tensor]] | None:
+        """Pairs of w and eta, of one shape (..., s), that give the Fisher information.
+
+        It is the sum of (w d eta/dz)'(w d eta/dz). None where it is not known.
+        """
+        return None
+
+
+class Likelihood(nn.Module):
+    """p_theta(x|z), decoder included, and what the rest has to know about it.
+
+    Attributes
+    ----------
+    n_features : int
+        Number of columns D.
+    slow : bool
+        Whether decoding millions of codes is out of the question.
+    """
+
+    n_features: int
+    slow = False
+
+    def outcomes(self) -> Tensor | None:
+        """Every value of x, shape (S, D); None where they cannot be listed."""
+        return None
+
+    def decode(self, z: Tensor) -> Tensor:
+        """Return the value that stands for p(x|z), shape (..., D)."""
+        raise _missing(self, "decode")
+
+    def fisher_information(self, z: Tensor, x=None) -> Tensor | None:
+        """Of x about z, shape (n, d, d), in float64; None where it is not known."""
+        return None
+
+    def score_gradient(self, posterior: nn.Module, plain: bool):
+        """Return the strategy for draws without a pathwise gradient.
+
+        ``plain``: as the paper has it, without a baseline.
+        """
+        return Reinforce(leave_one_out=not plain)
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """When and how the model's information is steered; ``training/`` reads it.
+
+    Attributes
+    ----------
+    period : int
+        Steps of the optimiser between two terms.
+    calibration_samples : tuple of int
+        Joint draws of the first and of the last calibration.
+    widest_training_gap : float
+        Nats above the lower bound at which the upper one is cut off.
+    waiting : float
+        Part of the steps for which the model's multiplier may wait.
+    heeds_while_waiting : bool
+        Whether I near M ends the waiting. Otherwise r_omega alone learns meanwhile.
+    upwards : {"lower", "infomax"}
+        The bound that I is raised through.
+    integral_gain, proportional_gain, growth : float
+        Of the multiplier's dual ascent; see ``DualAscent``.
+    """
+
+    period: int = 4
+    calibration_samples: tuple[int, int] = (200, 400)
+    widest_training_gap: float = 2.0
+    waiting: float = 0.1
+    heeds_while_waiting: bool = True
+    upwards: str = "lower"
+    integral_gain: float = 0.03
+    proportional_gain: float = 2.0
+    growth: float = 1.0
+
+
+class RowFamily:
+    """One kind of row: from X to what the model sees, and the networks.
+
+    Attributes
+    ----------
+    discrete : bool
+        Whether log-likelihoods are of probabilities.
+    schedule : Schedule
+        How training steers the model's information.
+    """
+
+    discrete = False
+    schedule = Schedule()
+
+    def text_problem(self, X) -> str | None:
+        """Say what to do with texts that were given for rows."""
+        raise _missing(self, "text_problem")
+
+    def doubt(self, X: np.ndarray, likelihood) -> str | None:
+        """Say of rows of fit that they look like another kind; None if they do not."""
+        return None
+
+    def fit(self, X: np.ndarray, names: Iterable | None = None) -> "RowFamily":
+        """Learn from a checked table of shape (n, n_features_in)."""
+        raise _missing(self, "fit")
+
+    @property
+    def n_varying(self) -> int:
+        """Number of columns that the model sees."""
+        raise _missing(self, "n_varying")
+
+    @property
+    def log_volume(self) -> float:
+        """What to subtract from log-densities to have them in X's units, in nats."""
+        return 0.0
+
+    def transform(self, X: np.ndarray) -> np.ndarray:
+        """Take rows to what the model sees, shape (n, n_varying)."""
+        raise _missing(self, "transform")
+
+    def keys(self, X: np.ndarray) -> np.ndarray:
+        """Take checked rows to what their noise may hang on, for ``row_noise``."""
+        raise _missing(self, "keys")
+
+    def inverse_transform(self, Y: np.ndarray) -> np.ndarray:
+        """Take what the model sees, shape (..., n_varying), back to rows of X."""
+        raise _missing(self, "inverse_transform")
+
+    def describe(self, tags) -> None:
+        """Say in scikit-learn's input tags what entries may be."""
+
+    def networks(self, structure: Structure) -> Networks:
+        """Build likelihood, encoder, posterior and features."""
+        raise _missing(self, "networks")
+
+    def largest_layers(self, structure: Structure) -> list[int]:
+        """Sizes that the weights of such networks together are not below."""
+        return []
+
+    def write(self) -> dict:
+        """Return what ``fit`` learned as arrays and plain values."""
+        raise _missing(self, "write")
+
+    def read(self, state: dict, structure: Structure, n_features: int) -> "RowFamily":
+        """Take over what ``write`` returned, each entry checked."""
+        raise _missing(self, "read")

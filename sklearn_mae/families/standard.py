@@ -1,0 +1,99 @@
+"""Models of given networks, without a table to fit to: exact cases of known truth.
+
+Tests and benchmarks build their models here, as ``fit`` builds them from X.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from sklearn_mae.encoders import GaussianEncoder, Posterior
+from sklearn_mae.families.base import ColumnFamily
+from sklearn_mae.families.bernoulli import Bernoulli
+from sklearn_mae.families.categorical import Categorical
+from sklearn_mae.families.gaussian import Gaussian, Heteroscedastic
+from sklearn_mae.families.table import TableLikelihood
+from sklearn_mae.model import LatentVariableModel, mlp
+
+__all__ = ["set_scale", "standard_columns", "standard_likelihood", "standard_model"]
+
+NUMERIC = {
+    "bernoulli": Bernoulli,
+    "gaussian": Gaussian,
+    "heteroscedastic": Heteroscedastic,
+}
+
+
+def standard_columns(name: str, columns: int | Sequence[int]) -> ColumnFamily:
+    """Return a family as if fitted to standardised columns.
+
+    Parameters
+    ----------
+    name : str
+        Of the family.
+    columns : int or sequence of int
+        Number of columns; of categories the number of each column's.
+    """
+    if not isinstance(columns, int):
+        family = Categorical()
+        family.categories_ = [np.arange(float(n)) for n in columns]
+        return family
+    numeric = NUMERIC[name]()
+    numeric.mean_, numeric.scale_ = np.zeros(columns), np.ones(columns)
+    numeric.support_ = np.full(columns, np.inf)
+    return numeric
+
+
+def standard_likelihood(
+    name: str, decoder: nn.Module, columns: int | Sequence[int], min_scale=0.01
+) -> TableLikelihood:
+    """Return p(x|z) of standardised columns from a given decoder."""
+    return TableLikelihood(standard_columns(name, columns), decoder, min_scale)
+
+
+@torch.no_grad()
+def set_scale(likelihood: Any, scale) -> None:
+    """Set the standard deviations of Gaussian columns, all above the floor."""
+    floor = likelihood.floor
+    log_scale = torch.as_tensor(scale, dtype=torch.float64).log().to(floor)
+    raw = floor + torch.log(torch.expm1(log_scale - floor))
+    likelihood.raw_log_scale.copy_(raw / likelihood.speed)
+
+
+def standard_model(
+    likelihood: nn.Module,
+    n_inputs: int,
+    n_components: int,
+    hidden_layer_sizes: Sequence[int] = (16,),
+    features: nn.Module | None = None,
+    encoder: nn.Module | None = None,
+    activation: str = "tanh",
+) -> LatentVariableModel:
+    """Return a model of a likelihood, encoder and posterior of their initial weights.
+
+    Parameters
+    ----------
+    likelihood : nn.Module
+        p(x|z).
+    n_inputs : int
+        Numbers that encoder and posterior see.
+    n_components : int
+        Dimension d of the code.
+    hidden_layer_sizes : sequence of int
+        Of encoder and posterior.
+    features : nn.Module, optional
+        From x to what they see; None: x itself.
+    encoder : nn.Module, optional
+        Given.
+    activation : str
+        Of both.
+    """
+    sizes, n_outputs = hidden_layer_sizes, 2 * n_components
+    if encoder is None:
+        encoder = GaussianEncoder(mlp(n_inputs, sizes, n_outputs, activation))
+    posterior = Posterior(mlp(n_inputs, sizes, n_outputs, activation))
+    features = nn.Identity() if features is None else features
+    return LatentVariableModel(likelihood, encoder, posterior, features, n_components)
