@@ -7,19 +7,19 @@ import torch
 from torch import Tensor
 
 from sklearn_mae.encoders import Amortised, Resampling
-from sklearn_mae.families import RowFamily, Structure, try_user_modules
-from sklearn_mae.gradients import Enumeration, PerToken, Reinforce, Reparametrised
+from sklearn_mae.families import RowFamily, Schedule, Structure, try_user_modules
+from sklearn_mae.gradients import Enumeration, Reinforce, Reparametrised
 from sklearn_mae.model import LatentVariableModel, private_random
-from sklearn_mae.net import (
-    Listed,
+from sklearn_mae.training import (
+    Constraint,
+    EnumeratedInformation,
+    Information,
     MutualAutoencoderNet,
     Paper,
     ProgressBar,
     Rate,
-    TwoSided,
-    TwoSidedSequences,
 )
-from sklearn_mae.penalty import DualAscent, SignRule
+from sklearn_mae.training.penalty import DualAscent, SignRule
 
 __all__ = [
     "AUTO_STEPS",
@@ -28,7 +28,6 @@ __all__ = [
     "build_net",
     "build_rule",
     "build_strategy",
-    "controls_of",
     "resolve_C",
     "resolve_lengths",
     "torch_device",
@@ -110,13 +109,69 @@ def build_strategy(params, model: LatentVariableModel):
     return Reinforce(leave_one_out=not plain)
 
 
+def build_constraints(
+    params,
+    model: LatentVariableModel,
+    family: RowFamily,
+    n_steps: int,
+    state: dict[str, dict[str, float]],
+) -> list[Constraint]:
+    """Build what must equal M, in the order in which the terms join the loss.
+
+    Parameters
+    ----------
+    params : MutualAutoencoder
+        Parameters.
+    model : LatentVariableModel
+        On its device.
+    family : RowFamily
+        Fitted.
+    n_steps : int
+        Steps of the fit.
+    state : dict
+        ``state_dict`` of an earlier fit's constraints by their names; empty for a
+        fresh one.
+    """
+    if params.M is None:
+        return []
+    C = resolve_C(params, family.n_varying)
+    strategy = build_strategy(params, model)
+    constraints: list[Constraint] = []
+    if params.constraint == "both":
+        patience = int(Schedule().waiting * n_steps)
+        constraints.append(Rate(DualAscent(C, params.M, patience=patience)))
+    if params.constraint == "paper":
+        constraints.append(Paper(SignRule(C, params.M), strategy))
+    else:
+        exact = isinstance(strategy, Enumeration)
+        schedule = Schedule() if exact else family.schedule
+        # what I is to follow is the rate: without it nothing starts the learning
+        waiting = schedule if params.constraint == "both" else Schedule()
+        penalty = DualAscent(
+            C,
+            params.M,
+            patience=int(waiting.waiting * n_steps) // schedule.period,
+            period=schedule.period,
+            integral_gain=schedule.integral_gain,
+            proportional_gain=schedule.proportional_gain,
+            growth=schedule.growth,
+            stops_waiting_near=schedule.stops_waiting_near,
+        )
+        one_sum = exact and params.n_components == 1
+        kind = EnumeratedInformation if one_sum else Information
+        constraints.append(kind(penalty, strategy, schedule))
+    for constraint in constraints:
+        constraint.load_state_dict(state.get(constraint.name, {}))
+    return constraints
+
+
 def build_net(
     params,
     model: LatentVariableModel,
     family: RowFamily,
     n_rows: int,
     seed: int,
-    controls: dict[str, float],
+    state: dict[str, dict[str, float]],
     progress: ProgressBar,
 ) -> MutualAutoencoderNet:
     """Build the net that trains a model.
@@ -133,75 +188,27 @@ def build_net(
         Number of rows to train on.
     seed : int
         Of batches and draws.
-    controls : dict
-        What ``controls_of`` kept of an earlier fit; empty for a fresh one.
+    state : dict
+        Of an earlier fit's constraints, see ``build_constraints``.
     progress : ProgressBar
         Shows the training.
     """
     batch_size, max_epochs = resolve_lengths(params, n_rows)
-    C = resolve_C(params, family.n_varying)
     n_steps = max_epochs * -(-n_rows // batch_size)
-
-    def patience(part, name):
-        """Steps to wait for I to come near M: none once a multiplier has moved."""
-        return 0 if controls.get(name) else int(part * n_steps)
-
-    constraint: TwoSided | Paper | None = None
-    rate = None
-    if params.M is not None:
-        strategy = build_strategy(params, model)
-        if params.constraint == "paper":
-            constraint = Paper(SignRule(C, params.M), strategy)
-        else:
-            kind = TwoSided
-            if isinstance(strategy, Enumeration) and params.n_components == 1:
-                kind = Listed
-            elif family.schedule.upwards == "infomax" and isinstance(
-                strategy, PerToken | Reinforce
-            ):
-                kind = TwoSidedSequences
-            # what I is to follow is the rate: without it nothing starts the learning
-            waiting = kind.waiting if params.constraint == "both" else TwoSided.waiting
-            penalty = kind.ascent(
-                C,
-                params.M,
-                controls.get("model", 0.0),
-                patience=patience(waiting, "model") // kind.period,
-                period=kind.period,
-            )
-            constraint = kind(penalty, strategy)
-            constraint.offset = controls.get("offset", 0.0)
-        if params.constraint == "both":
-            multiplier = controls.get("rate", 0.0)
-            patient = patience(TwoSided.waiting, "rate")
-            rate = Rate(DualAscent(C, params.M, multiplier, patient))
     return MutualAutoencoderNet(
         model,
         rule=build_rule(params.encoder, params.n_resamples),
         generator=torch.Generator(model.reference.device).manual_seed(seed),
-        constraint=constraint,
-        rate_constraint=rate,
+        constraints=build_constraints(params, model, family, n_steps, state),
         log_volume=family.log_volume,
-        foreign=bool(Structure.of(params).user_supplied),
+        user_supplied=bool(Structure.of(params).user_supplied),
         callbacks=[*(params.callbacks or []), progress],
         max_epochs=max_epochs,
         batch_size=batch_size,
         lr=params.lr,
         device=params.device,
         verbose=0,
-        warm_start=bool(controls),
     )
-
-
-def controls_of(net: MutualAutoencoderNet) -> dict[str, float]:
-    """Return what warm_start keeps of a net's constraints."""
-    kept = {}
-    if isinstance(net.constraint, TwoSided):
-        kept["model"] = net.constraint.penalty.multiplier
-        kept["offset"] = net.constraint.offset
-    if net.rate_constraint is not None:
-        kept["rate"] = net.rate_constraint.penalty.multiplier
-    return kept
 
 
 def torch_device(name: str) -> torch.device:

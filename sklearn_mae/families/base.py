@@ -254,8 +254,9 @@ class Schedule:
         Nats above the lower bound at which the upper one is cut off.
     waiting : float
         Part of the steps for which the model's multiplier may wait.
-    heeds_while_waiting : bool
-        Whether I near M ends the waiting. Otherwise r_omega alone learns meanwhile.
+    stops_waiting_near : float or None
+        Part of M at which I ends the waiting. None: nothing does, and r_omega alone
+        learns meanwhile.
     upwards : {"lower", "infomax"}
         The bound that I is raised through.
     integral_gain, proportional_gain, growth : float
@@ -266,7 +267,7 @@ class Schedule:
     calibration_samples: tuple[int, int] = (200, 400)
     widest_training_gap: float = 2.0
     waiting: float = 0.1
-    heeds_while_waiting: bool = True
+    stops_waiting_near: float | None = 0.5
     upwards: str = "lower"
     integral_gain: float = 0.03
     proportional_gain: float = 2.0
@@ -281,7 +282,8 @@ class RowFamily:
     discrete : bool
         Whether log-likelihoods are of probabilities.
     schedule : Schedule
-        How training steers the model's information.
+        How training steers the model's information by sampled gradients. (A sum over
+        all outcomes has no noise, and the usual schedule.)
     """
 
     discrete = False

@@ -46,7 +46,7 @@ class Sequences(RowFamily):
         calibration_samples=(64, 128),
         widest_training_gap=np.inf,
         waiting=0.7,
-        heeds_while_waiting=False,
+        stops_waiting_near=None,
         upwards="infomax",
         integral_gain=0.003,
         proportional_gain=0.5,

@@ -3,11 +3,11 @@
     minimise over theta, phi   -E bound(x)  +  lambda I          (UpdateModel)
     maximise over omega         E log r_omega(z|x)               (UpdateMIEstimate)
 
-A *constraint* (``constraints.py``) contributes the second term of the first line.
+*Constraints* (``constraints.py``) contribute the second term of the first line.
 """
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from sklearn_mae.model import draw, private_random
-from sklearn_mae.net.constraints import TwoSided, drawn
+from sklearn_mae.training.constraints import Constraint, Step, Term
 
 __all__ = ["FIGURES", "Batches", "MutualAutoencoderNet", "Rows"]
 
@@ -66,15 +66,6 @@ class Batches:
             yield x.index_select(0, rows)
 
 
-def _landing_range(M: float) -> float:
-    """From how far off M may be landed on, in nats.
-
-    What training left farther off, after too few steps for example, is not for the
-    decoder alone to mend, away from data and encoder.
-    """
-    return min(max(0.1, 0.2 * M), max(0.5, 0.1 * M))
-
-
 class StopTraining(Exception):
     """A callback asked to end the training."""
 
@@ -90,27 +81,18 @@ class MutualAutoencoderNet(NeuralNet):
         Rule of the encoder (``encoders.py``).
     generator : torch.Generator
         Source of all draws.
-    constraint : TwoSided, Paper or None
-        On the model's information.
-    rate_constraint : Rate or None
-        On the encoder's rate.
+    constraints : sequence of Constraint
+        What must equal M, in the order in which their terms join the loss.
     log_volume : float
         Added to distortions to have them in the units of the data.
-    foreign : bool
+    user_supplied : bool
         Whether a user's module takes part, which may draw from global generators.
     **kwargs
         Of ``skorch.NeuralNet``.
     """
 
     n_calibrations = 15
-    # Newton steps onto M after training, the terms behind each gradient, how many steps
-    # of the optimiser each may be long, and what is near enough, in nats
-    n_landing_steps = 8
-    n_landing_terms = 16
-    longest_landing = 60
-    landed = 1e-3
     posterior_speed = 2.0
-    posterior_batch = 256
 
     def __init__(
         self,
@@ -118,18 +100,16 @@ class MutualAutoencoderNet(NeuralNet):
         *,
         rule,
         generator,
-        constraint=None,
-        rate_constraint=None,
+        constraints: Sequence[Constraint] = (),
         log_volume=0.0,
-        foreign=False,
+        user_supplied=False,
         **kwargs,
     ):
         self.rule = rule
         self.generator = generator
-        self.constraint = constraint
-        self.rate_constraint = rate_constraint
+        self.constraints = constraints
         self.log_volume = log_volume
-        self.foreign = foreign
+        self.user_supplied = user_supplied
         super().__init__(
             module,
             criterion=None,
@@ -156,11 +136,12 @@ class MutualAutoencoderNet(NeuralNet):
         theta = [*model.likelihood.parameters(), *model.encoder.parameters()]
         self._theta = [p for p in theta if p.requires_grad]  # a user may freeze some
         self._omega = list(model.posterior.parameters())
-        self.optimizer_ = self._adam(self._theta)
-        self.optimizer_posterior_ = self._adam(self._omega)
+        self.optimizer_ = self.adam(self._theta)
+        self.optimizer_posterior_ = self.adam(self._omega)
         return self
 
-    def _adam(self, parameters):
+    def adam(self, parameters) -> torch.optim.Adam:
+        """Return an optimiser at the net's rate."""
         fused = all(p.device.type in ("cpu", "cuda") for p in parameters)
         return torch.optim.Adam(parameters, lr=self.lr, fused=fused)
 
@@ -250,7 +231,7 @@ class MutualAutoencoderNet(NeuralNet):
     def train_step(self, batch, **fit_params):
         """One iteration of Algorithm 1, lines 2 to 5."""
         self._set_learning_rates()
-        if self.foreign:
+        if self.user_supplied:
             seed = torch.randint(
                 2**62, (), generator=self.generator, device=self.generator.device
             )
@@ -273,17 +254,20 @@ class MutualAutoencoderNet(NeuralNet):
         bound = self.rule.bound(model, x, q, z)
         elbo, distortion, rate = (values.mean() for values in bound)
         loss = -elbo
-        if self.rate_constraint is not None:
-            loss = loss + self.rate_constraint.term(distortion, rate)
-        term = None
+        step = Step(model, self.step_, len(x), distortion, rate, generator)
         # so that no callback takes a gradient for one of this step
         self.optimizer_posterior_.zero_grad()
-        if self.constraint is not None and self.step_ % self.constraint.period == 0:
-            term = self.constraint.term(model, len(x), generator)
+        terms = {c.name: c.term(step) for c in self.constraints}
+        terms = {name: term for name, term in terms.items() if term is not None}
+        objectives = []
+        for term in terms.values():
             loss = loss + term.penalty
+            if term.objective is not None:
+                objectives.append(term.objective)
+        if objectives:
             # one pass through r_omega serves both updates
             gradients = torch.autograd.grad(
-                -term.objective,
+                -sum(objectives[1:], objectives[0]),
                 self._omega,
                 retain_graph=True,
                 materialize_grads=True,  # the paper's rule trains no prefixes
@@ -298,142 +282,43 @@ class MutualAutoencoderNet(NeuralNet):
             "on_grad_computed", named_parameters=[*self.get_all_learnable_params()]
         )
         self.optimizer_.step()
-        if term is not None:
+        if objectives:
             self.optimizer_posterior_.step()
-        self._record(loss=loss, elbo=elbo, distortion=distortion, rate=rate, term=term)
+        self._record(terms, loss=loss, elbo=elbo, distortion=distortion, rate=rate)
         return loss.detach()
 
-    def _record(self, term, **figures):
+    def _record(self, terms: dict[str, Term], **figures):
         """Add to the epoch's totals and hand the estimates to the constraints."""
-        if term is not None:
-            figures["information_lower"] = term.lower
-            if term.upper is not None:
-                figures["information_upper"] = term.upper
-            figures["estimate"] = term.estimate
+        for term in terms.values():
+            figures.update(term.figures)
+        estimates = [term.estimate for term in terms.values()]
         # the step's one synchronisation
-        values = torch.stack([figure.detach() for figure in figures.values()]).tolist()
-        figures = dict(zip(figures, values, strict=True))
-        estimate = figures.pop("estimate", None)
-        for name, value in figures.items():
+        values = torch.stack([*map(torch.Tensor.detach, [*figures.values(), *estimates])])
+        values = values.tolist()
+        for name, value in zip(figures, values[: len(figures)], strict=True):
             self._add(name, value)
-        if self.rate_constraint is not None:
-            self._add("multiplier_rate", self.rate_constraint.penalty.multiplier)
-            self.rate_constraint.penalty.update(figures["rate"])
-        if self.constraint is None:
-            return
-        self._add("multiplier_model", self.constraint.penalty.multiplier)
-        if term is not None:
-            self.constraint.update(estimate)
+        estimates = dict(zip(terms, values[len(figures) :], strict=True))
         every = max(1, self.n_steps_ // self.n_calibrations)
         progress = 1.5 * (self.step_ / self.n_steps_) - 0.5
-        if progress > 0 and self.step_ % every == 0:
-            self.constraint.calibrate(self.module_, progress, self.generator)
+        for constraint in self.constraints:
+            self._add(f"multiplier_{constraint.name}", constraint.penalty.multiplier)
+            if constraint.name in estimates:
+                constraint.update(estimates[constraint.name])
+            if progress > 0 and self.step_ % every == 0:
+                constraint.calibrate(self.module_, progress, self.generator)
 
     def _add(self, name, value):
         total, count = self._totals.get(name, (0.0, 0))
         self._totals[name] = total + value, count + 1
 
-    def land(self, measure: Callable[[], tuple[float, float]]) -> None:
-        """Bring the information from near M, where noise and drift left it, onto M.
-
-        Newton steps along the gradient of I in the optimiser's own metric: of all ways
-        to change I by so much, about the one that costs the likelihood least.
-
-        Parameters
-        ----------
-        measure : callable
-            Returns I(x, z) of the module and the standard error of that estimate,
-            each time from the same draws; NaN where it is too vague to act on.
-        """
-        if not isinstance(self.constraint, TwoSided) or self.step_ == 0:
-            return  # the paper's rule ends where it ends
-        penalty = self.constraint.penalty
-        if abs(penalty.multiplier) >= penalty.C:
-            return  # C forbids it
-        # those that training moved: a user's module may hold others
-        state = self.optimizer_.state
-        parameters = [
-            parameter
-            for parameter in self.module_.likelihood.parameters()
-            if parameter.requires_grad and state.get(parameter)
-        ]
-        information, se = measure()
-        if not parameters or abs(penalty.M - information) > _landing_range(penalty.M):
-            return
-        for _ in range(self.n_landing_steps):
-            missing = penalty.M - information
-            if not abs(missing) > max(se, self.landed):  # nor where it is NaN
-                return
-            direction, slope = self._ascent(parameters)
-            if not slope > 0:
-                return
-            length = missing / slope
-            longest = self.longest_landing * self.lr
-            length = min(max(length, -longest), longest)
-            before = [parameter.detach().clone() for parameter in parameters]
-            with torch.no_grad():
-                torch._foreach_add_(parameters, direction, alpha=length)
-            information, se = measure()
-            if not abs(penalty.M - information) < abs(missing):
-                with torch.no_grad():
-                    torch._foreach_copy_(parameters, before)
-                return
-
-    def _ascent(self, parameters) -> tuple[list[Tensor], float]:
-        """Direction of ascent of I, and how much I rises along it, from other draws."""
-        gradients = []
-        for _ in range(2):
-            total = [torch.zeros_like(parameter) for parameter in parameters]
-            for _ in range(self.n_landing_terms):
-                information = self.constraint.information(self.module_, self.generator)
-                # a user's module may use a parameter in training mode alone
-                parts = torch.autograd.grad(
-                    information / self.n_landing_terms,
-                    parameters,
-                    allow_unused=True,
-                    materialize_grads=True,
-                )
-                torch._foreach_add_(total, parts)
-            gradients.append(total)
-        first, second = gradients
-        direction = [
-            (gradient / self._scale_of(parameter)).clamp(-1, 1)
-            for parameter, gradient in zip(parameters, first, strict=True)
-        ]
-        slope = sum(
-            float((a * b).sum()) for a, b in zip(direction, second, strict=True)
-        )
-        return direction, slope
-
-    def _scale_of(self, parameter) -> Tensor:
-        """By what Adam divides a parameter's gradient."""
-        state = self.optimizer_.state[parameter]
-        beta = self.optimizer_.param_groups[0]["betas"][1]
-        second_moment = state["exp_avg_sq"] / (1 - beta ** float(state["step"]))
-        return second_moment.sqrt() + 1e-8
-
     def release(self) -> None:
         """Let go of what training alone needs; generators cannot be copied."""
         self.module_.eval()
         self.generator = self.iterator_train__generator = None
-        self.constraint = self.rate_constraint = None
+        self.constraints = ()
         for name in ("_theta", "_omega", "_totals", "_means"):
             self.__dict__.pop(name, None)  # a net rebuilt after loading trained nothing
         self.optimizer_.zero_grad()
         self.optimizer_posterior_.zero_grad()
         for epoch in self.history[-1:]:
             epoch["batches"].clear()
-
-    def refine_posterior(self, n_steps: int) -> None:
-        """Train r_omega alone on draws of the model, its rate decaying to zero."""
-        # evaluation mode: a user's dropout would draw from torch's global generator
-        model = self.module_.eval()
-        optimizer = self._adam(self._omega)
-        for step in range(n_steps):
-            r, z0 = drawn(model, self.posterior_batch, self.generator)
-            loss = -model.posterior.objective(r, z0).mean()
-            for group in optimizer.param_groups:
-                group["lr"] = self.posterior_speed * self.lr * (1 - step / n_steps)
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()

@@ -7,7 +7,7 @@ gradient step multiplies I with: positive where I must fall, negative where it m
 rise. Plain floats; nothing here knows what I is or how it was estimated.
 """
 
-__all__ = ["DualAscent", "SignRule", "SlowAscent"]
+__all__ = ["DualAscent", "SignRule"]
 
 # below it, in nats, gains no longer grow as M falls
 LEAST_M = 0.5
@@ -50,89 +50,83 @@ class DualAscent:
         Bound on the multiplier.
     M : float
         Target, in nats.
-    multiplier : float
-        Where to start from.
     patience : int
-        Number of updates for which the integral waits for the estimate to come near
-        M for the first time. While the information still grows from zero an
-        integrating multiplier would run to its bound (wind-up) and wreck the
-        likelihood.
+        Number of updates for which the rule may wait. While the information still
+        grows from zero an integrating multiplier would run to its bound (wind-up) and
+        wreck the likelihood.
     period : int
         Steps of the optimiser between two updates.
+    integral_gain, proportional_gain : float
+        Of the multiplier and of the weight, for each nat of error.
+    growth : float
+        How strongly both gains grow with the multiplier; 0: not at all.
+    stops_waiting_near : float or None
+        Part of M at which an estimate ends the waiting of the integral. None: the rule
+        ignores all estimates while it waits, for all of its patience.
     """
 
-    integral_gain = 0.03
-    proportional_gain = 2.0
+    # of the running mean that the proportional part acts on, for each step
+    forgetting = 0.97
     # the integral gain is multiplied by this part of the multiplier, where that is
     # above 1; the proportional one is at least so many times the multiplier over M
     integral_growth = 0.2
     proportional_growth = 1.0
-    # of the running mean that the proportional part acts on, for each step
-    forgetting = 0.97
-    near: float | None = 0.5
 
     def __init__(
         self,
         C: float,
         M: float,
-        multiplier: float = 0.0,
+        *,
         patience: int = 0,
         period: int = 1,
+        integral_gain: float = 0.03,
+        proportional_gain: float = 2.0,
+        growth: float = 1.0,
+        stops_waiting_near: float | None = 0.5,
     ):
         self.C, self.M = C, M
-        self.multiplier = self._clip(multiplier)
+        self.multiplier = 0.0
         self.error = 0.0
         self._kept = self.forgetting**period
         self._patience = patience
         # the noise of an estimate grows with the information it estimates
-        self._gain = period * self.integral_gain / max(1.0, M) ** 0.5
-        self._growth = self.proportional_growth / max(LEAST_M, M)
+        self._integral = period * integral_gain / max(1.0, M) ** 0.5
+        self._proportional = proportional_gain
+        self._integral_growth = growth * self.integral_growth
+        self._growth = growth * self.proportional_growth / max(LEAST_M, M)
+        self._near = stops_waiting_near
+
+    def start_from(self, multiplier: float) -> None:
+        """Go on from an earlier multiplier; one that has moved does not wait."""
+        self.multiplier = self._clip(multiplier)
+        if multiplier:
+            self._patience = 0
+
+    @property
+    def ignores_estimates(self) -> bool:
+        """Whether the rule still waits, whatever is estimated."""
+        return self._near is None and self._patience > 0
 
     def _clip(self, value: float) -> float:
         return min(max(value, -self.C), self.C)
 
     def update(self, estimate: float) -> None:
         """Take a new estimate of I, in nats."""
+        if self.ignores_estimates:
+            self._patience -= 1
+            return
         error = estimate - self.M
         self.error += (1 - self._kept) * (error - self.error)
-        if self.near is not None and estimate >= self.near * self.M:
+        if self._near is not None and estimate >= self._near * self.M:
             self._patience = 0
         if self._patience > 0:
             self._patience -= 1
             return
-        growth = max(1.0, self.integral_growth * abs(self.multiplier))
-        self.multiplier = self._clip(self.multiplier + growth * self._gain * error)
+        growth = max(1.0, self._integral_growth * abs(self.multiplier))
+        self.multiplier = self._clip(self.multiplier + growth * self._integral * error)
 
     @property
     def weight(self) -> float:
         """Multiplier of the gradient of I."""
-        gain = max(self.proportional_gain, self._growth * abs(self.multiplier))
+        gain = max(self._proportional, self._growth * abs(self.multiplier))
         return self._clip(self.multiplier + gain * self.error)
-
-
-class SlowAscent(DualAscent):
-    """For a model that learns to use its code slowly, as one of sequences does.
-
-    Forced, it soon tells its codes apart, by sentences that the data have not; left
-    alone, it is on its way. And r_omega learns as slowly: what the first steps' bounds
-    say of I may be far from the truth. So this rule heeds no estimate while it waits,
-    waits for all of its patience, however near I comes, and then answers to what is
-    missing more than to how long it has been missing.
-    """
-
-    integral_gain = 0.003
-    proportional_gain = 0.5
-    integral_growth = proportional_growth = 0.0
-    near = None
-
-    @property
-    def waits(self) -> bool:
-        """Whether it heeds no estimate yet."""
-        return self._patience > 0
-
-    def update(self, estimate: float) -> None:
-        """Take a new estimate of I, in nats."""
-        if self.waits:
-            self._patience -= 1
-        else:
-            super().update(estimate)

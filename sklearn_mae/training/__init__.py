@@ -1,0 +1,27 @@
+"""Training: Algorithm 1 of the paper as a skorch net, its constraints and its end."""
+
+from sklearn_mae.training.constraints import (
+    Constraint,
+    EnumeratedInformation,
+    Information,
+    Paper,
+    Rate,
+)
+from sklearn_mae.training.landing import land, refine_posterior
+from sklearn_mae.training.net import FIGURES, Batches, MutualAutoencoderNet, Rows
+from sklearn_mae.training.progress import ProgressBar
+
+__all__ = [
+    "FIGURES",
+    "Batches",
+    "Constraint",
+    "EnumeratedInformation",
+    "Information",
+    "MutualAutoencoderNet",
+    "Paper",
+    "ProgressBar",
+    "Rate",
+    "Rows",
+    "land",
+    "refine_posterior",
+]
