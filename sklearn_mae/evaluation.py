@@ -15,6 +15,7 @@ from torch.distributions import Distribution
 from torch.quasirandom import SobolEngine
 
 from sklearn_mae.encoders import Bound
+from sklearn_mae.information import Bracket
 from sklearn_mae.model import LatentVariableModel, draw, transport
 
 __all__ = ["Evaluation"]
@@ -173,14 +174,10 @@ class Evaluation:
             _at_least_zero(rate - upper - 2 * (rate_se + upper_se)),
             _at_least_zero(rate - lower + 2 * (rate_se + lower_se)),
         )
+        took = {"n_samples": n}
+        bracket = Bracket(lower, upper, lower_se, upper_se, "contrastive", took)
         return {
-            "estimate": 0.5 * (lower + upper),
-            "lower": lower,
-            "upper": upper,
-            "lower_se": lower_se,
-            "upper_se": upper_se,
-            "method": "contrastive",
-            "n_samples": n,
+            **bracket.as_dict(),
             "mismatch": mismatch,
             "capped": rate > math.log(n),
         }

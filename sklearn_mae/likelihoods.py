@@ -3,7 +3,7 @@
 Each likelihood includes its decoder and says what the rest of the package has to know
 about it: ``outcomes()`` lists every value of x where that is possible, ``point(p)`` is
 the value that ``inverse_transform`` returns, ``fisher_information(z)`` how sharply x
-tells codes apart, ``slow`` whether decoding millions of codes is out of the question.
+tells codes apart, ``cost`` how many codes a certificate may decode.
 """
 
 import math
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.distributions import Distribution, Independent
 from torch.nn.functional import log_softmax, softplus
 
-from sklearn_mae.model import MAX_OUTCOMES, DiagonalNormal, PrivateDistribution
+from sklearn_mae.model import MAX_OUTCOMES, Cost, DiagonalNormal, PrivateDistribution
 
 __all__ = [
     "BernoulliLikelihood",
@@ -65,7 +65,7 @@ class GaussianLikelihood(nn.Module):
         infinity, and the likelihood measures the learning-rate schedule.
     """
 
-    slow = False
+    cost = Cost()
     # Adam moves every parameter by about its rate in a step. A decoder's weights move
     # its means by many times that: noise scales must keep up with the residuals.
     speed = 10.0
@@ -162,7 +162,7 @@ class BernoulliLikelihood(nn.Module):
         Number of columns D.
     """
 
-    slow = False
+    cost = Cost()
 
     def __init__(self, decoder, n_features):
         super().__init__()
@@ -245,7 +245,7 @@ class CategoricalLikelihood(nn.Module):
         Number of categories c_j of each column.
     """
 
-    slow = False
+    cost = Cost()
 
     exists: Tensor
 
@@ -297,7 +297,7 @@ class ForeignLikelihood(nn.Module):
         Number of columns D.
     """
 
-    slow = False
+    cost = Cost()
 
     def __init__(self, module, n_features):
         super().__init__()

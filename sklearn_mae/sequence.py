@@ -24,6 +24,7 @@ from torch.nn.functional import cross_entropy, log_softmax
 from sklearn_mae.columns import END, PAD, UNKNOWN
 from sklearn_mae.model import (
     MAX_OUTCOMES,
+    Cost,
     DiagonalNormal,
     PrivateDistribution,
     log_prior,
@@ -189,7 +190,17 @@ class SequenceLikelihood(nn.Module):
         Dimension d of the code.
     """
 
-    slow = True
+    # A decode is a pass of the LSTM over a whole row, and gradients keep every word's
+    # probability.
+    cost = Cost(
+        many_codes=False,
+        rows_with_gradients=64,
+        budget=500_000,
+        fit_budget=200_000,
+        fit_samples=500,
+        rated_rows=500,
+        refinement=0.25,
+    )
 
     def __init__(self, n_words, length, hidden_layer_sizes, n_components):
         super().__init__()

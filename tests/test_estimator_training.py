@@ -26,6 +26,7 @@ from torch.distributions import (
 from sklearn_mae.estimator import fitted, fitting
 from sklearn_mae.estimator.convergence import convergence_complaint
 from sklearn_mae.estimator.parts import resolve_C
+from sklearn_mae.information import Bracket
 from sklearn_mae.net import FIGURES, MutualAutoencoderNet
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
@@ -330,8 +331,7 @@ def test_a_fit_is_finite_or_it_fails(small, params, what, warm_start):
 
 
 def test_a_figure_that_is_not_finite_is_refused(small, monkeypatch):
-    found = {"lower": 0.0, "upper": np.inf, "estimate": np.inf}
-    found |= {"lower_se": 0.0, "upper_se": 0.0}
+    found = Bracket(0.0, np.inf, 0.0, 0.0, "sandwich")
     monkeypatch.setattr(fitted, "information_of_model", lambda *args: found)
 
     with pytest.raises(
@@ -379,8 +379,7 @@ def test_the_rate_of_many_rows_is_that_of_some(small, monkeypatch, likelihood, l
 
 
 def test_information_next_to_nothing_is_not_negative(small, monkeypatch):
-    found = {"lower": -0.02, "upper": 0.01, "estimate": -0.005}
-    found |= {"lower_se": 0.001, "upper_se": 0.001}
+    found = Bracket(-0.02, 0.01, 0.001, 0.001, "sandwich")
     monkeypatch.setattr(fitted, "information_of_model", lambda *args: found)
 
     mae = small(M=0.0).fit(X)

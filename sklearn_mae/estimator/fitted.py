@@ -18,7 +18,7 @@ from sklearn_mae.encoders import Bound
 from sklearn_mae.estimator.arguments import as_tensor, seed_from
 from sklearn_mae.estimator.parts import Structure
 from sklearn_mae.evaluation import Evaluation
-from sklearn_mae.information import information_of_model
+from sklearn_mae.information import Bracket, information_of_model
 from sklearn_mae.model import LatentVariableModel, plain_torch
 from sklearn_mae.net import MutualAutoencoderNet
 
@@ -123,11 +123,11 @@ class Fitted:
         tol: float,
         generator: torch.Generator,
         budget: int | None = None,
-    ) -> dict:
+    ) -> Bracket:
         """Bracket I(x, z) of the model, see ``information_of_model``."""
         model = self.evaluation().model
         if budget is None:
-            budget = 500_000 if model.likelihood.slow else 2_000_000
+            budget = model.likelihood.cost.budget
         return information_of_model(model, n_samples, tol, generator, budget)
 
 

@@ -23,8 +23,6 @@ __all__ = ["fit_record"]
 
 # no mean rate of a fit that went well, in nats, comes near this
 DIVERGED = 1e9
-# training rows behind ``rate_``, and of models whose codes are slow to decode
-RATED_ROWS, RATED_ROWS_SLOW = 2_000, 500
 
 
 def fit_record(
@@ -102,22 +100,22 @@ def _measured(
 ) -> Fitted:
     """Train r_omega to the end of its strength, land on M, then measure."""
     net = fitted.net_
-    n_steps, slow = net.step_, fitted.model.likelihood.slow
+    n_steps, cost = net.step_, fitted.model.likelihood.cost
     longest = 400 if constrained else 2_000
     progress.stage("r_omega")
-    net.refine_posterior(min(n_steps, longest // 4 if slow else longest))
-    n_samples = 500 if slow or n_steps < 500 else 2_000
+    net.refine_posterior(min(n_steps, round(cost.refinement * longest)))
+    n_samples = min(500, cost.fit_samples) if n_steps < 500 else cost.fit_samples
 
     def measure():
         # other draws than the certificate's, which is to know nothing of them
         generator = fitted.generator(fitted.seed ^ 1)
-        # (where draws are costly, as on a grid in two dimensions, no more of them)
-        few = slow or fitted.structure.n_components == 2
-        n = n_samples if few else 2 * n_samples
+        # a grid in two dimensions makes draws costly, too
+        costly = not cost.many_codes or fitted.structure.n_components == 2
+        n = n_samples if costly else 2 * n_samples
         found = fitted.mutual_info(n, np.inf, generator, budget=0)
-        vague = found["upper"] - found["lower"] > TwoSided.widest_gap
-        se = max(found["lower_se"], found["upper_se"])
-        return np.nan if vague else found["estimate"], se
+        vague = found.upper - found.lower > TwoSided.widest_gap
+        se = max(found.lower_se, found.upper_se)
+        return np.nan if vague else found.estimate, se
 
     progress.stage("landing")
     net.land(measure)
@@ -130,23 +128,17 @@ def _measured(
         n_samples,
         0.05,
         fitted.generator(None, fitted=True),
-        budget=min(200_000 if slow else 3_000_000, max(32_000, 750 * n_steps)),
+        budget=min(cost.fit_budget, max(32_000, 750 * n_steps)),
     )
-    low, middle, high = (
-        float(value)
-        for value in (
-            certificate["lower"] - 2 * certificate["lower_se"],
-            certificate["estimate"],
-            certificate["upper"] + 2 * certificate["upper_se"],
-        )
+    net.check_finite(
+        mutual_info_=certificate.estimate, mutual_info_interval_=certificate.width
     )
-    net.check_finite(mutual_info_=middle, mutual_info_interval_=high - low)
-    # of next to nothing noise may make less than nothing
-    low, middle, high = (max(0.0, value) for value in (low, middle, high))
+    # noise may turn an information near 0 negative
+    low, high = certificate.interval
     return replace(
         fitted,
-        mutual_info_=middle,
-        mutual_info_interval_=(low, high),
+        mutual_info_=max(0.0, certificate.estimate),
+        mutual_info_interval_=(max(0.0, low), max(0.0, high)),
         rate_=rate,
         rate_se=rate_se,
     )
@@ -154,7 +146,7 @@ def _measured(
 
 def _mean_rate(fitted: Fitted, X, seen) -> tuple[float, float]:
     """Mean rate of training rows, drawn where they are many; its standard error."""
-    limit = RATED_ROWS_SLOW if fitted.model.likelihood.slow else RATED_ROWS
+    limit = fitted.model.likelihood.cost.rated_rows
     rows = np.random.default_rng(fitted.seed).permutation(len(X))[:limit]
     rates = fitted.bound(seen[rows], fitted.columns.keys(X[rows])).rate
     return float(rates.mean()), float(rates.std() / len(rates) ** 0.5)

@@ -716,7 +716,7 @@ default="auto"
         """
         n_samples, tol = check_count("n_samples", n_samples, 10), check_tolerance(tol)
         generator = self._fitted.generator(random_state, fitted=True)
-        return Bunch(**self._fitted.mutual_info(n_samples, tol, generator))
+        return Bunch(**self._fitted.mutual_info(n_samples, tol, generator).as_dict())
 
     @at_once
     def encoder_mutual_info(self, X):
