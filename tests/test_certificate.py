@@ -508,6 +508,35 @@ def out_of_reach(d=12, shift=1.5, widening=0.7):
     return model
 
 
+@pytest.mark.parametrize(
+    ("kind", "d"),
+    [("gaussian", 1), ("gaussian", 2), ("bernoulli", 1), ("bernoulli", 3)],
+)
+def test_no_method_decodes_many_codes_where_they_cost_too_much(kind, d):
+    model = random_model(kind, 3, d)
+    assert information_of_model(model, 200, 0.5, generator()).method != "sandwich"
+    model.likelihood.cost = Cost(many_codes=False)
+    found = information_of_model(model, 200, 1e-6, generator(), budget=100_000)
+
+    assert found.method == "sandwich"
+    assert "n_codes" not in found.took
+
+
+def test_rows_with_gradients_are_no_more_than_the_cost_says(monkeypatch):
+    model, rows, plain = wrong(), [], importance.local_proposal
+
+    def proposal(model, x):
+        rows.append(len(x))
+        return plain(model, x)
+
+    monkeypatch.setattr(importance, "local_proposal", proposal)
+    estimate_sandwich(model, 50, 4, generator())
+    assert rows == [50]
+    model.likelihood.cost = Cost(rows_with_gradients=20)
+    estimate_sandwich(model, 50, 4, generator())
+    assert rows[1:] == [20, 20, 10]
+
+
 def test_annealing_takes_over_where_proposals_are_poor(monkeypatch):
     model = out_of_reach()
     found = information_of_model(model, 500, 0.1, generator(), budget=600_000)

@@ -80,7 +80,7 @@ def weigh(
     log_lik0 : Tensor of shape (n,) or (S, n)
         log p(x|z0).
     proposal : Distribution
-        Over z given x; it must not have seen z0.
+        Over z given x, independent of z0 given x.
     n_proposals : int
         K.
     generator : torch.Generator

@@ -17,7 +17,7 @@ class Bracket:
     Parameters
     ----------
     lower, upper : float
-        The estimates. Noise may turn bounds round that are close together.
+        The estimates. Noise may put the lower one above the upper one.
     lower_se, upper_se : float
         Their standard errors.
     method : str
