@@ -167,7 +167,7 @@ class Evaluation:
         rate, rate_se = upper, upper_se = mean_and_se(rates)
         if found.upper is not None and float(found.upper.mean()) < upper:
             upper, upper_se = mean_and_se(found.upper)
-        if lower > upper:  # noise may turn the bounds of next to nothing round
+        if lower > upper:  # by noise, of an information near 0
             (lower, lower_se), (upper, upper_se) = (upper, upper_se), (lower, lower_se)
         lower, upper = _at_least_zero(lower), _at_least_zero(upper)
         mismatch = (
