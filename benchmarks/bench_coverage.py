@@ -40,7 +40,7 @@ from torch.distributions import Categorical, MixtureSameFamily, Normal
 
 from sklearn_mae.encoders import GaussianEncoder, OneHot
 from sklearn_mae.information import infomax, information_of_model
-from sklearn_mae.information.certificate import _by_sandwich
+from sklearn_mae.information.certificate import Sandwich
 from sklearn_mae.likelihoods import (
     CategoricalLikelihood,
     ForeignLikelihood,
@@ -327,14 +327,15 @@ def run(family: str, seed: int, routes: list[str], done: set):
         kind, D, model, truth = linear(rng, perturbed, family == "hidden")
     allowed = max(0.1, 0.05 * truth)
     for route in routes:
-        estimate = _by_sandwich if route == "sandwich" else information_of_model
         # other draws than the training's
         generator = torch.Generator().manual_seed(1_000_000 + seed)
         start = time.perf_counter()
-        found = estimate(model, 2_000, allowed, generator, BUDGET)
+        if route == "sandwich":
+            found = Sandwich(2_000, allowed, BUDGET).bracket(model, generator)
+        else:
+            found = information_of_model(model, 2_000, allowed, generator, BUDGET)
         seconds = time.perf_counter() - start
-        low = found["lower"] - 2 * found["lower_se"]
-        high = found["upper"] + 2 * found["upper_se"]
+        low, high = found.interval
         row = dict.fromkeys(FIELDS, "")
         row.update(
             family=family,
@@ -344,7 +345,7 @@ def run(family: str, seed: int, routes: list[str], done: set):
             route=route,
             d=model.n_components,
             D=D,
-            method=found["method"],
+            method=found.method,
             covered=int(low - AGREEMENT <= truth <= high + AGREEMENT),
             narrow=int(high - low <= allowed),
             seconds=f"{seconds:.2f}",
@@ -352,9 +353,9 @@ def run(family: str, seed: int, routes: list[str], done: set):
             width=f"{high - low:.5f}",
         )
         for name in ("lower", "upper", "lower_se", "upper_se"):
-            row[name] = f"{found[name]:.5f}"
+            row[name] = f"{getattr(found, name):.5f}"
         for name in ("n_samples", "n_proposals", "n_temperatures", "n_codes"):
-            row[name] = found.get(name, "")
+            row[name] = found.took.get(name, "")
         yield row
 
 

@@ -144,8 +144,7 @@ def run(group: str, seed: int) -> dict:
         torch.Generator().manual_seed(10_000_000 + seed),
         budget=10 * max(32_000, 750 * steps),
     )
-    low = found["lower"] - 2 * found["lower_se"]
-    high = found["upper"] + 2 * found["upper_se"]
+    low, high = found.interval
     off = sorted([abs(low - M), abs(high - M)])
     nearest = 0.0 if low <= M <= high else off[0]
     rates = mae.rate(X)

@@ -221,7 +221,7 @@ class Runner:
         tol = max(0.1, 0.03 * row["rate_train"])
         model = net.module_.double()
         found = information_of_model(model, 2_000, tol, generator)
-        row["low"], row["high"] = ends(found)
+        row["low"], row["high"] = found.interval
         return row
 
     def _describe(self, model, noisy=True) -> dict:

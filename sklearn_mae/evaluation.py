@@ -15,6 +15,7 @@ from torch.distributions import Distribution
 from torch.quasirandom import SobolEngine
 
 from sklearn_mae.encoders import Bound
+from sklearn_mae.information import Bracket
 from sklearn_mae.model import LatentVariableModel, draw, transport
 
 __all__ = ["Evaluation"]
@@ -166,21 +167,17 @@ class Evaluation:
         rate, rate_se = upper, upper_se = mean_and_se(rates)
         if found.upper is not None and float(found.upper.mean()) < upper:
             upper, upper_se = mean_and_se(found.upper)
-        if lower > upper:  # noise may turn the bounds of next to nothing round
+        if lower > upper:  # by noise, of an information near 0
             (lower, lower_se), (upper, upper_se) = (upper, upper_se), (lower, lower_se)
         lower, upper = _at_least_zero(lower), _at_least_zero(upper)
         mismatch = (
             _at_least_zero(rate - upper - 2 * (rate_se + upper_se)),
             _at_least_zero(rate - lower + 2 * (rate_se + lower_se)),
         )
+        took = {"n_samples": n}
+        bracket = Bracket(lower, upper, lower_se, upper_se, "contrastive", took)
         return {
-            "estimate": 0.5 * (lower + upper),
-            "lower": lower,
-            "upper": upper,
-            "lower_se": lower_se,
-            "upper_se": upper_se,
-            "method": "contrastive",
-            "n_samples": n,
+            **bracket.as_dict(),
             "mismatch": mismatch,
             "capped": rate > math.log(n),
         }

@@ -18,6 +18,7 @@ import math
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from itertools import pairwise
 
 import torch
@@ -34,6 +35,7 @@ from torch.overrides import TorchFunctionMode
 __all__ = [
     "ACTIVATIONS",
     "MAX_OUTCOMES",
+    "Cost",
     "DiagonalNormal",
     "LatentVariableModel",
     "PrivateDistribution",
@@ -258,6 +260,40 @@ def transport(distribution: Distribution, noise: Tensor) -> Tensor | None:
         return None
 
 
+@dataclass(frozen=True)
+class Cost:
+    """What a likelihood's cost of decoding allows a certificate to do.
+
+    Each likelihood declares its own as ``cost``. The defaults suit a small network.
+
+    Parameters
+    ----------
+    many_codes : bool
+        Whether millions of codes may be decoded: grids over z, and codes that all
+        rows share.
+    rows_with_gradients : int or None
+        Rows whose gradients are kept at once; None: as many as their proposals allow.
+    budget : int
+        Decodes of ``mutual_info``.
+    fit_budget : int
+        Decodes of the certificate at the end of a fit, at most.
+    fit_samples : int
+        Joint draws that it begins with, unless the fit was short.
+    rated_rows : int
+        Training rows behind ``rate_``, at most.
+    refinement : float
+        Share of the usual steps that train r_omega at the end of a fit.
+    """
+
+    many_codes: bool = True
+    rows_with_gradients: int | None = None
+    budget: int = 2_000_000
+    fit_budget: int = 3_000_000
+    fit_samples: int = 2_000
+    rated_rows: int = 2_000
+    refinement: float = 1.0
+
+
 def log_prior(z: Tensor) -> Tensor:
     """Log p(z) of the prior N(0, I_d), shape ``z.shape[:-1]``."""
     return -0.5 * z.square().sum(-1) - z.shape[-1] * LOG_SQRT_2PI
@@ -269,7 +305,7 @@ class LatentVariableModel(nn.Module):
     Parameters
     ----------
     likelihood : nn.Module
-        p_theta(x|z); ``forward`` takes codes.
+        p_theta(x|z); ``forward`` takes codes, ``cost`` is a :class:`Cost`.
     encoder : nn.Module
         q_phi(z|x), the proposal of the resampling encoder; ``forward`` takes
         ``features(x)``.

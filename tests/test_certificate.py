@@ -2,6 +2,7 @@
 
 import copy
 import itertools
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,23 +13,31 @@ from torch.distributions import Categorical, MixtureSameFamily, Normal
 
 from sklearn_mae.encoders import GaussianEncoder
 from sklearn_mae.information import (
-    certificate,
-    common,
+    Bracket,
     estimate_sandwich,
+    importance,
     information_of_model,
     quadrature,
     regressed_mean,
+    regression,
     sandwich,
     training_bias,
     weigh,
 )
+from sklearn_mae.information.certificate import Sandwich
 from sklearn_mae.information.quadrature import (
     integrate,
     lattice,
     posteriors_on_lattices,
 )
+from sklearn_mae.information.shared_codes import (
+    SharedCodes,
+    bracket_of_means,
+    enumerated_means,
+    row_means,
+)
 from sklearn_mae.likelihoods import ForeignLikelihood, GaussianLikelihood
-from sklearn_mae.model import LatentVariableModel, draw, private_random
+from sklearn_mae.model import Cost, LatentVariableModel, draw, private_random
 from tests.statistical import (
     assert_estimate_equal,
     assert_mean_equal,
@@ -41,6 +50,64 @@ from tests.toy_models import LinearGaussian, Once, generator, random_model
 def wrong(d=2, D=3):
     """Linear-Gaussian model whose r_omega is too wide and beside the point."""
     return LinearGaussian(d, D, shift=0.5, widening=1.3)
+
+
+def assert_both_equal(found, truth, *, resolution, n):
+    """Of a bracket whose gap is far below its noise."""
+    for side in ("lower", "upper"):
+        se = getattr(found, f"{side}_se")
+        assert_estimate_equal(
+            getattr(found, side), se, truth, resolution=resolution, n=n
+        )
+
+
+def means_and_errors(found, side):
+    """One bound of many brackets, and its standard errors."""
+    return (
+        np.array([getattr(one, name) for one in found]) for name in (side, f"{side}_se")
+    )
+
+
+# Brackets
+
+
+def test_bracket():
+    found = Bracket(1.0, 2.0, 0.1, 0.2, "sandwich", {"n_samples": 7})
+
+    assert found.estimate == 1.5
+    assert found.interval == pytest.approx((0.8, 2.4))
+    assert found.width == pytest.approx(found.interval[1] - found.interval[0])
+    assert list(found.as_dict().items()) == [
+        ("estimate", 1.5),
+        ("lower", 1.0),
+        ("upper", 2.0),
+        ("lower_se", 0.1),
+        ("upper_se", 0.2),
+        ("method", "sandwich"),
+        ("n_samples", 7),
+    ]
+    with pytest.raises(AttributeError):
+        found.lower = 0.0
+
+
+def test_bracket_around_one_estimate():
+    found = Bracket.around(3.0, 0.25, "grid", n_samples=5)
+
+    assert found == Bracket(3.0, 3.0, 0.25, 0.25, "grid", {"n_samples": 5})
+    assert (found.estimate, found.interval, found.width) == (3.0, (2.5, 3.5), 1.0)
+
+
+def test_brackets_share_nothing():
+    one, other = Bracket(0, 1, 0, 0, "grid"), Bracket(0, 1, 0, 0, "grid")
+    one.took["n_samples"] = 3
+
+    assert other.took == {}
+
+
+def test_bracket_of_what_is_no_number():
+    found = Bracket(np.nan, 1.0, 0.0, 0.0, "grid")
+
+    assert np.isnan([found.estimate, found.interval[0], found.width]).all()
 
 
 # Means with control variates
@@ -89,7 +156,7 @@ def test_regression_uses_no_more_controls_than_samples_bear():
     _, se = regressed_mean(values, many)
 
     assert se < 1.3 * values.std(ddof=1) / 100**0.5
-    few = many[:, : 100 // certificate.SAMPLES_PER_CONTROL]
+    few = many[:, : 100 // regression.SAMPLES_PER_CONTROL]
     assert regressed_mean(values, many) == regressed_mean(values, few)
 
 
@@ -130,22 +197,16 @@ def test_estimate_brackets_the_truth():
     model = wrong(4, 6)
     found = estimate_sandwich(model, 4000, 32, generator())
 
-    assert_estimate_equal(
-        found["upper"], found["upper_se"], model.information, resolution=0.1, n=4000
-    )
-    assert_estimate_equal(
-        found["lower"], found["lower_se"], model.information, resolution=0.1, n=4000
-    )
+    assert_both_equal(found, model.information, resolution=0.1, n=4000)
     # not only near: the local proposal leaves almost no gap
-    assert 0 < found["upper"] - found["lower"] < 0.02
+    assert 0 < found.upper - found.lower < 0.02
 
 
 def test_estimate_says_how_far_off_it_is():
     model = wrong(2, 3)
     found = [estimate_sandwich(model, 200, 64, generator(seed)) for seed in range(100)]
     for side in ("lower", "upper"):
-        means = np.array([one[side] for one in found])
-        errors = np.array([one[f"{side}_se"] for one in found])
+        means, errors = means_and_errors(found, side)
         # the bounds' own bias is far below the noise of 200 draws
         assert_mean_equal(means, model.information, resolution=0.05)
         ratio = (means - model.information) ** 2 / (errors**2).mean()
@@ -156,10 +217,7 @@ def test_estimate_survives_a_useless_posterior():
     model = LinearGaussian(2, 3, shift=6.0, widening=0.3)
     found = estimate_sandwich(model, 2000, 32, generator())
 
-    for side in ("lower", "upper"):
-        assert_estimate_equal(
-            found[side], found[f"{side}_se"], model.information, resolution=0.1, n=2000
-        )
+    assert_both_equal(found, model.information, resolution=0.1, n=2000)
 
 
 @pytest.mark.parametrize("scale", [1e-2, 1e-3])
@@ -179,10 +237,7 @@ def test_estimate_of_a_small_noise_in_single_precision(scale):
     precision = torch.eye(4).double() + W.double().mT @ W.double() / scale**2
     truth = 0.5 * float(torch.logdet(precision))
 
-    for side in ("lower", "upper"):
-        assert_estimate_equal(
-            found[side], found[f"{side}_se"], truth, resolution=0.2, n=1_000
-        )
+    assert_both_equal(found, truth, resolution=0.2, n=1_000)
 
 
 def test_estimate_of_a_diverged_model_is_nan():
@@ -190,18 +245,20 @@ def test_estimate_of_a_diverged_model_is_nan():
     with torch.no_grad():
         model.likelihood.decoder.weight[0, 0] = torch.nan
 
-    assert all(np.isnan(list(estimate_sandwich(model, 100, 4, generator()).values())))
+    found = estimate_sandwich(model, 100, 4, generator())
+
+    assert np.isnan([found.lower, found.upper, found.lower_se, found.upper_se]).all()
 
 
 def test_estimate_does_not_hang_on_the_size_of_chunks(monkeypatch):
     """Other chunks draw other numbers, and no row is lost."""
     model = wrong()
-    monkeypatch.setattr(certificate, "WEIGHED_AT_ONCE", 8 * 30)
+    monkeypatch.setattr(importance, "WEIGHED_AT_ONCE", 8 * 30)
     found = estimate_sandwich(model, 1000, 8, generator())
 
     assert_estimate_equal(
-        0.5 * (found["lower"] + found["upper"]),
-        found["upper_se"],
+        0.5 * (found.lower + found.upper),
+        found.upper_se,
         model.information,
         resolution=0.15,
         n=1000,
@@ -264,24 +321,21 @@ def test_enumeration_against_brute_force(kind, d, n_points):
     found = information_of_model(model, 2000, 0.1, generator())
 
     assert truth > 0.1
-    assert found["method"] == "enumeration"
-    assert found["n_outcomes"] == (6 if cardinalities else 8)
-    assert found["estimate"] == 0.5 * (found["lower"] + found["upper"])
+    assert found.method == "enumeration"
+    assert found.took["n_outcomes"] == (6 if cardinalities else 8)
     if d <= 2:
-        assert found["lower"] == found["upper"] == pytest.approx(truth, abs=2e-5)
-        assert found["lower_se"] == found["upper_se"] == 0
+        assert found.lower == found.upper == pytest.approx(truth, abs=2e-5)
+        assert found.lower_se == found.upper_se == 0
         return
     # 25 groups make the standard error; the bounds' gap is far below it
-    for side in ("lower", "upper"):
-        se = found[f"{side}_se"]
-        assert_estimate_equal(found[side], se, truth, resolution=0.2, n=25)
-    assert found["lower"] < found["upper"]
+    assert_both_equal(found, truth, resolution=0.2, n=25)
+    assert found.lower < found.upper
 
 
 def test_enumeration_of_a_constant_model():
     model = random_model("bernoulli", 3, 1, sharpness=0.0)
 
-    assert 0 <= information_of_model(model, 100, 0.1, generator())["lower"] < 1e-9
+    assert 0 <= information_of_model(model, 100, 0.1, generator()).lower < 1e-9
 
 
 def test_enumeration_of_a_sharp_model():
@@ -306,7 +360,7 @@ def test_enumeration_of_a_sharp_model():
     found = information_of_model(model, 100, 0.1, generator())
 
     assert np.log(4) - 0.05 < truth < np.log(4)
-    assert found["estimate"] == pytest.approx(truth, abs=2e-5)
+    assert found.estimate == pytest.approx(truth, abs=2e-5)
 
 
 @pytest.mark.parametrize(("d", "D"), [(1, 1), (1, 4), (2, 3)])
@@ -314,12 +368,11 @@ def test_grid_against_the_closed_form(d, D):
     model = LinearGaussian(d, D, sigma=0.3)
     found = information_of_model(model, 500, 0.1, generator())
 
-    assert found["method"] == "grid"
+    assert found.method == "grid"
     assert_estimate_equal(
-        found["estimate"], found["lower_se"], model.information, resolution=0.3, n=500
+        found.estimate, found.lower_se, model.information, resolution=0.3, n=500
     )
-    width = found["upper"] - found["lower"] + 4 * found["lower_se"]
-    assert 0 < width <= 0.1
+    assert 0 < found.width <= 0.1
 
 
 def test_grid_finds_narrow_posteriors():
@@ -327,10 +380,10 @@ def test_grid_finds_narrow_posteriors():
     model = LinearGaussian(1, 1, sigma=0.011)
     found = information_of_model(model, 200, 0.5, generator())
 
-    assert found["method"] == "grid"
+    assert found.method == "grid"
     assert model.information > 4.8
     assert_estimate_equal(
-        found["estimate"], found["lower_se"], model.information, resolution=0.6, n=200
+        found.estimate, found.lower_se, model.information, resolution=0.6, n=200
     )
 
 
@@ -341,23 +394,23 @@ def test_grid_is_not_fooled_by_rounding():
         model.likelihood.decoder.weight.mul_(1e9)
     found = information_of_model(model, 200, 1.0, generator(), budget=0)
 
-    assert found["method"] == "sandwich"
+    assert found.method == "sandwich"
     scaled = 1 + (1e9 * model.W / model.sigma).square().sum()
-    assert found["lower"] < 0.5 * float(scaled.log()) < found["upper"] + 1
+    assert found.lower < 0.5 * float(scaled.log()) < found.upper + 1
 
 
 def test_narrow_posteriors_are_found_out_on_a_few_rows(monkeypatch):
-    rows, plain = [], certificate.posteriors_on_lattices
+    rows, plain = [], quadrature.posteriors_on_lattices
 
     def on_grid(model, x, *arguments):
         rows.append(len(x))
         return plain(model, x, *arguments)
 
-    monkeypatch.setattr(certificate, "posteriors_on_lattices", on_grid)
+    monkeypatch.setattr(quadrature, "posteriors_on_lattices", on_grid)
     model = LinearGaussian(2, 3, sigma=0.001)
     found = information_of_model(model, 500, 1.0, generator(), budget=0)
 
-    assert found["method"] == "sandwich"
+    assert found.method == "sandwich"
     assert rows == [40]
 
 
@@ -366,12 +419,10 @@ def test_grid_draws_until_the_interval_is_narrow():
     found = information_of_model(model, 50, 0.02, generator())
     reference = information_of_model(model, 8000, 1.0, generator(1))
 
-    assert reference["n_samples"] == 8000 > found["n_samples"] > 50
-    assert 0 < 4 * found["lower_se"] <= 0.02
-    se = np.hypot(found["lower_se"], reference["lower_se"])
-    assert_estimate_equal(
-        found["estimate"], se, reference["estimate"], resolution=0.05, n=50
-    )
+    assert reference.took["n_samples"] == 8000 > found.took["n_samples"] > 50
+    assert 0 < 4 * found.lower_se <= 0.02
+    se = np.hypot(found.lower_se, reference.lower_se)
+    assert_estimate_equal(found.estimate, se, reference.estimate, resolution=0.05, n=50)
 
 
 def test_grid_of_categories_too_many_to_list():
@@ -380,21 +431,19 @@ def test_grid_of_categories_too_many_to_list():
     found = information_of_model(model, 500, 0.1, generator())
     truth = brute_force(model, cardinalities, 141)
 
-    assert found["method"] == "grid"
-    assert_estimate_equal(
-        found["estimate"], found["lower_se"], truth, resolution=0.1, n=500
-    )
+    assert found.method == "grid"
+    assert_estimate_equal(found.estimate, found.lower_se, truth, resolution=0.1, n=500)
 
 
 def spy_on_estimates(monkeypatch):
     """Record how many joint draws and proposals each estimate takes."""
-    spent, plain = [], certificate.estimate_sandwich
+    spent, plain = [], importance.estimate_sandwich
 
     def estimate(model, n_samples, n_proposals, generator, *step_sizes):
         spent.append(n_samples * n_proposals)
         return plain(model, n_samples, n_proposals, generator, *step_sizes)
 
-    monkeypatch.setattr(certificate, "estimate_sandwich", estimate)
+    monkeypatch.setattr(importance, "estimate_sandwich", estimate)
     return spent
 
 
@@ -403,18 +452,13 @@ def test_sandwich_against_the_closed_form(tol, monkeypatch):
     spent = spy_on_estimates(monkeypatch)
     model = LinearGaussian(4, 5, shift=1.0, widening=1.5)
     found = information_of_model(model, 300, tol, generator())
-    width = found["upper"] - found["lower"]
-    width += 2 * (found["upper_se"] + found["lower_se"])
 
-    assert found["method"] == "sandwich"
-    assert found["lower"] < found["upper"]
-    assert width <= tol
-    assert spent[-1] == found["n_samples"] * found["n_proposals"]
-    for side in ("lower", "upper"):
-        se = found[f"{side}_se"]
-        assert_estimate_equal(
-            found[side], se, model.information, resolution=0.2, n=found["n_samples"]
-        )
+    assert found.method == "sandwich"
+    assert found.lower < found.upper
+    assert found.width <= tol
+    assert spent[-1] == found.took["n_samples"] * found.took["n_proposals"]
+    n_samples = found.took["n_samples"]
+    assert_both_equal(found, model.information, resolution=0.2, n=n_samples)
 
 
 @pytest.mark.parametrize("budget", [32_000, 100_000, 300_000])
@@ -426,13 +470,13 @@ def test_sandwich_keeps_to_its_budget(budget, monkeypatch):
 
     assert sum(spent) <= budget
     assert sum(spent) > 0.3 * budget  # what it may spend on such a tol, it does
-    assert found["upper"] > found["lower"]
+    assert found.upper > found.lower
 
 
 def test_sandwich_takes_over_where_no_grid_is_affordable():
     found = information_of_model(LinearGaussian(2, 300), 2000, 1.0, generator())
 
-    assert found["method"] == "sandwich"
+    assert found.method == "sandwich"
 
 
 @pytest.mark.parametrize("d", [1, 4])
@@ -445,7 +489,7 @@ def test_same_generator_same_information(d):
     )
 
     assert one == two
-    assert one["estimate"] != other["estimate"]
+    assert one.estimate != other.estimate
 
 
 def out_of_reach(d=12, shift=1.5, widening=0.7):
@@ -459,30 +503,55 @@ def out_of_reach(d=12, shift=1.5, widening=0.7):
             return Normal(loc, torch.full_like(loc, model.sigma), validate_args=False)
 
     model.likelihood = ForeignLikelihood(Foreign(), d + 2)
-    model.likelihood.slow = True  # no codes are decoded for all rows together
+    # no codes are decoded for all rows together
+    model.likelihood.cost = Cost(many_codes=False, rows_with_gradients=64)
     return model
 
 
-def width_of(found):
-    width = found["upper"] - found["lower"]
-    return width + 2 * (found["upper_se"] + found["lower_se"])
+@pytest.mark.parametrize(
+    ("kind", "d"),
+    [("gaussian", 1), ("gaussian", 2), ("bernoulli", 1), ("bernoulli", 3)],
+)
+def test_no_method_decodes_many_codes_where_they_cost_too_much(kind, d):
+    model = random_model(kind, 3, d)
+    assert information_of_model(model, 200, 0.5, generator()).method != "sandwich"
+    model.likelihood.cost = Cost(many_codes=False)
+    found = information_of_model(model, 200, 1e-6, generator(), budget=100_000)
+
+    assert found.method == "sandwich"
+    assert "n_codes" not in found.took
+
+
+def test_rows_with_gradients_are_no_more_than_the_cost_says(monkeypatch):
+    model, rows, plain = wrong(), [], importance.local_proposal
+
+    def proposal(model, x):
+        rows.append(len(x))
+        return plain(model, x)
+
+    monkeypatch.setattr(importance, "local_proposal", proposal)
+    estimate_sandwich(model, 50, 4, generator())
+    assert rows == [50]
+    model.likelihood.cost = Cost(rows_with_gradients=20)
+    estimate_sandwich(model, 50, 4, generator())
+    assert rows[1:] == [20, 20, 10]
 
 
 def test_annealing_takes_over_where_proposals_are_poor(monkeypatch):
     model = out_of_reach()
     found = information_of_model(model, 500, 0.1, generator(), budget=600_000)
     again = information_of_model(model, 500, 0.1, generator(), budget=600_000)
-    monkeypatch.setattr(certificate, "_alternatives", lambda *arguments: [])
+    monkeypatch.setattr(Sandwich, "plans", lambda *arguments: [])
     plain = information_of_model(model, 500, 0.1, generator(), budget=600_000)
 
     assert found == again
-    assert found["method"] == plain["method"] == "sandwich"
-    assert found["n_temperatures"] > 10
-    assert "n_temperatures" not in plain
-    assert width_of(found) < 0.5 * width_of(plain)
+    assert found.method == plain.method == "sandwich"
+    assert found.took["n_temperatures"] > 10
+    assert "n_temperatures" not in plain.took
+    assert found.width < 0.5 * plain.width
     sides = (
-        (found["lower"], 1, found["lower_se"]),
-        (found["upper"], -1, found["upper_se"]),
+        (found.lower, 1, found.lower_se),
+        (found.upper, -1, found.upper_se),
     )
     for bound, sign, se in sides:
         assert sign * (model.information - bound) > -5 * se
@@ -495,8 +564,7 @@ def test_annealing_states_its_errors_honestly():
         for seed in range(100)
     ]
     for side, sign in (("lower", 1), ("upper", -1)):
-        means = np.array([one[side] for one in found])
-        errors = np.array([one[f"{side}_se"] for one in found])
+        means, errors = means_and_errors(found, side)
         assert_mean_positive(sign * (model.information - means) + 0.05)
         assert_mean_equal(
             (means - means.mean()) ** 2 / (errors**2).mean(), 1.0, resolution=1.0
@@ -515,22 +583,22 @@ def test_annealing_keeps_to_the_budget(monkeypatch):
     monkeypatch.setattr(ForeignLikelihood, "forward", forward)
     found = information_of_model(model, 500, 0.1, generator(), budget=600_000)
 
-    assert "n_temperatures" in found
+    assert "n_temperatures" in found.took
     assert 0.5 * 600_000 < sum(decoded) < 1.1 * 600_000
 
 
 def test_annealing_that_does_not_help_costs_a_pilot_alone(monkeypatch):
     model = out_of_reach()
     monkeypatch.setattr(
-        certificate,
+        importance,
         "tuned_step_sizes",
         lambda model, t, generator: torch.zeros(t).double(),
     )
     spent = spy_on_estimates(monkeypatch)
     found = information_of_model(model, 500, 0.1, generator(), budget=600_000)
 
-    assert "n_temperatures" not in found
-    assert spent[-1] == found["n_samples"] * found["n_proposals"]
+    assert "n_temperatures" not in found.took
+    assert spent[-1] == found.took["n_samples"] * found.took["n_proposals"]
 
 
 # Decoders that oscillate, jump, or have many modes
@@ -603,15 +671,17 @@ def assert_covers(found, truth, *, width, n=25):
     ``n`` is the number of means that the standard errors come from.
     """
     q = quantile(1e-6, n)
-    low = found["lower"] - q * found["lower_se"]
-    high = found["upper"] + q * found["upper_se"]
-    assert width_of(found) <= width
+    low = found.lower - q * found.lower_se
+    high = found.upper + q * found.upper_se
+    assert found.width <= width
     assert low - 1e-4 <= truth <= high + 1e-4, (low, truth, high)
 
 
-ROUTES = pytest.mark.parametrize(
-    "route", [information_of_model, certificate._by_sandwich]
-)
+def by_sandwich(model, n_samples, tol, generator, budget):
+    return Sandwich(n_samples, tol, budget).bracket(model, generator)
+
+
+ROUTES = pytest.mark.parametrize("route", [information_of_model, by_sandwich])
 
 
 @ROUTES
@@ -623,7 +693,7 @@ def test_periodic_decoders(k, route):
     assert 1.14 < truth < 1.16  # the entropy's limit is 1.3
     assert_covers(found, truth, width=0.15)
     if route is information_of_model:
-        assert found["method"] == "grid"
+        assert found.method == "grid"
 
 
 @ROUTES
@@ -653,7 +723,7 @@ def test_a_grid_hands_over_what_jumps():
     found = information_of_model(model, 500, 0.3, generator(), budget=300_000)
 
     assert posteriors_on_lattices(model, x, z0, log_lik, generator(), 1e7) is None
-    assert found["method"] == "sandwich"
+    assert found.method == "sandwich"
     assert_covers(found, truth, width=0.3)
 
 
@@ -674,8 +744,8 @@ def test_interval_is_wide_where_nothing_resolves_the_decoder():
     found = information_of_model(model, 200, 0.1, generator(), budget=60_000)
 
     assert truth > 20
-    assert width_of(found) > 5
-    assert found["lower"] < truth < found["upper"]
+    assert found.width > 5
+    assert found.lower < truth < found.upper
 
 
 class Logits(nn.Module):
@@ -706,11 +776,11 @@ def test_enumeration_of_decoders_that_oscillate(functions, d):
     found = information_of_model(model, 500, 0.05, generator())
 
     assert truth > 0.3
-    assert found["method"] == "enumeration"
+    assert found.method == "enumeration"
     if d == 1 and functions[1] is not steps:
-        assert found["lower"] == found["upper"] == pytest.approx(truth, abs=2e-4)
+        assert found.lower == found.upper == pytest.approx(truth, abs=2e-4)
     else:
-        assert found["n_codes"] > 0  # no grid is sure enough
+        assert found.took["n_codes"] > 0  # no grid is sure enough
         assert_covers(found, truth, width=0.05)
 
 
@@ -758,8 +828,7 @@ def test_shared_codes_bracket_the_truth(n_codes):
     """However few: then the interval is wide."""
     model, truth = hostile(periodic(40.1), d=2, scale=0.1)
     found = [
-        common.row_means(model, 50, n_codes, generator(seed)).mean(0)
-        for seed in range(40)
+        row_means(model, 50, n_codes, generator(seed)).mean(0) for seed in range(40)
     ]
     lower, upper = np.transpose(found)
 
@@ -772,49 +841,47 @@ def test_shared_codes_bracket_the_truth(n_codes):
 def test_shared_codes_state_their_errors_honestly():
     model, truth = hostile(periodic(40.1), d=2)
     found = [
-        common.bracket_of_means(common.row_means(model, 100, 5_000, generator(seed)))
+        SharedCodes(100, 5_000, np.nan, 0).bracket(model, generator(seed))
         for seed in range(100)
     ]
     for side in ("lower", "upper"):
-        means = np.array([one[side] for one in found])
-        errors = np.array([one[f"{side}_se"] for one in found])
+        means, errors = means_and_errors(found, side)
         ratio = (means - means.mean()) ** 2 / (errors**2).mean()
         assert_mean_equal(ratio, 0.77, resolution=0.8)  # they are stated 14 % wider
     outcomes = random_model("categorical", (3,), 3)
     outcomes.likelihood.decoder = Logits(periodic(7.3), steps, saw(3.1))
-    truth = information_of_model(outcomes, 500, 1e-3, generator())["estimate"]
+    truth = information_of_model(outcomes, 500, 1e-3, generator()).estimate
     found = [
-        common.bracket_of_means(
-            common.enumerated_means(
+        bracket_of_means(
+            enumerated_means(
                 outcomes, outcomes.likelihood.outcomes(), 2_000, generator(seed)
-            )
+            ),
+            "enumeration",
         )
         for seed in range(100)
     ]
-    means = np.array([one["lower"] for one in found])
+    means, errors = means_and_errors(found, "lower")
     assert_mean_equal(means, truth, resolution=0.02)
-    errors = np.array([one["lower_se"] for one in found])
     ratio = (means - truth) ** 2 / (errors**2).mean()
     assert_mean_equal(ratio, 0.77, resolution=0.8)
 
 
 def test_too_many_columns_share_no_codes():
-    plan = certificate._common_codes(
-        LinearGaussian(3, 300), 0.1, generator(), 100_000, 200_000
-    )
-    assert plan is None
+    model = LinearGaussian(3, 300)
+
+    assert SharedCodes.plan(model, 0.1, generator(), 100_000, 200_000) is None
 
 
 def test_a_plan_that_breaks_its_promise_is_not_reported(monkeypatch):
     model, truth = hostile(periodic(7.3), d=3)
-    wide = dict(lower=0.0, upper=50.0, lower_se=1.0, upper_se=1.0, method="promised")
-    plan = certificate._Plan(0.0, lambda: wide, 0)
-    monkeypatch.setattr(certificate, "_alternatives", lambda *arguments: [plan])
+    wide = Bracket(0.0, 50.0, 1.0, 1.0, "promised")
+    plan = SimpleNamespace(width=0.0, spent=0, bracket=lambda *arguments: wide)
+    monkeypatch.setattr(Sandwich, "plans", lambda *arguments: [plan])
     found = information_of_model(model, 300, 0.1, generator(), budget=200_000)
 
-    assert found["method"] == "sandwich"
-    assert width_of(found) < 50
-    assert found["lower"] < truth < found["upper"]
+    assert found.method == "sandwich"
+    assert found.width < 50
+    assert found.lower < truth < found.upper
 
 
 # What steers the training
@@ -897,4 +964,4 @@ def test_information_of_a_diverged_model_is_nan_at_once():
         with torch.no_grad():
             model.likelihood.decoder[-1].bias.fill_(torch.nan)
         found = information_of_model(model, 50, 1.0, generator(), budget=5000)
-        assert np.isnan(found["estimate"])
+        assert np.isnan(found.estimate)

@@ -23,6 +23,7 @@ from torch.distributions import Independent, Normal
 
 from sklearn_mae import MutualAutoencoder
 from sklearn_mae.estimator import fitted as fitted_module
+from sklearn_mae.information import Bracket
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
@@ -847,7 +848,7 @@ def test_a_certificate_that_is_no_number_is_a_diverged_fit(monkeypatch, M):
     X = np.random.default_rng(0).normal(size=(30, 3))
     mae = MutualAutoencoder(M=M, n_components=3, hidden_layer_sizes=(8,), max_epochs=1)
     before = mae.fit(X).mutual_info_
-    nan = dict.fromkeys(("lower", "upper", "lower_se", "upper_se", "estimate"), np.nan)
+    nan = Bracket(np.nan, np.nan, np.nan, np.nan, "sandwich")
 
     monkeypatch.setattr(fitted_module, "information_of_model", lambda *args: nan)
     with pytest.raises(ValueError, match=r"diverged by its end \(mutual_info_ is nan"):

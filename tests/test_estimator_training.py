@@ -1,5 +1,6 @@
 """MutualAutoencoder.fit: warm starts, callbacks, warnings, gradients, callables."""
 
+import dataclasses
 import functools
 import pickle
 import re
@@ -23,10 +24,14 @@ from torch.distributions import (
     Poisson,
 )
 
-from sklearn_mae.estimator import fitted, fitting
+from sklearn_mae.estimator import fitted
 from sklearn_mae.estimator.convergence import convergence_complaint
 from sklearn_mae.estimator.parts import resolve_C
+from sklearn_mae.information import Bracket
+from sklearn_mae.likelihoods import GaussianLikelihood
+from sklearn_mae.model import Cost
 from sklearn_mae.net import FIGURES, MutualAutoencoderNet
+from sklearn_mae.sequence import SequenceLikelihood
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
@@ -330,8 +335,7 @@ def test_a_fit_is_finite_or_it_fails(small, params, what, warm_start):
 
 
 def test_a_figure_that_is_not_finite_is_refused(small, monkeypatch):
-    found = {"lower": 0.0, "upper": np.inf, "estimate": np.inf}
-    found |= {"lower_se": 0.0, "upper_se": 0.0}
+    found = Bracket(0.0, np.inf, 0.0, 0.0, "sandwich")
     monkeypatch.setattr(fitted, "information_of_model", lambda *args: found)
 
     with pytest.raises(
@@ -354,8 +358,9 @@ def test_the_rate_of_the_training_rows(small, encoder, M):
 
 @pytest.mark.parametrize(("likelihood", "limit"), [("gaussian", 20), ("sequence", 10)])
 def test_the_rate_of_many_rows_is_that_of_some(small, monkeypatch, likelihood, limit):
-    monkeypatch.setattr(fitting, "RATED_ROWS", 20)
-    monkeypatch.setattr(fitting, "RATED_ROWS_SLOW", 10)
+    for kind, most in ((GaussianLikelihood, 20), (SequenceLikelihood, 10)):
+        cost = dataclasses.replace(kind.cost, rated_rows=most)
+        monkeypatch.setattr(kind, "cost", cost)
     words = np.column_stack([rng.choice([1, 3, 4], (60, 2)), np.full(60, 2)])
     rows = words if likelihood == "sequence" else X
     sizes = (6, 6) if likelihood == "sequence" else (16,)
@@ -378,9 +383,28 @@ def test_the_rate_of_many_rows_is_that_of_some(small, monkeypatch, likelihood, l
         assert ours == pytest.approx(theirs, rel=1e-9)
 
 
+def test_a_likelihood_says_what_its_certificates_may_cost(small, monkeypatch):
+    cost = Cost(budget=123, fit_budget=40_000, fit_samples=70, refinement=0.01)
+    monkeypatch.setattr(GaussianLikelihood, "cost", cost)
+    refined, brackets = [], []
+
+    def bracket(model, n_samples, tol, generator, budget):
+        brackets.append((n_samples, budget))
+        return Bracket(0.5, 0.6, 0.01, 0.01, "sandwich")
+
+    refine = lambda self, n_steps: refined.append(n_steps)
+    monkeypatch.setattr(MutualAutoencoderNet, "refine_posterior", refine)
+    monkeypatch.setattr(fitted, "information_of_model", bracket)
+    mae = small(M=None, max_epochs=10, batch_size=10).fit(X)  # 60 steps
+
+    assert refined == [20]  # of 2,000
+    assert brackets == [(70, 40_000)]
+    mae.mutual_info(50)
+    assert brackets[-1] == (50, 123)
+
+
 def test_information_next_to_nothing_is_not_negative(small, monkeypatch):
-    found = {"lower": -0.02, "upper": 0.01, "estimate": -0.005}
-    found |= {"lower_se": 0.001, "upper_se": 0.001}
+    found = Bracket(-0.02, 0.01, 0.001, 0.001, "sandwich")
     monkeypatch.setattr(fitted, "information_of_model", lambda *args: found)
 
     mae = small(M=0.0).fit(X)

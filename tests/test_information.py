@@ -411,10 +411,10 @@ def test_bounds_hold_for_every_proposal(proposal, widening):
     model = LinearGaussian(2, 3, shift=0.5, widening=widening)
     weighted = weighed(model, 60_000, 8, proposal=proposal)
     lower, upper = sandwich(weighted)
-    quieter = correction(weighted)
+    term = correction(weighted)
 
-    assert_mean_positive(model.information - (lower + quieter) + 0.02)
-    assert_mean_positive(upper + quieter - model.information + 0.02)
+    assert_mean_positive(model.information - (lower + term) + 0.02)
+    assert_mean_positive(upper + term - model.information + 0.02)
     assert_mean_positive(upper - lower)
 
 
@@ -583,8 +583,8 @@ def test_more_temperatures_come_nearer_from_both_sides():
     bounds = []
     for n_temperatures in (1, 8, 64):
         weighted, around, _ = chained(model, 2_000, 2, n_temperatures)
-        quieter = correction(around)
-        bounds.append([bound + quieter for bound in sandwich(weighted)])
+        term = correction(around)
+        bounds.append([bound + term for bound in sandwich(weighted)])
 
     for (low, high), (lower, upper) in itertools.pairwise(bounds):
         assert_mean_positive(lower - low)
@@ -595,7 +595,7 @@ def test_more_temperatures_come_nearer_from_both_sides():
     assert_mean_positive(0.3 - (upper - lower))
 
 
-def test_chains_are_quietened_without_bias():
+def test_chains_reduce_the_variance_without_bias():
     """By their own ends, and better by draws around z0."""
     weighted, around, _ = chained(wrong(), 20_000, 3, 8)
     for draws in (weighted, around):

@@ -484,7 +484,7 @@ def trained_near(M, constraint=None, **options):
     def measure():
         net.calls += 1
         found = information_of_model(model, 4_000, 1e9, generator(1), budget=0)
-        return found["estimate"], 0.0
+        return found.estimate, 0.0
 
     return net, measure
 

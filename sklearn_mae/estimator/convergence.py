@@ -4,7 +4,7 @@ import numpy as np
 from torch import Tensor
 
 from sklearn_mae.estimator.fitted import Fitted
-from sklearn_mae.estimator.parts import AUTO_STEPS, controls_of
+from sklearn_mae.estimator.parts import AUTO_STEPS
 
 __all__ = ["convergence_complaint"]
 
@@ -39,17 +39,12 @@ def convergence_complaint(params, fitted: Fitted, x: Tensor) -> str | None:
         misses.append(f"the codes' rate is {fitted.rate_:.3g} nats, not {M:g}")
     if not misses:
         return None
-    constraints = {"model": net.constraint, "rate": net.rate_constraint}
-    at_bound = [
-        name
-        for name, multiplier in controls_of(net).items()
-        if name != "offset" and abs(multiplier) >= constraints[name].penalty.C
-    ]
+    at_bound = {c.name: c.penalty.C for c in net.constraints if c.at_bound}
     causes = []
     if at_bound:
         causes.append(
             f"the multiplier of the {' and the '.join(at_bound)} ended at its bound "
-            f"C={constraints[at_bound[0]].penalty.C:g}: raise C"
+            f"C={next(iter(at_bound.values())):g}: raise C"
         )
     outcomes = net.module_.likelihood.outcomes()
     if outcomes is not None and M > np.log(len(outcomes)) - tolerance:

@@ -17,10 +17,10 @@ from sklearn_mae.encoders import Bound
 from sklearn_mae.estimator.arguments import as_tensor, seed_from
 from sklearn_mae.evaluation import Evaluation
 from sklearn_mae.families import RowFamily, Structure
-from sklearn_mae.information import information_of_model
+from sklearn_mae.information import Bracket, information_of_model
 from sklearn_mae.model import LatentVariableModel, plain_torch
-from sklearn_mae.net import MutualAutoencoderNet
 from sklearn_mae.noise import row_noise
+from sklearn_mae.training import MutualAutoencoderNet
 
 __all__ = ["Fitted", "at_once"]
 
@@ -43,8 +43,8 @@ class Fitted:
         What was learned of the rows.
     net_ : MutualAutoencoderNet
         Trained; ``net_.module_`` is the model.
-    controls : dict of str to float
-        What ``warm_start`` keeps of the constraints.
+    constraints : dict of str to dict of str to float
+        State of each constraint, which ``warm_start`` goes on from.
     history_ : dict of str to ndarray
         Figures of the epochs.
     n_features_in_ : int
@@ -62,7 +62,7 @@ class Fitted:
     seed: int
     family: RowFamily
     net_: MutualAutoencoderNet
-    controls: dict[str, float]
+    constraints: dict[str, dict[str, float]]
     history_: dict[str, np.ndarray]
     n_features_in_: int
     feature_names_in_: np.ndarray | None
@@ -123,11 +123,11 @@ class Fitted:
         tol: float,
         generator: torch.Generator,
         budget: int | None = None,
-    ) -> dict:
+    ) -> Bracket:
         """Bracket I(x, z) of the model, see ``information_of_model``."""
         model = self.evaluation().model
         if budget is None:
-            budget = 500_000 if model.likelihood.slow else 2_000_000
+            budget = model.likelihood.cost.budget
         return information_of_model(model, n_samples, tol, generator, budget)
 
 

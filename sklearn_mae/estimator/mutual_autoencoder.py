@@ -34,8 +34,8 @@ from sklearn_mae.estimator.parts import ENCODERS
 from sklearn_mae.estimator.saving import readable_state, written_state
 from sklearn_mae.families import likelihood_names, row_family
 from sklearn_mae.model import ACTIVATIONS, plain_torch
-from sklearn_mae.net import ProgressBar
 from sklearn_mae.noise import with_occurrence
+from sklearn_mae.training import ProgressBar
 
 __all__ = ["MutualAutoencoder"]
 
@@ -717,7 +717,7 @@ default="auto"
         """
         n_samples, tol = check_count("n_samples", n_samples, 10), check_tolerance(tol)
         generator = self._fitted.generator(random_state, fitted=True)
-        return Bunch(**self._fitted.mutual_info(n_samples, tol, generator))
+        return Bunch(**self._fitted.mutual_info(n_samples, tol, generator).as_dict())
 
     @at_once
     def encoder_mutual_info(self, X):

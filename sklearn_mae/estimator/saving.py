@@ -31,8 +31,8 @@ from sklearn_mae.model import (
     draw,
     private_random,
 )
-from sklearn_mae.net import FIGURES, MutualAutoencoderNet
 from sklearn_mae.records import count, entries, names, need, number
+from sklearn_mae.training import FIGURES, MutualAutoencoderNet
 
 __all__ = ["from_record", "readable_state", "to_record", "written_state"]
 
@@ -45,7 +45,7 @@ ENTRIES = (
     "device",
     "family",
     "weights",
-    "controls",
+    "constraints",
     "history",
     "n_features",
     "feature_names",
@@ -131,7 +131,7 @@ def to_record(fitted: Fitted) -> dict:
         "device": str(fitted.model.reference.device),
         "family": fitted.family.write(),
         "weights": _weights(fitted),
-        "controls": dict(fitted.controls),
+        "constraints": {k: dict(v) for k, v in fitted.constraints.items()},
         "history": dict(fitted.history_),
         "n_features": fitted.n_features_in_,
         "feature_names": None if names is None else list(map(str, names)),
@@ -246,7 +246,7 @@ def from_record(record: dict) -> Fitted:
         rule=rule,
         generator=None,
         log_volume=family.log_volume,
-        foreign=bool(structure.user_supplied),
+        user_supplied=bool(structure.user_supplied),
         device=str(device),
         verbose=0,
     )
@@ -261,7 +261,7 @@ def from_record(record: dict) -> Fitted:
         seed=_seed(record["seed"], "seed"),
         family=family,
         net_=net,
-        controls=_controls(record["controls"]),
+        constraints=_constraints(record["constraints"]),
         history_=_history(record["history"]),
         n_features_in_=n_features,
         feature_names_in_=_feature_names(record["feature_names"], n_features),
@@ -356,10 +356,14 @@ def _device_that_is_there(value) -> torch.device:
         return torch.device("cpu")
 
 
-def _controls(value) -> dict[str, float]:
-    good = type(value) is dict and all(type(name) is str for name in value)
-    need(good, "controls", value)
-    return {name: number(number, name) for name, number in value.items()}
+def _constraints(value) -> dict[str, dict[str, float]]:
+    need(type(value) is dict, "constraints", value)
+    found = {}
+    for name, state in value.items():
+        good = type(name) is str and type(state) is dict
+        need(good and all(type(key) is str for key in state), "constraints", value)
+        found[name] = {key: number(x, name) for key, x in state.items()}
+    return found
 
 
 def _history(value) -> dict[str, np.ndarray]:

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 
 from sklearn_mae.gradients import Reinforce
+from sklearn_mae.model import Cost
 
 __all__ = [
     "ColumnFamily",
@@ -213,12 +214,12 @@ class Likelihood(nn.Module):
     ----------
     n_features : int
         Number of columns D.
-    slow : bool
-        Whether decoding millions of codes is out of the question.
+    cost : Cost
+        What decoding costs.
     """
 
     n_features: int
-    slow = False
+    cost = Cost()
 
     def outcomes(self) -> Tensor | None:
         """Every value of x, shape (S, D); None where they cannot be listed."""

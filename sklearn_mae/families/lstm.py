@@ -25,6 +25,7 @@ from sklearn_mae.families.base import Likelihood
 from sklearn_mae.gradients import PerToken, Reinforce
 from sklearn_mae.model import (
     MAX_OUTCOMES,
+    Cost,
     DiagonalNormal,
     PrivateDistribution,
     log_prior,
@@ -191,7 +192,17 @@ class SequenceLikelihood(Likelihood):
         Dimension d of the code.
     """
 
-    slow = True
+    # A decode is a pass of the LSTM over a whole row, and gradients keep every word's
+    # probability.
+    cost = Cost(
+        many_codes=False,
+        rows_with_gradients=64,
+        budget=500_000,
+        fit_budget=200_000,
+        fit_samples=500,
+        rated_rows=500,
+        refinement=0.25,
+    )
 
     def __init__(self, n_words, length, hidden_layer_sizes, n_components):
         super().__init__()

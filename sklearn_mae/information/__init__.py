@@ -12,11 +12,14 @@ Minimising a *lower* bound would teach the decoder to mislead r_omega, not to fo
 The gradient is taken at fixed omega and includes the paths from x through r_omega into
 the proposals and their densities.
 
-After training the proposals come from a mixture around each x (``proposals.py``), and
-the noise of a joint draw is averaged out as far as its proposals allow
-(``correction``). Where no affordable number of them closes the gap they are annealed
-(``annealing.py``), or give way to codes that all rows share (``common.py``). In one or
-two dimensions lattices come first (``quadrature.py``).
+After training I is bracketed by the first method that can (``certificate.py``):
+
+- outcomes of x listed and summed, z on lattices (``quadrature.py``) or represented by
+  codes that all outcomes share (``shared_codes.py``);
+- in one or two dimensions the posteriors of draws of x on lattices (``quadrature.py``);
+- else the sandwich: proposals from a mixture around each x (``proposals.py``), plain or
+  annealed (``importance.py``, ``annealing.py``), or codes that all rows share. Here
+  Rao-Blackwell (``correction``) and control variates reduce the variance.
 """
 
 from sklearn_mae.information.bounds import (
@@ -28,15 +31,15 @@ from sklearn_mae.information.bounds import (
     sandwich,
     weigh,
 )
-from sklearn_mae.information.certificate import (
-    estimate_sandwich,
-    information_of_model,
-    regressed_mean,
-    training_bias,
-)
+from sklearn_mae.information.bracket import Bracket
+from sklearn_mae.information.calibration import training_bias
+from sklearn_mae.information.certificate import information_of_model
+from sklearn_mae.information.importance import estimate_sandwich
 from sklearn_mae.information.proposals import amortised_proposal, local_proposal
+from sklearn_mae.information.regression import regressed_mean
 
 __all__ = [
+    "Bracket",
     "Weighted",
     "amortised_proposal",
     "control_variates",

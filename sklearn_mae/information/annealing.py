@@ -5,8 +5,8 @@ posterior through densities proportional to q^(1 - b) p(x, z)^b, b = 0, 1/T, ..,
 (T - 1)/T, each left invariant by one step of Hamiltonian Monte Carlo. Its weight is an
 importance weight on the space of chains. There the code z0 that x came from starts an
 exact draw: the same chain run backwards (bidirectional Monte Carlo: Grosse, Ghahramani
-and Adams 2015). So all that holds for weighed proposals holds for weighed chains: both
-bounds, and whatever quietens them.
+and Adams 2015). So all that holds for weighted proposals holds for weighted chains:
+both bounds, and what reduces their variance.
 """
 
 from typing import NamedTuple
@@ -21,10 +21,11 @@ from sklearn_mae.model import LatentVariableModel, draw
 
 __all__ = ["N_LEAPFROG", "TUNED_ON", "tuned_step_sizes", "weigh_chains"]
 
+# Leapfrog steps of one step of Hamiltonian Monte Carlo.
 N_LEAPFROG = 2
-# of the Metropolis test, and how fast the step sizes follow it
+# Share of accepted proposals to tune for, and how fast the step sizes follow it.
 ACCEPTED, SPEED = 0.7, 0.5
-# joint draws, and chains for each, that tune the step sizes
+# Joint draws that tune the step sizes, and chains for each.
 TUNED_ON, TUNING_CHAINS = 32, 4
 
 
@@ -77,7 +78,7 @@ def _move(model, x, proposal, state, b, step, generator):
 
 
 def _scale(model, x) -> Tensor:
-    """Of r_omega: what a step's length is measured in, whatever the chains do."""
+    """Standard deviations of r_omega, the unit of step sizes."""
     return model.posterior(model.features(x)).log_scale.exp()
 
 
@@ -85,7 +86,7 @@ def _scale(model, x) -> Tensor:
 def tuned_step_sizes(
     model: LatentVariableModel, n_temperatures: int, generator: torch.Generator
 ) -> Tensor:
-    """Step size at each temperature, from chains that nothing else is read from.
+    """Tune the step size of each temperature, on chains that serve nothing else.
 
     Parameters
     ----------
@@ -139,7 +140,7 @@ def weigh_chains(
     log_lik0 : Tensor of shape (n,)
         log p(x|z0).
     proposal : Distribution
-        Over z given x; it must not have seen z0.
+        Over z given x, independent of z0 given x.
     n_proposals : int
         Chains K for each row, besides that of z0.
     step_sizes : Tensor of shape (T,)
@@ -153,12 +154,13 @@ def weigh_chains(
     weighted : Weighted
         The chains' ends, and their weights.
     around : Weighted
-        Draws of the posterior, all of the same weight: a chain that starts at z0 and
-        stays. Ends of a few chains quieten less.
+        For variance reduction: draws of the posterior, all of the same weight, from a
+        chain that starts at z0 and stays at the posterior. They reduce the variance
+        more than the ends of a few chains do.
     """
     z = draw(proposal, (n_proposals,), generator, reparametrised=False)
     state = _state(model, x, proposal, torch.cat([z0.expand(2, *z0.shape), z]))
-    # equal steps of b: the mean over a chain of the logarithm of the plain weight
+    # steps of b are equal: log w is the mean over the chain of the plain log-weight
     total, n = state.log_p - state.log_q, len(step_sizes)
     scale = _scale(model, x)
     stays = []

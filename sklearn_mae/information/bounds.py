@@ -1,4 +1,4 @@
-"""The bounds, per sample: weights, sandwich, infomax, and less noise."""
+"""The bounds, per sample: weights, sandwich, infomax, and variance reduction."""
 
 import math
 from typing import NamedTuple
@@ -14,6 +14,7 @@ __all__ = [
     "control_variates",
     "correction",
     "infomax",
+    "prior_draws",
     "prior_entropy",
     "sandwich",
     "weigh",
@@ -26,6 +27,14 @@ DECODED_AT_ONCE = 2_048
 def prior_entropy(n_components: int) -> float:
     """H(z) of the prior N(0, I_d)."""
     return n_components * (LOG_SQRT_2PI + 0.5)
+
+
+def prior_draws(
+    model: LatentVariableModel, n: int, generator: torch.Generator
+) -> Tensor:
+    """Independent draws of codes from the prior, shape (n, d)."""
+    z = model.reference.new_empty(n, model.n_components)
+    return z.detach().normal_(generator=generator)
 
 
 def infomax(r: Distribution, z0: Tensor) -> Tensor:
@@ -71,7 +80,7 @@ def weigh(
     log_lik0 : Tensor of shape (n,) or (S, n)
         log p(x|z0).
     proposal : Distribution
-        Over z given x; it must not have seen z0.
+        Over z given x, independent of z0 given x.
     n_proposals : int
         K.
     generator : torch.Generator
@@ -104,19 +113,20 @@ def sandwich(weighted: Weighted) -> tuple[Tensor, Tensor]:
 
 
 def _posterior_weights(weighted: Weighted) -> Tensor:
-    """Probabilities of z0 and z_1..z_K to be the code that x came from, (K + 1, ..)."""
+    """Probability that x came from z0 and from each of z_1..z_K, (K + 1, ..)."""
     log_w = weighted.log_w.expand(-1, *weighted.log_w0.shape)
     return torch.softmax(torch.cat([weighted.log_w0.unsqueeze(0), log_w]), 0)
 
 
 @torch.no_grad()
 def correction(weighted: Weighted) -> Tensor:
-    """What to add to the integrand of a bound to quieten it; its mean is zero.
+    """Term of mean zero that reduces the variance of a bound's integrand.
 
-    Given the set {z0, z_1, .., z_K}, each of them is the one that x came from with
-    probability proportional to its weight. So the weighted mean of any g over the set
-    has the expectation of g(z0): Rao-Blackwell. It replaces log p(x|z0) by the
-    weighted mean of log p(x, z) + H(z), of which log p(z) + H(z) has mean zero.
+    The term is added to the integrand. Given the set {z0, z_1, .., z_K}, x came from
+    each of its codes with probability proportional to the code's weight. So the
+    weighted mean of any g over the set has the expectation of g(z0): Rao-Blackwell.
+    Here log p(x|z0) is replaced by the weighted mean of log p(x, z) + H(z), of which
+    log p(z) + H(z) has mean zero.
 
     Parameters
     ----------
@@ -138,7 +148,7 @@ def correction(weighted: Weighted) -> Tensor:
 
 @torch.no_grad()
 def control_variates(weighted: Weighted) -> Tensor:
-    """Weighted means of polynomials in z whose means under the prior are zero.
+    """Control variates: weighted means of polynomials whose prior means are zero.
 
     Parameters
     ----------

@@ -72,12 +72,12 @@ class Mixture(PrivateDistribution):
         return z
 
 
-# shares of the mixture: where the posterior looks normal around its mode, wherever
-# r_omega says, and everywhere (which bounds the weights)
+# Shares of the mixture: a normal around the posterior mode, r_omega, and the prior. The
+# prior's share bounds the weights wherever p(x|z) is bounded.
 LOCAL, AMORTISED, DEFENSIVE = 0.6, 0.35, 0.05
-# a proposal should be a little wider than its target; what that costs grows with d
+# A proposal should be a little wider than its target. What that costs grows with d.
 INFLATION = 0.2
-# from r_omega's mean; more of them narrow no bracket
+# Scoring steps from r_omega's mean. More of them narrow no bracket.
 STEPS = 2
 
 
@@ -92,15 +92,16 @@ def amortised_proposal(model: LatentVariableModel, x: Tensor) -> Mixture:
 
 
 def inflation(n_components: int) -> float:
-    """How much wider a local proposal is than the posterior seems at its mode."""
+    """Width of a local proposal, in units of the posterior's at its mode."""
     return 1 + INFLATION / max(1.0, n_components / 8) ** 0.5
 
 
 def _observed_precision(model: LatentVariableModel, x: Tensor, z: Tensor):
-    """Minus the Hessian of log p(x, z) in z; None where there is none to be had.
+    """Minus the Hessian of log p(x, z) in z, made positive definite.
 
-    Away from a mode some of its curvatures may be negative: they count by their size.
-    None counts as less than the prior's, for that is the share of its own.
+    Away from a mode some curvatures may be negative: each is replaced by its absolute
+    value, and by 1 where that is smaller. 1 is the prior's curvature, which a Fisher
+    information can only add to. None where log p is not twice differentiable.
     """
     try:
         with torch.enable_grad():
@@ -138,9 +139,9 @@ def local_proposal(model: LatentVariableModel, x: Tensor) -> Mixture:
     """Proposal around the posterior mode of each row, found from r_omega's mean.
 
     Fisher scoring climbs to the mode of p(z|x); the posterior is taken to be normal
-    there, with precision I + F, F the Fisher information of x about z. A likelihood
-    that does not know its own is differentiated twice instead; one that cannot be is
-    left to r_omega.
+    there, with precision I + F, F the Fisher information of x about z. Where a
+    likelihood does not state its Fisher information, log p(x, z) is differentiated
+    twice instead. Where that fails, r_omega proposes.
     """
     r = model.posterior(model.features(x))  # built in, so with a loc
     z = r.loc
@@ -152,7 +153,7 @@ def local_proposal(model: LatentVariableModel, x: Tensor) -> Mixture:
         with torch.enable_grad():
             at = z.detach().requires_grad_()
             (slope,) = torch.autograd.grad(model.log_joint(x, at).sum(), at)
-        # the start's precision will do: the line search sees to the rest
+        # the precision at the start is kept: the line search makes up for it
         step = torch.cholesky_solve(slope.unsqueeze(-1), factor)
         candidates = z + stride * step.squeeze(-1)
         best = model.log_joint(x, candidates).argmax(0)

@@ -12,12 +12,16 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from sklearn_mae.model import LatentVariableModel, log_prior
+from sklearn_mae.information.bracket import Bracket
+from sklearn_mae.information.regression import regressed_mean
+from sklearn_mae.model import LatentVariableModel, draw, log_prior
 
 __all__ = [
     "DECODED_AT_ONCE",
     "NUMBERS_AT_ONCE",
     "NUMBERS_ON_GRIDS",
+    "EnumerationOnLattices",
+    "Grid",
     "Posteriors",
     "enumerate_on_lattices",
     "integrate",
@@ -26,24 +30,25 @@ __all__ = [
     "sum_over_outcomes",
 ]
 
-# the prior's mass beyond is 1e-15
+# The prior's mass beyond is 1e-15.
 EDGE = 8.0
-# codes decoded in one call, and numbers held at once, while integrating
+# While integrating: codes decoded in one call, and numbers held at once.
 DECODED_AT_ONCE = 4_096
 NUMBERS_AT_ONCE = 4_000_000
-# rows times points times columns: none finer than that
+# Rows times points times columns of the finest affordable lattice.
 NUMBERS_ON_GRIDS = 1e9
-# points of a lattice over which outcomes are summed
+# Points of the finest lattice over which outcomes are summed.
 POINTS = 1 << 20
-# of points along an axis, from one lattice to the next: no two share a period
+# Growth of the points along an axis, from one lattice to the next. The golden ratio is
+# the hardest to approximate by fractions: no two lattices share a period.
 GROWTH = (1 + 5**0.5) / 2
-# of the affordable numbers, beyond which lattices that are no further apart than that
-# must be seen to converge: two lattices further, a third of a jump's error is left, and
-# a seventh of a kink's
+# Beyond this share of the affordable numbers, lattices that are no further apart than
+# ASYMPTOTIC must be seen to converge. Two lattices further a third of a jump's error is
+# left, and a seventh of a kink's: where more than JUMP is left, it jumps.
 PATIENCE, ASYMPTOTIC, JUMP = 0.05, 0.3, 0.25
-# of log p(x) and of a row's information, in nats; of a sum over outcomes
+# Agreement in nats of log p(x) and of a row's information; of a sum over outcomes.
 AGREED, SUMS_AGREED = 1e-4, 1e-5
-# log-density to which a lattice's logarithms of masses can be added in double precision
+# Double precision can add a lattice's log-masses to log-densities up to this size.
 LARGEST = 1e10
 
 
@@ -145,8 +150,8 @@ def posteriors_on_lattices(
     x : Tensor of shape (n, D)
         Draws of the model.
     z0 : Tensor of shape (n, d)
-        The codes that they were drawn from. A lattice that gives less to a row than
-        the code's own cell would does not resolve its posterior.
+        The codes that they were drawn from. A lattice resolves a row's posterior only
+        if it gives the row at least as much as the cell of its own code would.
     log_lik0 : Tensor of shape (n,)
         log p(x|z0).
     generator : torch.Generator
@@ -170,7 +175,7 @@ def posteriors_on_lattices(
         if now.information.isnan().any():
             return None  # a diverged model: no lattice will do
         if float(now.log_marginal.abs().max()) > LARGEST:
-            return None  # rounding has eaten the prior's masses: any would agree
+            return None  # rounding loses the prior's masses: all lattices would agree
         if before is not None:
             pairs = zip(now, before, strict=True)
             apart.append(max(float((one - other).abs().max()) for one, other in pairs))
@@ -259,3 +264,78 @@ def enumerate_on_lattices(
 def _spread(values: list[Tensor]) -> float:
     stacked = torch.stack(values)
     return float((stacked.amax(0) - stacked.amin(0)).max())
+
+
+def _has_grid(model: LatentVariableModel) -> bool:
+    return model.n_components <= 2 and model.likelihood.cost.many_codes
+
+
+class EnumerationOnLattices:
+    """Sum over the outcomes of x, and over z on lattices: exact where they agree."""
+
+    def affords(self, model: LatentVariableModel) -> bool:
+        """Models of one or two dimensions whose outcomes can be listed."""
+        return _has_grid(model) and model.likelihood.outcomes() is not None
+
+    def bracket(
+        self, model: LatentVariableModel, generator: torch.Generator
+    ) -> Bracket | None:
+        """Bracket I(x, z); None where no affordable lattice is fine enough."""
+        outcomes = model.likelihood.outcomes()
+        information = enumerate_on_lattices(model, outcomes, generator)
+        if information is None:
+            return None
+        # what is left of rounding must not make an information negative
+        information = max(information, 0.0)
+        n_outcomes = len(outcomes)
+        return Bracket.around(information, 0.0, "enumeration", n_outcomes=n_outcomes)
+
+
+class Grid:
+    """Mean of KL(p(z|x) || p(z)) on a grid over z, for draws of x.
+
+    Parameters
+    ----------
+    n_samples : int
+        Draws to begin with.
+    tol : float
+        Draws double until four standard errors are no more than this, in nats.
+    """
+
+    # Rows of a first attempt: it finds out cheaply that posteriors are too narrow.
+    FEW = 40
+    # Draws double no further than to this many, or just above.
+    MANY = 64_000
+
+    def __init__(self, n_samples: int, tol: float):
+        self.n_samples, self.tol = n_samples, tol
+
+    def affords(self, model: LatentVariableModel) -> bool:
+        """Models of one or two dimensions whose outcomes cannot be listed."""
+        return _has_grid(model) and model.likelihood.outcomes() is None
+
+    @torch.no_grad()
+    def bracket(
+        self, model: LatentVariableModel, generator: torch.Generator
+    ) -> Bracket | None:
+        """Bracket I(x, z); None where no affordable grid is fine enough."""
+        n_samples = self.n_samples
+        while True:
+            # strata of z reduce the noise; the standard error does not count on that
+            z0 = model.draw_codes(n_samples, generator)
+            p = model.likelihood(z0)
+            x = draw(p, (), generator, reparametrised=False)
+            log_lik, few = p.log_prob(x), slice(self.FEW)
+            if n_samples > self.FEW:
+                share = NUMBERS_ON_GRIDS * self.FEW / n_samples
+                joint = x[few], z0[few], log_lik[few]
+                if posteriors_on_lattices(model, *joint, generator, share) is None:
+                    return None
+            on_grid = posteriors_on_lattices(model, x, z0, log_lik, generator)
+            if on_grid is None:
+                return None
+            information, moments = on_grid.information, on_grid.moments
+            mean, se = regressed_mean(information.cpu().numpy(), moments.cpu().numpy())
+            if 4 * se <= self.tol or n_samples >= self.MANY:
+                return Bracket.around(mean, se, "grid", n_samples=n_samples)
+            n_samples *= 2

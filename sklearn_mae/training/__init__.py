@@ -1,5 +1,6 @@
 """Training: Algorithm 1 of the paper as a skorch net, its constraints and its end."""
 
+from sklearn_mae.training.certification import certify, settle
 from sklearn_mae.training.constraints import (
     Constraint,
     EnumeratedInformation,
@@ -7,7 +8,6 @@ from sklearn_mae.training.constraints import (
     Paper,
     Rate,
 )
-from sklearn_mae.training.landing import land, refine_posterior
 from sklearn_mae.training.net import FIGURES, Batches, MutualAutoencoderNet, Rows
 from sklearn_mae.training.progress import ProgressBar
 
@@ -22,6 +22,6 @@ __all__ = [
     "ProgressBar",
     "Rate",
     "Rows",
-    "land",
-    "refine_posterior",
+    "certify",
+    "settle",
 ]

@@ -275,9 +275,7 @@ class Information(Constraint):
         first, last = self.schedule.calibration_samples
         n_samples = round(first * (last / first) ** progress)
         widest = self.schedule.widest_training_gap
-        bias, gap = training_bias(
-            model, n_samples, self.n_proposals, generator, widest
-        )
+        bias, gap = training_bias(model, n_samples, self.n_proposals, generator, widest)
         if gap < self.widest_gap:  # nor where it is NaN
             self.offset += 0.5 * (bias - self.offset)
 

@@ -197,7 +197,11 @@ class MutualAutoencoderNet(NeuralNet):
             self.history.record(name, value)
 
     def check_finite(
-        self, /, where: str = "by its end", below: float = np.inf, **figures: float
+        self,
+        figures: dict[str, float] | None = None,
+        *,
+        below: float = np.inf,
+        where: str = "by its end",
     ) -> None:
         """Raise ValueError unless all parameters, and the figures given, are finite.
 
@@ -208,7 +212,7 @@ class MutualAutoencoderNet(NeuralNet):
         for (name, _), finite in zip(named, good, strict=True):
             if not finite:
                 raise self._divergence(where, f"{name} is not finite")
-        for name, value in figures.items():
+        for name, value in (figures or {}).items():
             if not abs(value) < below:  # nor where it is NaN
                 raise self._divergence(where, f"{name} is {value:.3g}")
 
@@ -293,7 +297,9 @@ class MutualAutoencoderNet(NeuralNet):
             figures.update(term.figures)
         estimates = [term.estimate for term in terms.values()]
         # the step's one synchronisation
-        values = torch.stack([*map(torch.Tensor.detach, [*figures.values(), *estimates])])
+        values = torch.stack(
+            [*map(torch.Tensor.detach, [*figures.values(), *estimates])]
+        )
         values = values.tolist()
         for name, value in zip(figures, values[: len(figures)], strict=True):
             self._add(name, value)

@@ -1,0 +1,76 @@
+"""The end of a fit: r_omega trained on, I landed on M, and its bracket made."""
+
+import copy
+import math
+
+import torch
+
+from sklearn_mae.information import Bracket, information_of_model
+from sklearn_mae.training.constraints import Information
+from sklearn_mae.training.landing import land, refine_posterior
+from sklearn_mae.training.net import MutualAutoencoderNet
+from sklearn_mae.training.progress import ProgressBar
+
+__all__ = ["certify", "settle"]
+
+# steps that r_omega is trained on for, where I is held and where it is only measured
+HELD, MEASURED = 400, 2_000
+# a fit of fewer steps is a first look: so many joint draws are enough for it
+SHORT, DRAWS_OF_SHORT = 500, 500
+# width of the bracket, in nats, and decodes for each step of the fit that it is worth
+TOLERANCE, DECODES_PER_STEP, FEWEST_DECODES = 0.05, 750, 32_000
+
+
+def settle(net: MutualAutoencoderNet, seed: int, progress: ProgressBar) -> None:
+    """Train r_omega to the end of its strength, then bring I onto M.
+
+    Parameters
+    ----------
+    net : MutualAutoencoderNet
+        Trained, not yet released.
+    seed : int
+        Of the fit.
+    progress : ProgressBar
+        Shows what is going on.
+    """
+    model = net.module_
+    cost, n_steps = model.likelihood.cost, net.step_
+    progress.stage("r_omega")
+    longest = HELD if net.constraints else MEASURED
+    refine_posterior(net, min(n_steps, round(cost.refinement * longest)))
+    progress.stage("landing")
+    exact = copy.deepcopy(model).double().eval()
+    # a grid in two dimensions makes draws costly, too
+    costly = not cost.many_codes or model.n_components == 2
+    n_samples = _n_samples(net) if costly else 2 * _n_samples(net)
+
+    def measure():
+        exact.load_state_dict(model.state_dict())
+        # other draws than the certificate's, which is to know nothing of them
+        generator = _generator(net, seed ^ 1)
+        found = information_of_model(exact, n_samples, math.inf, generator, budget=0)
+        vague = found.upper - found.lower > Information.widest_gap
+        se = max(found.lower_se, found.upper_se)
+        return math.nan if vague else found.estimate, se
+
+    for constraint in net.constraints:
+        if isinstance(constraint, Information):
+            land(net, constraint, measure)
+
+
+def certify(net: MutualAutoencoderNet, seed: int) -> Bracket:
+    """Bracket I(x, z) of a trained model by draws that training knows nothing of."""
+    exact = copy.deepcopy(net.module_).double().eval()
+    decodes = max(FEWEST_DECODES, DECODES_PER_STEP * net.step_)
+    budget = min(exact.likelihood.cost.fit_budget, decodes)
+    generator = _generator(net, seed)
+    return information_of_model(exact, _n_samples(net), TOLERANCE, generator, budget)
+
+
+def _n_samples(net: MutualAutoencoderNet) -> int:
+    most = net.module_.likelihood.cost.fit_samples
+    return min(DRAWS_OF_SHORT, most) if net.step_ < SHORT else most
+
+
+def _generator(net: MutualAutoencoderNet, seed: int) -> torch.Generator:
+    return torch.Generator(net.module_.reference.device).manual_seed(seed)
