@@ -92,7 +92,8 @@ def fit_record(
 def _measured(fitted: Fitted, X, seen, progress: ProgressBar) -> Fitted:
     """Bring the model onto M, then measure it and its codes."""
     net = fitted.net_
-    settle(net, fitted.seed, progress)
+    # other draws than the certificate's, which is to know nothing of them
+    settle(net, seed_from(fitted.seed ^ 1), progress)
     progress.stage("certificate")
     rate, rate_se = _mean_rate(fitted, X, seen)
     states = {

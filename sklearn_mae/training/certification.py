@@ -29,7 +29,7 @@ def settle(net: MutualAutoencoderNet, seed: int, progress: ProgressBar) -> None:
     net : MutualAutoencoderNet
         Trained, not yet released.
     seed : int
-        Of the fit.
+        Of landing's measurements, another than the certificate's.
     progress : ProgressBar
         Shows what is going on.
     """
@@ -46,8 +46,7 @@ def settle(net: MutualAutoencoderNet, seed: int, progress: ProgressBar) -> None:
 
     def measure():
         exact.load_state_dict(model.state_dict())
-        # other draws than the certificate's, which is to know nothing of them
-        generator = _generator(net, seed ^ 1)
+        generator = _generator(net, seed)
         found = information_of_model(exact, n_samples, math.inf, generator, budget=0)
         vague = found.upper - found.lower > Information.widest_gap
         se = max(found.lower_se, found.upper_se)

@@ -134,7 +134,7 @@ def drawn(
 
 
 class _Bounds(NamedTuple):
-    """Means over draws: bounds, what r_omega maximises, a less noisy middle's change."""
+    """Means over draws: bounds, what r_omega maximises, what makes I less noisy."""
 
     lower: Tensor
     upper: Tensor
