@@ -295,12 +295,9 @@ class MutualAutoencoderNet(NeuralNet):
         """Add to the epoch's totals and hand the estimates to the constraints."""
         for term in terms.values():
             figures.update(term.figures)
-        estimates = [term.estimate for term in terms.values()]
+        tensors = [*figures.values(), *(term.estimate for term in terms.values())]
         # the step's one synchronisation
-        values = torch.stack(
-            [*map(torch.Tensor.detach, [*figures.values(), *estimates])]
-        )
-        values = values.tolist()
+        values = torch.stack([tensor.detach() for tensor in tensors]).tolist()
         for name, value in zip(figures, values[: len(figures)], strict=True):
             self._add(name, value)
         estimates = dict(zip(terms, values[len(figures) :], strict=True))
