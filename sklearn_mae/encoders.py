@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.distributions import Distribution, Independent, Normal, kl_divergence
+from torch.distributions import Distribution, Independent
 
 from sklearn_mae.model import DiagonalNormal, LatentVariableModel, mlp, normal_of
 
@@ -159,20 +159,6 @@ class Bound(NamedTuple):
     rate: Tensor
 
 
-def _kl_to_prior(q: Distribution, z: Tensor) -> Tensor:
-    """KL(q || p(z)) in closed form where there is one, else its estimate from z."""
-    if isinstance(q, DiagonalNormal):
-        second_moment = q.loc.square() + (2 * q.log_scale).exp()
-        return 0.5 * (second_moment - 1).sum(-1) - q.log_scale.sum(-1)
-    zeros = z.new_zeros((*q.batch_shape, *q.event_shape))
-    normal = Normal(zeros, torch.ones_like(zeros), validate_args=False)
-    prior = Independent(normal, 1, validate_args=False)
-    try:
-        return kl_divergence(q, prior)
-    except NotImplementedError:
-        return (q.log_prob(z) - prior.log_prob(z)).mean(-2)
-
-
 class Amortised:
     """The code's distribution is the proposal q_phi(z|x)."""
 
@@ -183,7 +169,7 @@ class Amortised:
     ) -> Bound:
         """ELBO from draws z ~ q of shape (..., k, n, d), averaged over k."""
         distortion = -model.likelihood(z).log_prob(x).mean(-2)
-        rate = _kl_to_prior(q, z).expand_as(distortion)
+        rate = model.prior.kl(q, z).expand_as(distortion)
         return Bound(-(distortion + rate), distortion, rate)
 
     def mean_code(self, model, x, q, z) -> Tensor:
@@ -219,7 +205,7 @@ class Resampling:
     ) -> Bound:
         """L_k from draws z ~ q of shape (..., k, n, d); gradients pass the weights."""
         log_lik = model.likelihood(z).log_prob(x)
-        log_w = log_lik + model.log_prior(z) - q.log_prob(z)
+        log_w = log_lik + model.prior.log_prob(z) - q.log_prob(z)
         elbo = torch.logsumexp(log_w, -2) - math.log(z.shape[-3])
         distortion = -(torch.softmax(log_w, -2) * log_lik).sum(-2)
         return Bound(elbo, distortion, -elbo - distortion)

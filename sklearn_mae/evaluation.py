@@ -124,7 +124,7 @@ class Evaluation:
         resampled code, p(x, z) E[k / (w(z) + w_2 + .. + w_k)], is too costly for all
         pairs: f has exp L_k(x) for each of the other weights.
         """
-        z = self.draw_codes(x, noise)
+        z = self.encoded_draws(x, noise)
         exact = self.rule.n_draws == 1
         n = len(x)
         q = self.model.q(x)
@@ -189,7 +189,7 @@ class Evaluation:
         )
         return flat.unflatten(0, z.shape[:-1])
 
-    def draw_codes(self, x: Tensor, noise: Tensor) -> Tensor:
+    def encoded_draws(self, x: Tensor, noise: Tensor) -> Tensor:
         """Draws from the code's distribution by noise of shape (n, k d + 1)."""
         k, d = self.rule.n_draws, self.model.n_components
 
@@ -209,13 +209,7 @@ class Evaluation:
     @torch.no_grad()
     def sample(self, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Joint draws (x, z) of the model."""
-        reference = self.model.reference
-        z = torch.randn(
-            (n, self.model.n_components),
-            generator=generator,
-            dtype=reference.dtype,
-            device=reference.device,
-        )
+        z = self.model.independent_codes(n, generator)
         p = self.model.likelihood(z)
         return draw(p, (), generator, reparametrised=False), z
 

@@ -14,7 +14,6 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from sklearn_mae.model import draw
-from sklearn_mae.text import PAD
 
 __all__ = ["Enumeration", "PerToken", "Reinforce", "Reparametrised"]
 
@@ -96,11 +95,13 @@ class PerToken:
     Parameters
     ----------
     posterior : nn.Module
-        Of rows; its distribution has ``told_before`` (``sequence.FilteredNormal``).
+        Of rows; its distribution has ``log_ratio_before`` (``lstm.FilteredNormal``).
+    prior : Prior
+        Of codes.
     """
 
-    def __init__(self, posterior):
-        self.posterior = posterior
+    def __init__(self, posterior, prior):
+        self.posterior, self.prior = posterior, prior
 
     def expectation(
         self, p, f: Integrands, generator: torch.Generator
@@ -110,12 +111,12 @@ class PerToken:
         log_probs = p.token_log_prob(x)
         score = log_probs - log_probs.detach()
         with torch.no_grad():
-            told = self.posterior(x).told_before(p.z)
-        inside = x != PAD
+            before = self.posterior(x).log_ratio_before(p.z, self.prior)
+        inside = p.inside(x)
         n = inside.sum(0)
 
         def credited(values):
-            reward = (values.detach().unsqueeze(-1) - told) * inside
+            reward = (values.detach().unsqueeze(-1) - before) * inside
             # a token that stands alone at its place has no others to be compared with
             others = (reward.sum(0) - reward) / (n - 1).clamp_min(1)
             reward = reward - others

@@ -411,7 +411,7 @@ default="auto"
         if self.codes == "mean":
             z = evaluation.mean_codes(x)
         else:
-            z = evaluation.draw_codes(x, self._keys(X, evaluation))
+            z = evaluation.encoded_draws(x, self._keys(X, evaluation))
         return as_type(to_numpy(z), X.dtype)
 
     @at_once
@@ -801,7 +801,9 @@ default="auto"
         draws = []
         for _ in range(n_samples):
             noise = x.new_empty(len(x), evaluation.n_noise, dtype=torch.float64)
-            draws.append(evaluation.draw_codes(x, noise.normal_(generator=generator)))
+            draws.append(
+                evaluation.encoded_draws(x, noise.normal_(generator=generator))
+            )
         return torch.stack(draws)
 
     def __getstate__(self):

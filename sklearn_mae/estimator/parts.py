@@ -88,7 +88,7 @@ def build_strategy(params, model: LatentVariableModel):
         elif few and not plain:
             wanted = "enumeration"
         else:
-            return model.likelihood.score_gradient(model.posterior, plain)
+            return model.likelihood.score_gradient(model, plain)
     if wanted == "reparametrised":
         if not p.has_rsample:
             raise ValueError(

@@ -185,7 +185,7 @@ def _check_comes_back(fitted: Fitted, weights: dict) -> None:
 def _probes(model: LatentVariableModel, seed: int) -> tuple[Tensor, tuple]:
     """Draw a few rows, their codes from the model and others from the encoder."""
     generator = torch.Generator(model.reference.device).manual_seed(seed)
-    z = model.draw_codes(N_PROBES, generator)
+    z = model.stratified_codes(N_PROBES, generator)
     x = draw(model.likelihood(z), (), generator, reparametrised=False)
     return x, (z, draw(model.q(x), (), generator, reparametrised=False))
 

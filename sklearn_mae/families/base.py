@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 
 from sklearn_mae.gradients import Reinforce
-from sklearn_mae.model import Cost
+from sklearn_mae.model import Cost, LatentVariableModel
 
 __all__ = [
     "ColumnFamily",
@@ -233,7 +233,7 @@ class Likelihood(nn.Module):
         """Of x about z, shape (n, d, d), in float64; None where it is not known."""
         return None
 
-    def score_gradient(self, posterior: nn.Module, plain: bool):
+    def score_gradient(self, model: LatentVariableModel, plain: bool):
         """Return the strategy for draws without a pathwise gradient.
 
         ``plain``: as the paper has it, without a baseline.

@@ -27,8 +27,9 @@ from sklearn_mae.model import (
     MAX_OUTCOMES,
     Cost,
     DiagonalNormal,
+    LatentVariableModel,
+    Prior,
     PrivateDistribution,
-    log_prior,
     normal_of,
 )
 from sklearn_mae.text import END, PAD, UNKNOWN
@@ -105,6 +106,10 @@ class SequenceDistribution(PrivateDistribution):
     def __init__(self, likelihood: "SequenceLikelihood", z: Tensor):
         self.likelihood, self.z = likelihood, z
         super().__init__(z.shape[:-1], torch.Size([likelihood.length]))
+
+    def inside(self, value) -> Tensor:
+        """Where rows hold tokens, shape (..., T), bool."""
+        return value != PAD
 
     def log_prob(self, value):
         """Log-probability of rows."""
@@ -265,9 +270,11 @@ class SequenceLikelihood(Likelihood):
         """Rows of the most probable next words, one after the other."""
         return self(z).mode
 
-    def score_gradient(self, posterior: nn.Module, plain: bool):
+    def score_gradient(self, model: LatentVariableModel, plain: bool):
         """Credit each word on its own."""
-        return Reinforce(leave_one_out=False) if plain else PerToken(posterior)
+        if plain:
+            return Reinforce(leave_one_out=False)
+        return PerToken(model.posterior, model.prior)
 
     @torch.no_grad()
     def fisher_information(self, z: Tensor, x=None) -> Tensor:
@@ -364,10 +371,11 @@ class FilteredNormal(DiagonalNormal):
         super().__init__(whole.loc, whole.log_scale)
         self.prefixes, self.inside = prefixes, inside
 
-    def told_before(self, z: Tensor) -> Tensor:
+    def log_ratio_before(self, z: Tensor, prior: Prior) -> Tensor:
         """Log r(z|x_<t) / p(z) for each token t, shape (..., T): 0 for the first."""
-        told = self.prefixes.log_prob(z.unsqueeze(-2)) - log_prior(z).unsqueeze(-1)
-        return nn.functional.pad(told[..., :-1], (1, 0))
+        log_ratio = self.prefixes.log_prob(z.unsqueeze(-2))
+        log_ratio = log_ratio - prior.log_prob(z).unsqueeze(-1)
+        return nn.functional.pad(log_ratio[..., :-1], (1, 0))
 
 
 class SequenceFilter(nn.Module):

@@ -27,7 +27,6 @@ from sklearn_mae.information.bounds import (
     control_variates,
     correction,
     infomax,
-    prior_entropy,
     sandwich,
     weigh,
 )
@@ -48,7 +47,6 @@ __all__ = [
     "infomax",
     "information_of_model",
     "local_proposal",
-    "prior_entropy",
     "regressed_mean",
     "sandwich",
     "training_bias",

@@ -44,7 +44,7 @@ def _state(model, x, proposal, z) -> _State:
     with torch.enable_grad():
         at = z.detach().requires_grad_()
         log_lik = model.likelihood(at).log_prob(x)
-        log_p = log_lik + model.log_prior(at)
+        log_p = log_lik + model.prior.log_prob(at)
         log_q = proposal.log_prob(at)
         (slope_p,) = torch.autograd.grad(log_p.sum(), at)
         (slope_q,) = torch.autograd.grad(log_q.sum(), at)
@@ -102,7 +102,9 @@ def tuned_step_sizes(
     Tensor of shape (T,)
         In units of r_omega's standard deviations; the first is not used.
     """
-    x = draw(model.likelihood(model.draw_codes(TUNED_ON, generator)), (), generator)
+    x = draw(
+        model.likelihood(model.stratified_codes(TUNED_ON, generator)), (), generator
+    )
     proposal, scale = local_proposal(model, x), _scale(model, x)
     z = draw(proposal, (TUNING_CHAINS,), generator, reparametrised=False)
     state = _state(model, x, proposal, z)

@@ -7,15 +7,13 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
-from sklearn_mae.model import LOG_SQRT_2PI, LatentVariableModel, draw, log_prior
+from sklearn_mae.model import LatentVariableModel, Prior, draw
 
 __all__ = [
     "Weighted",
     "control_variates",
     "correction",
     "infomax",
-    "prior_draws",
-    "prior_entropy",
     "sandwich",
     "weigh",
 ]
@@ -24,22 +22,9 @@ __all__ = [
 DECODED_AT_ONCE = 2_048
 
 
-def prior_entropy(n_components: int) -> float:
-    """H(z) of the prior N(0, I_d)."""
-    return n_components * (LOG_SQRT_2PI + 0.5)
-
-
-def prior_draws(
-    model: LatentVariableModel, n: int, generator: torch.Generator
-) -> Tensor:
-    """Independent draws of codes from the prior, shape (n, d)."""
-    z = model.reference.new_empty(n, model.n_components)
-    return z.detach().normal_(generator=generator)
-
-
-def infomax(r: Distribution, z0: Tensor) -> Tensor:
+def infomax(r: Distribution, z0: Tensor, prior: Prior) -> Tensor:
     """Per-sample infomax bound H(z) + log r_omega(z0|x) (eq. 7)."""
-    return prior_entropy(z0.shape[-1]) + r.log_prob(z0)
+    return prior.entropy + r.log_prob(z0)
 
 
 class Weighted(NamedTuple):
@@ -96,9 +81,9 @@ def weigh(
     log_lik = torch.cat(
         [model.likelihood(some).log_prob(x) for some in z.split(at_once)]
     )
-    log_w = log_lik + model.log_prior(z) - proposal.log_prob(z)
+    log_w = log_lik + model.prior.log_prob(z) - proposal.log_prob(z)
     log_q0 = proposal.log_prob(z0)
-    log_w0 = log_lik0 + model.log_prior(z0) - log_q0
+    log_w0 = log_lik0 + model.prior.log_prob(z0) - log_q0
     return Weighted(z, log_lik, log_w, z0, log_lik0, log_w0, log_q0)
 
 
@@ -119,7 +104,7 @@ def _posterior_weights(weighted: Weighted) -> Tensor:
 
 
 @torch.no_grad()
-def correction(weighted: Weighted) -> Tensor:
+def correction(weighted: Weighted, prior: Prior) -> Tensor:
     """Term of mean zero that reduces the variance of a bound's integrand.
 
     The term is added to the integrand. Given the set {z0, z_1, .., z_K}, x came from
@@ -132,38 +117,37 @@ def correction(weighted: Weighted) -> Tensor:
     ----------
     weighted : Weighted
         Joint draws and independent, identically distributed proposals.
+    prior : Prior
+        Of the codes.
 
     Returns
     -------
     Tensor of the shape of ``log_lik0``
         The correction, without a gradient.
     """
-    log_joint = weighted.log_lik + log_prior(weighted.z)
+    log_joint = weighted.log_lik + prior.log_prob(weighted.z)
     log_joint = log_joint.expand(-1, *weighted.log_w0.shape)
-    log_joint0 = (weighted.log_lik0 + log_prior(weighted.z0)).unsqueeze(0)
+    log_joint0 = (weighted.log_lik0 + prior.log_prob(weighted.z0)).unsqueeze(0)
     log_joint = torch.cat([log_joint0, log_joint])
     smoothed = (_posterior_weights(weighted) * log_joint).sum(0)
-    return smoothed + prior_entropy(weighted.z0.shape[-1]) - weighted.log_lik0
+    return smoothed + prior.entropy - weighted.log_lik0
 
 
 @torch.no_grad()
-def control_variates(weighted: Weighted) -> Tensor:
-    """Control variates: weighted means of polynomials whose prior means are zero.
+def control_variates(weighted: Weighted, prior: Prior) -> Tensor:
+    """Control variates: posterior means of functions whose prior means are zero.
 
     Parameters
     ----------
     weighted : Weighted
         Joint draws of shape (n,) and independent, identically distributed proposals.
+    prior : Prior
+        Of the codes.
 
     Returns
     -------
     Tensor of shape (n, c)
-        Of z^2 - 1 and z, then z_i z_j and z^3 - 3 z.
+        See ``Prior.controls``.
     """
-    weights = _posterior_weights(weighted)
     z = torch.cat([weighted.z0.unsqueeze(0), weighted.z])
-    i, j = torch.triu_indices(z.shape[-1], z.shape[-1], 1, device=z.device)
-    products = torch.einsum("kn,kni,knj->nij", weights, z, z)
-    others = torch.cat([z.square() - 1, z, z**3 - 3 * z], -1)
-    squares, means, cubes = torch.einsum("kn,kni->ni", weights, others).chunk(3, -1)
-    return torch.cat([squares, means, products[:, i, j], cubes], -1)
+    return prior.controls(_posterior_weights(weighted), z)

@@ -5,7 +5,7 @@ import math
 
 import torch
 
-from sklearn_mae.information.bounds import prior_draws, sandwich, weigh
+from sklearn_mae.information.bounds import sandwich, weigh
 from sklearn_mae.information.proposals import local_proposal
 from sklearn_mae.information.quadrature import posteriors_on_lattices
 from sklearn_mae.model import LatentVariableModel, draw
@@ -55,7 +55,7 @@ def training_bias(
         Mean difference of the midpoints, and mean gap of the better bounds, in nats.
         NaN where the model diverged.
     """
-    z0 = prior_draws(model, n_samples, generator)
+    z0 = model.independent_codes(n_samples, generator)
     p = model.likelihood(z0)
     x = draw(p, (), generator, reparametrised=False)
     log_lik = p.log_prob(x)

@@ -21,7 +21,6 @@ from sklearn_mae.information.annealing import (
 from sklearn_mae.information.bounds import (
     control_variates,
     correction,
-    prior_draws,
     sandwich,
     weigh,
 )
@@ -75,7 +74,7 @@ def estimate_sandwich(
     most = model.likelihood.cost.rows_with_gradients
     if most is not None:
         rows = min(rows, most)
-    codes = prior_draws(model, n_samples, generator)
+    codes = model.independent_codes(n_samples, generator)
     for z0 in codes.split(rows):
         p = model.likelihood(z0)
         x = draw(p, (), generator, reparametrised=False)
@@ -84,8 +83,8 @@ def estimate_sandwich(
             weighted = around = weigh(*joint, generator)
         else:
             weighted, around = weigh_chains(*joint, step_sizes, generator)
-        values.append(torch.stack(sandwich(weighted)) + correction(around))
-        controls.append(control_variates(around))
+        values.append(torch.stack(sandwich(weighted)) + correction(around, model.prior))
+        controls.append(control_variates(around, model.prior))
     both = torch.cat(values, 1).double().cpu().numpy()
     regressors = torch.cat(controls).double().cpu().numpy()
     estimates = [regressed_mean(values, regressors) for values in both]

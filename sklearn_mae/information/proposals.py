@@ -8,7 +8,6 @@ from torch.distributions import Distribution
 
 from sklearn_mae.model import (
     LOG_SQRT_2PI,
-    DiagonalNormal,
     LatentVariableModel,
     PrivateDistribution,
     draw,
@@ -81,14 +80,10 @@ INFLATION = 0.2
 STEPS = 2
 
 
-def _prior_of(z: Tensor) -> DiagonalNormal:
-    return DiagonalNormal(torch.zeros_like(z), z.new_zeros(z.shape[-1]))
-
-
 def amortised_proposal(model: LatentVariableModel, x: Tensor) -> Mixture:
     """r_omega(z|x) with a share of the prior, for x of any leading shape."""
     r = model.posterior(model.features(x))  # built in, so with a loc
-    return Mixture([1 - DEFENSIVE, DEFENSIVE], [r, _prior_of(r.loc)])
+    return Mixture([1 - DEFENSIVE, DEFENSIVE], [r, model.prior.wide(r.loc)])
 
 
 def inflation(n_components: int) -> float:
@@ -127,9 +122,8 @@ def _precision_factor(model: LatentVariableModel, x: Tensor, z: Tensor):
         if precision is None:
             return None
     else:
-        # a small noise's square leaves no room for the identity in single precision
-        identity = torch.eye(z.shape[-1], dtype=torch.float64, device=z.device)
-        precision = fisher.double() + identity
+        # a small noise's square leaves no room for the prior's in single precision
+        precision = fisher.double() + model.prior.precision(z)
     # a diverged model's factor is NaN, not an error
     return torch.linalg.cholesky_ex(precision).L.to(z)
 
@@ -162,4 +156,4 @@ def local_proposal(model: LatentVariableModel, x: Tensor) -> Mixture:
     if factor is None:
         return amortised_proposal(model, x)
     local = PrecisionNormal(z, factor / inflation(z.shape[-1]))
-    return Mixture([LOCAL, AMORTISED, DEFENSIVE], [local, r, _prior_of(z)])
+    return Mixture([LOCAL, AMORTISED, DEFENSIVE], [local, r, model.prior.wide(z)])

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from sklearn_mae.information.bracket import Bracket
 from sklearn_mae.information.regression import regressed_mean
-from sklearn_mae.model import LatentVariableModel, draw, log_prior
+from sklearn_mae.model import LatentVariableModel, draw
 
 __all__ = [
     "DECODED_AT_ONCE",
@@ -25,13 +25,10 @@ __all__ = [
     "Posteriors",
     "enumerate_on_lattices",
     "integrate",
-    "lattice",
     "posteriors_on_lattices",
     "sum_over_outcomes",
 ]
 
-# The prior's mass beyond is 1e-15.
-EDGE = 8.0
 # While integrating: codes decoded in one call, and numbers held at once.
 DECODED_AT_ONCE = 4_096
 NUMBERS_AT_ONCE = 4_000_000
@@ -52,39 +49,8 @@ AGREED, SUMS_AGREED = 1e-4, 1e-5
 LARGEST = 1e10
 
 
-def lattice(
-    d: int, n: int, like: Tensor, generator: torch.Generator
-) -> tuple[Tensor, Tensor]:
-    """Points of a lattice, shifted at random, and the logarithms of their prior masses.
-
-    Parameters
-    ----------
-    d : int
-        Number of dimensions.
-    n : int
-        Points along each axis, over [-8, 8].
-    like : Tensor
-        For the type and the device.
-    generator : torch.Generator
-        For the shift.
-
-    Returns
-    -------
-    points : Tensor of shape (n ** d, d)
-        The points.
-    log_mass : Tensor of shape (n ** d,)
-        They add up to one.
-    """
-    shift = torch.rand(d, generator=generator, dtype=like.dtype, device=like.device)
-    steps = torch.arange(n, dtype=like.dtype, device=like.device)
-    axes = [(steps + first) * (2 * EDGE / n) - EDGE for first in shift]
-    points = torch.cartesian_prod(*axes).reshape(-1, d)
-    log_mass = -0.5 * points.square().sum(-1)
-    return points, log_mass - torch.logsumexp(log_mass, 0)
-
-
 class Posteriors(NamedTuple):
-    """Of each row KL(p(z|x) || p(z)), the means of z^2 - 1 and z, and log p(x)."""
+    """Of each row KL(p(z|x) || p(z)), the prior's moments given it, and log p(x)."""
 
     information: Tensor
     moments: Tensor
@@ -118,7 +84,7 @@ def integrate(
     at_once = DECODED_AT_ONCE
     for z, mass in zip(points.split(at_once), log_mass.split(at_once), strict=True):
         p = model.likelihood(z)
-        moments = torch.cat([z.square() - 1, z], -1)
+        moments = model.prior.moments(z)
         rows = max(1, NUMBERS_AT_ONCE // (len(z) * x.shape[-1]))
         for start in range(0, len(x), rows):
             i = slice(start, start + rows)
@@ -168,9 +134,9 @@ def posteriors_on_lattices(
     before, n, apart = None, 601 if d == 1 else 71, [math.inf] * 2
     if round(GROWTH * n) ** d * x.numel() > affordable:
         return None  # no second lattice to agree with the first
-    log_density0 = log_lik0 + log_prior(z0)
+    log_density0 = log_lik0 + model.prior.log_prob(z0)
     while n**d * x.numel() <= affordable:
-        points, log_mass = lattice(d, n, model.reference, generator)
+        points, log_mass, log_cell = model.prior.lattice(n, model.reference, generator)
         now = integrate(model, x, points, log_mass)
         if now.information.isnan().any():
             return None  # a diverged model: no lattice will do
@@ -179,7 +145,7 @@ def posteriors_on_lattices(
         if before is not None:
             pairs = zip(now, before, strict=True)
             apart.append(max(float((one - other).abs().max()) for one, other in pairs))
-            own = log_density0 + d * math.log(2 * EDGE / n)
+            own = log_density0 + log_cell
             if apart[-1] < AGREED and bool((own <= now.log_marginal).all()):
                 return now
         before, n = now, round(GROWTH * n)
@@ -250,8 +216,10 @@ def enumerate_on_lattices(
             return None
         marginals, informations = [], []
         for size in sizes:
-            points = lattice(d, size, model.reference, generator)
-            log_marginal, negentropy = sum_over_outcomes(model, outcomes, *points)
+            points, masses, _ = model.prior.lattice(size, model.reference, generator)
+            log_marginal, negentropy = sum_over_outcomes(
+                model, outcomes, points, masses
+            )
             marginals.append(log_marginal.exp())
             informations.append(negentropy - marginals[-1] @ log_marginal)
             if informations[-1].isnan():
@@ -322,7 +290,7 @@ class Grid:
         n_samples = self.n_samples
         while True:
             # strata of z reduce the noise; the standard error does not count on that
-            z0 = model.draw_codes(n_samples, generator)
+            z0 = model.stratified_codes(n_samples, generator)
             p = model.likelihood(z0)
             x = draw(p, (), generator, reparametrised=False)
             log_lik, few = p.log_prob(x), slice(self.FEW)

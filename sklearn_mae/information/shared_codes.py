@@ -20,7 +20,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sklearn_mae.information.bounds import prior_draws
 from sklearn_mae.information.bracket import Bracket
 from sklearn_mae.information.quadrature import (
     DECODED_AT_ONCE,
@@ -122,7 +121,7 @@ def row_means(
     """
     n = max(2, n_samples // SETS)
     n_codes = max(n, math.ceil(n_codes / SETS))  # of a set
-    sets = [model.draw_codes(n_codes, generator) for _ in range(SETS)]
+    sets = [model.stratified_codes(n_codes, generator) for _ in range(SETS)]
     p = model.likelihood(torch.cat([codes[:n] for codes in sets]))
     x = draw(p, (), generator, reparametrised=False)
     log_marginals, log_lik = [], []
@@ -166,7 +165,7 @@ def enumerated_means(
     """
     sums = []
     for _ in range(SETS):
-        codes = model.draw_codes(math.ceil(n_codes / SETS), generator)
+        codes = model.stratified_codes(math.ceil(n_codes / SETS), generator)
         sums.append(sum_over_outcomes(model, outcomes, codes, _log_masses(codes)))
     log_marginals, negentropies = (torch.stack(of) for of in zip(*sums, strict=True))
     log_all, log_others = _both_sides(log_marginals)
@@ -286,7 +285,7 @@ class SharedCodes:
             """As many as may be decoded, and compared with all columns of all rows."""
             return int(min(affordable, numbers / (n_samples * n_columns)))
 
-        z, pilot_samples = prior_draws(model, 1, generator), cls.PILOT_SAMPLES
+        z, pilot_samples = model.independent_codes(1, generator), cls.PILOT_SAMPLES
         n_columns = draw(model.likelihood(z), (), generator, False).numel()
         # each set is decoded twice, the second time for the rows that are its own
         n_pilot = codes(pilot_samples, NUMBERS_OF_PILOT, pilots // 2)

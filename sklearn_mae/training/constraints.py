@@ -25,7 +25,7 @@ from sklearn_mae.information import (
     training_bias,
     weigh,
 )
-from sklearn_mae.model import DiagonalNormal, LatentVariableModel, draw, log_prior
+from sklearn_mae.model import DiagonalNormal, LatentVariableModel, draw
 from sklearn_mae.training.penalty import DualAscent, SignRule
 
 __all__ = [
@@ -127,7 +127,7 @@ def drawn(
     model: LatentVariableModel, n: int, generator: torch.Generator
 ) -> tuple[Distribution, Tensor]:
     """Draw n codes and a row from each: r_omega of the rows, and the codes (n, d)."""
-    z0 = model.draw_codes(n, generator)
+    z0 = model.stratified_codes(n, generator)
     with torch.no_grad():
         x = draw(model.likelihood(z0), (), generator)
     return model.r(x), z0
@@ -213,7 +213,7 @@ class Information(Constraint):
         return 0.5 * (lower + upper.clamp_max(lower + widest))
 
     def _bounds(self, model, generator) -> _Bounds:
-        z0 = model.draw_codes(self.n_samples, generator)
+        z0 = model.stratified_codes(self.n_samples, generator)
 
         def bounds(x, log_lik):
             r = model.r(x)
@@ -227,7 +227,7 @@ class Information(Constraint):
     def _sandwich(self, model, x, z0, log_lik, r, generator) -> tuple[Tensor, ...]:
         """Lower and upper bound of each draw, and a less noisy middle's change."""
         weighted = weigh(model, x, z0, log_lik, r, self.n_proposals, generator)
-        return *sandwich(weighted), correction(weighted)
+        return *sandwich(weighted), correction(weighted, model.prior)
 
     def _raise(self, model, weight, generator) -> Term:
         """Return a term through the infomax bound.
@@ -235,8 +235,10 @@ class Information(Constraint):
         It needs no proposals and so serves twice the draws in less time.
         """
         # two sets of draws, each stratified; the first serves the estimate
-        z0 = torch.cat([model.draw_codes(self.n_samples, generator) for _ in range(2)])
-        few = slice(self.n_samples)
+        z0 = torch.cat(
+            [model.stratified_codes(self.n_samples, generator) for _ in range(2)]
+        )
+        few = slice(n)
         estimates = []
 
         def bounds(x, log_lik):
@@ -246,7 +248,7 @@ class Information(Constraint):
             with torch.no_grad():
                 estimates.extend(self._sandwich(model, *some, proposal, generator))
             # credit needs a density's ratio; its mean is the infomax bound
-            log_ratio = r.log_prob(z0) - log_prior(z0)
+            log_ratio = r.log_prob(z0) - model.prior.log_prob(z0)
             return log_ratio, model.posterior.objective(r, z0)
 
         values = self.strategy.expectation(model.likelihood(z0), bounds, generator)
@@ -259,7 +261,7 @@ class Information(Constraint):
     def _learn(self, model, generator) -> Term:
         """Return a term that teaches r_omega alone; its one bound is the infomax."""
         r, z0 = drawn(model, self.n_samples, generator)
-        lower = infomax(r, z0).mean().detach()
+        lower = infomax(r, z0, model.prior).mean().detach()
         objective = model.posterior.objective(r, z0).mean()
         figures = {"information_lower": lower}
         return Term(torch.zeros_like(lower), lower, objective, figures)
@@ -303,7 +305,7 @@ class EnumeratedInformation(Information):
 
     def _bounds(self, model, generator) -> _Bounds:
         """One value for both bounds."""
-        z0 = model.draw_codes(self.n_samples, generator)
+        z0 = model.stratified_codes(self.n_samples, generator)
 
         def densities(x, log_prob):
             log_marginal = torch.logsumexp(log_prob, -1, keepdim=True)
@@ -346,10 +348,10 @@ class Paper(Constraint):
         model, generator = step.model, step.generator
 
         def estimate():
-            z0 = model.draw_codes(step.n_rows, generator)
+            z0 = model.stratified_codes(step.n_rows, generator)
 
             def bound(x, log_lik):
-                return (infomax(model.r(x), z0),)
+                return (infomax(model.r(x), z0, model.prior),)
 
             p = model.likelihood(z0)
             (values,) = self.strategy.expectation(p, bound, generator)

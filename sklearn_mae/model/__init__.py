@@ -1,0 +1,33 @@
+"""The latent-variable model: prior, distributions, networks."""
+
+from sklearn_mae.model.distributions import (
+    LOG_SQRT_2PI,
+    DiagonalNormal,
+    PrivateDistribution,
+    draw,
+    normal_of,
+    transport,
+)
+from sklearn_mae.model.latent import MAX_OUTCOMES, Cost, LatentVariableModel
+from sklearn_mae.model.networks import ACTIVATIONS, mlp
+from sklearn_mae.model.prior import BlockPrior, Prior, StandardNormal
+from sklearn_mae.model.torch_state import plain_torch, private_random
+
+__all__ = [
+    "ACTIVATIONS",
+    "LOG_SQRT_2PI",
+    "MAX_OUTCOMES",
+    "BlockPrior",
+    "Cost",
+    "DiagonalNormal",
+    "LatentVariableModel",
+    "Prior",
+    "PrivateDistribution",
+    "StandardNormal",
+    "draw",
+    "mlp",
+    "normal_of",
+    "plain_torch",
+    "private_random",
+    "transport",
+]

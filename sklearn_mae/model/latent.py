@@ -1,0 +1,123 @@
+"""The latent-variable model that everything stands on.
+
+A *conditional distribution* is an ``nn.Module`` whose ``forward(condition)`` returns a
+``torch.distributions.Distribution``. The likelihood p_theta(x|z), the encoder
+q_phi(z|x) and the information posterior r_omega(z|x) are all of this one kind. What
+else a likelihood has to declare stands in ``families/base.py``.
+
+Notation (that of the paper, M. Phuong et al., "The Mutual Autoencoder", 2018): data
+x ~ q(x), code z of dimension d with prior p(z), model
+p_theta(z, x) = p(z) p_theta(x|z) (eq. 1). All logarithms are natural: nats.
+
+Shapes: a batch of n rows is ``(n, D)``, its codes are ``(n, d)``; draws come in
+front, ``(k, n, d)``; log-densities have the shape of what is left when the last axis
+is summed.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.distributions import Distribution
+
+from sklearn_mae.model.prior import StandardNormal
+
+__all__ = ["MAX_OUTCOMES", "Cost", "LatentVariableModel"]
+
+# of x, that are listed
+MAX_OUTCOMES = 10_000
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a likelihood's cost of decoding allows a certificate to do.
+
+    Each likelihood declares its own as ``cost``. The defaults suit a small network.
+
+    Parameters
+    ----------
+    many_codes : bool
+        Whether millions of codes may be decoded: grids over z, and codes that all
+        rows share.
+    rows_with_gradients : int or None
+        Rows whose gradients are kept at once; None: as many as their proposals allow.
+    budget : int
+        Decodes of ``mutual_info``.
+    fit_budget : int
+        Decodes of the certificate at the end of a fit, at most.
+    fit_samples : int
+        Joint draws that it begins with, unless the fit was short.
+    rated_rows : int
+        Training rows behind ``rate_``, at most.
+    refinement : float
+        Share of the usual steps that train r_omega at the end of a fit.
+    """
+
+    many_codes: bool = True
+    rows_with_gradients: int | None = None
+    budget: int = 2_000_000
+    fit_budget: int = 3_000_000
+    fit_samples: int = 2_000
+    rated_rows: int = 2_000
+    refinement: float = 1.0
+
+
+class LatentVariableModel(nn.Module):
+    """p(z) p_theta(x|z) with its encoder q_phi(z|x) and posterior r_omega(z|x).
+
+    Parameters
+    ----------
+    likelihood : nn.Module
+        p_theta(x|z); ``forward`` takes codes, ``cost`` is a :class:`Cost`.
+    encoder : nn.Module
+        q_phi(z|x), the proposal of the resampling encoder; ``forward`` takes
+        ``features(x)``.
+    posterior : nn.Module
+        r_omega(z|x), trained on draws of the model; ``forward`` takes ``features(x)``.
+    features : nn.Module
+        What encoder and posterior see of x.
+    prior : Prior or int
+        p(z); a number of components d stands for N(0, I_d).
+    """
+
+    def __init__(self, likelihood, encoder, posterior, features, prior):
+        super().__init__()
+        self.likelihood = likelihood
+        self.encoder = encoder
+        self.posterior = posterior
+        self.features = features
+        self.prior = StandardNormal(prior) if isinstance(prior, int) else prior
+
+    @property
+    def n_components(self) -> int:
+        """Dimension d of the code."""
+        return self.prior.n_components
+
+    @property
+    def reference(self) -> Tensor:
+        """A parameter, for its type and device."""
+        return next(self.posterior.parameters())
+
+    def q(self, x: Tensor) -> Distribution:
+        """Encoder's distribution over z given x."""
+        return self.encoder(self.features(x))
+
+    def r(self, x: Tensor) -> Distribution:
+        """Information posterior over z given x."""
+        return self.posterior(self.features(x))
+
+    def log_joint(self, x: Tensor, z: Tensor) -> Tensor:
+        """Log p(z) + log p_theta(x|z)."""
+        return self.prior.log_prob(z) + self.likelihood(z).log_prob(x)
+
+    def log_weights(self, x: Tensor, z: Tensor, proposal: Distribution) -> Tensor:
+        """Log-importance weights p(x, z) / proposal(z), shape ``z.shape[:-1]``."""
+        return self.log_joint(x, z) - proposal.log_prob(z)
+
+    def independent_codes(self, n: int, generator: torch.Generator) -> Tensor:
+        """Draw n codes from the prior, independent of each other."""
+        return self.prior.draw(n, self.reference, generator)
+
+    def stratified_codes(self, n: int, generator: torch.Generator) -> Tensor:
+        """Draw n codes that spread evenly over the prior."""
+        return self.prior.stratified(n, self.reference, generator)

@@ -1,0 +1,21 @@
+"""Fully connected networks."""
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+from torch import nn
+
+__all__ = ["ACTIVATIONS", "mlp"]
+
+ACTIVATIONS = {"gelu": nn.GELU, "relu": nn.ReLU, "silu": nn.SiLU, "tanh": nn.Tanh}
+
+
+def mlp(
+    n_inputs: int, hidden_layer_sizes: Sequence[int], n_outputs: int, activation: str
+) -> nn.Sequential:
+    """Fully connected network."""
+    sizes = [n_inputs, *hidden_layer_sizes]
+    layers: list[nn.Module] = []
+    for before, after in pairwise(sizes):
+        layers += [nn.Linear(before, after), ACTIVATIONS[activation]()]
+    return nn.Sequential(*layers, nn.Linear(sizes[-1], n_outputs))
