@@ -238,7 +238,7 @@ class Information(Constraint):
         z0 = torch.cat(
             [model.stratified_codes(self.n_samples, generator) for _ in range(2)]
         )
-        few = slice(n)
+        few = slice(self.n_samples)
         estimates = []
 
         def bounds(x, log_lik):
