@@ -1,6 +1,8 @@
 """What the package says of itself agrees, wherever it says it."""
 
 import re
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -77,3 +79,42 @@ def test_types_are_shipped():
     assert PYPROJECT["tool"]["setuptools"]["package-data"] == {
         "sklearn_mae": ["py.typed"]
     }
+
+
+LAZY = """
+import sys
+import sklearn_mae
+
+name = sys.argv[1]
+module = f"sklearn_mae.{name}"
+print(module in sys.modules, "matplotlib" in sys.modules)
+print(name in dir(sklearn_mae), module in sys.modules)
+print(getattr(sklearn_mae, name) is sys.modules[module], "matplotlib" in sys.modules)
+"""
+
+
+@pytest.mark.parametrize("name", ["datasets", "plotting"])
+def test_public_modules_are_imported_when_asked_for(name):
+    run = subprocess.run(
+        [sys.executable, "-c", LAZY, name],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert run.returncode == 0, run.stderr
+    assert run.stdout.splitlines() == ["False False", "True False", "True False"]
+
+
+def test_every_public_name_is_there():
+    assert set(sklearn_mae.__all__) <= set(dir(sklearn_mae))
+    for name in sklearn_mae.__all__:
+        getattr(sklearn_mae, name)
+
+
+def test_unknown_names_are_refused_as_python_does():
+    with pytest.raises(
+        AttributeError, match="module 'sklearn_mae' has no attribute 'plots'"
+    ):
+        _ = sklearn_mae.plots
