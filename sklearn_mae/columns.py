@@ -52,7 +52,7 @@ class Columns:
     support_ : ndarray of shape (n_varying,)
         Number of rows that each varying column's variance rests on: n / kurtosis. Of a
         column that is 0 but for m equal entries about m.
-    categories_ : list of n_varying ndarrays
+    categories_ : list of n_varying ndarrays of shape (n_categories,)
         Sorted categories of each varying column; empty unless categorical.
     log_volume_ : float
         What to subtract from a log-density of what the model sees to have it in the
@@ -229,7 +229,7 @@ class Sequences:
 
     Attributes
     ----------
-    words_ : ndarray of int64
+    words_ : ndarray of shape (n_words,), int64
         Ids that training rows hold and the marks, sorted; the model sees their
         positions. Any other id is to it what the unknown word (1) is.
     length_ : int

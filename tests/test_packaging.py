@@ -1,10 +1,12 @@
 """What the package says of itself agrees, wherever it says it."""
 
+import inspect
 import re
 import subprocess
 import sys
 import tomllib
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from packaging.requirements import Requirement
@@ -79,6 +81,40 @@ def test_types_are_shipped():
     assert PYPROJECT["tool"]["setuptools"]["package-data"] == {
         "sklearn_mae": ["py.typed"]
     }
+
+
+def public_functions(module):
+    """Yield the full name and the function of all that users call in a module."""
+    for name in module.__all__:
+        member = getattr(module, name)
+        if isinstance(member, ModuleType):
+            yield from public_functions(member)
+        elif inspect.isclass(member):
+            for method, value in vars(member).items():
+                function = inspect.unwrap(getattr(value, "__func__", value))
+                public = method == "__init__" or not method.startswith("_")
+                if public and inspect.isfunction(function):
+                    yield f"{module.__name__}.{name}.{method}", function
+        else:
+            yield f"{module.__name__}.{name}", inspect.unwrap(member)
+
+
+PUBLIC_FUNCTIONS = dict(public_functions(sklearn_mae))
+
+
+@pytest.mark.parametrize("name", PUBLIC_FUNCTIONS)
+def test_public_functions_are_annotated(name):
+    signature = inspect.signature(PUBLIC_FUNCTIONS[name])
+    empty = inspect.Signature.empty
+    missing = [
+        parameter.name
+        for parameter in signature.parameters.values()
+        if parameter.annotation is empty and parameter.name not in ("self", "cls")
+    ]
+    if signature.return_annotation is empty:
+        missing.append("what it returns")
+
+    assert not missing
 
 
 LAZY = """
