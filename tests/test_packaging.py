@@ -83,6 +83,23 @@ def test_types_are_shipped():
     }
 
 
+def test_hooks_run_what_ci_runs():
+    run = (ROOT / ".ci" / "run").read_text()
+    lint = run.partition('begin_stage "lint"')[2].partition("begin_stage")[0]
+    hooks = (ROOT / ".pre-commit-config.yaml").read_text()
+    tools = [
+        re.findall(pattern, text)
+        for pattern, text in (
+            (r'"\$tested" -m (\w+(?: [a-z]+)?)', lint),
+            (r"entry: python -m (\w+(?: [a-z]+)?)", hooks),
+        )
+    ]
+
+    assert tools[0]
+    assert tools[0] == tools[1]
+    assert "rev:" not in hooks, "versions are those of constraints.txt"
+
+
 def public_functions(module):
     """Yield the full name and the function of all that users call in a module."""
     for name in module.__all__:
