@@ -100,6 +100,50 @@ def test_hooks_run_what_ci_runs():
     assert "rev:" not in hooks, "versions are those of constraints.txt"
 
 
+PAGES = ("README.md", "benchmarks/README.md")
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_commands_and_links_lead_somewhere(page):
+    text = (ROOT / page).read_text()
+    scripts = re.findall(r"python ((?:benchmarks|examples)/\w+\.py)", text)
+    links = re.findall(r"\]\((?!https?:)([^)#\s]+)", text)
+
+    assert scripts
+    for script in scripts:
+        assert (ROOT / script).is_file(), script
+    for link in links:
+        assert (ROOT / page).parent.joinpath(link).is_file(), link
+
+
+def test_every_benchmark_has_its_section():
+    text = (ROOT / "benchmarks" / "README.md").read_text()
+    named = re.findall(r"^## `(bench_\w+\.py)`", text, flags=re.MULTILINE)
+
+    assert sorted(named) == sorted(
+        path.name for path in (ROOT / "benchmarks").glob("bench_*.py")
+    )
+
+
+def anchor(heading):
+    """What GitHub calls a heading."""
+    return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_links_to_the_figures_hit_a_heading(page):
+    figures = (ROOT / "benchmarks" / "README.md").read_text()
+    anchors = {
+        anchor(heading) for heading in re.findall(r"^## (.+)$", figures, re.MULTILINE)
+    }
+    links = re.findall(
+        r"\]\((?:benchmarks/README\.md)?#([^)]+)\)", (ROOT / page).read_text()
+    )
+
+    assert links
+    assert set(links) <= anchors
+
+
 def public_functions(module):
     """Yield the full name and the function of all that users call in a module."""
     for name in module.__all__:
