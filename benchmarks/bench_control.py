@@ -5,7 +5,8 @@
 Each fit uses the defaults of ``MutualAutoencoder`` on two thirds of the rows; figures
 on new rows are those of the other third. One torch thread. A row is written to the CSV
 as soon as its fit ends; rows that are there already are not run again. With
-``--table`` nothing is trained: the CSV is summarised.
+``--table`` nothing is trained: the CSV is summarised. ``--plot PATH`` draws the fits
+of the default model, those of ``README.md``'s picture.
 
 Columns: the bracket ``low``, ``high`` (two standard errors included) of the model's
 information, the rate on training and new rows (with its standard error), the held-out
@@ -17,6 +18,7 @@ size by held-out log-likelihood.
 """
 
 import argparse
+import io
 import time
 import warnings
 from collections import defaultdict
@@ -43,6 +45,8 @@ LOADERS = {
     "wine": load_wine,
     "diabetes": load_diabetes,
 }
+# of tables in the picture; told apart by the colour-blind, too
+COLORS, MARKERS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7"), "osD^"
 FIELDS = (
     "data model M seed estimate low high method rate_train rate_test rate_test_se "
     "log_likelihood steps seconds certificate_seconds warning training_estimate"
@@ -124,6 +128,11 @@ def key(row) -> tuple:
     return row["data"], row["model"], str(row["M"]), str(row["seed"])
 
 
+def constrained(rows: list[dict]) -> list[dict]:
+    """Keep the fits of the default model with a target."""
+    return [r for r in rows if r["model"] == "both" and r["M"] != "none"]
+
+
 def table(rows: list[dict]) -> None:
     """Print one line for each data set, model and M."""
     groups = defaultdict(list)
@@ -145,7 +154,7 @@ def table(rows: list[dict]) -> None:
             f"{min(rates):.2f} .. {max(rates):.2f} | {np.mean(lls):.1f} | "
             f"{np.median(seconds):.0f} |"
         )
-    constrained = [r for r in rows if r["model"] == "both" and r["M"] != "none"]
+    rows = constrained(rows)
     for name, slack in (
         ("max(0.1, 3 %)", (0.1, 0.03)),
         ("max(0.05, 2 %)", (0.05, 0.02)),
@@ -153,13 +162,89 @@ def table(rows: list[dict]) -> None:
         hits = [
             max(float(r["M"]) - float(r["low"]), float(r["high"]) - float(r["M"]))
             <= max(slack[0], slack[1] * float(r["M"]))
-            for r in constrained
+            for r in rows
         ]
         if hits:
             print(f"\nbracket within {name} of M: {sum(hits)} of {len(hits)} fits")
-    distances = [abs(float(r["estimate"]) / float(r["M"]) - 1) for r in constrained]
+    distances = [abs(float(r["estimate"]) / float(r["M"]) - 1) for r in rows]
     if distances:
         print(f"median distance of the midpoint from M: {np.median(distances):.2%}")
+
+
+def plot(rows: list[dict], path: str) -> None:
+    """Draw what was reached over what was asked for, and what it bought."""
+    from matplotlib.figure import Figure
+    from PIL import Image
+
+    rows = constrained(rows)
+    if not rows:
+        raise SystemExit("There is no fit of the default model to draw.")
+    Ms = sorted({float(r["M"]) for r in rows})
+    groups = defaultdict(list)
+    for row in rows:
+        groups[row["data"]].append(row)
+    n_seeds = 1 + max(int(r["seed"]) for r in rows)
+    figure = Figure(figsize=(12, 4.5), dpi=100, layout="constrained", facecolor="white")
+    reached, error, bought = figure.subplots(1, 3, width_ratios=[1, 1.6, 1.2])
+    places = np.arange(len(Ms))
+    tolerances = np.maximum(0.05, 0.02 * np.array(Ms))
+    reached.plot([0, max(Ms) + 1], [0, max(Ms) + 1], color="0.75", zorder=0)
+    error.bar(places, 2 * tolerances, 0.9, -tolerances, color="0.92", zorder=0)
+    for i, (data, group) in enumerate(groups.items()):
+        color = COLORS[i % len(COLORS)]
+        M, middle, low, high, log_p = np.array(
+            [
+                [
+                    float(r[k])
+                    for k in ("M", "estimate", "low", "high", "log_likelihood")
+                ]
+                for r in group
+            ]
+        ).T
+        # side by side: tables, and within a table seeds
+        seeds = np.array([int(r["seed"]) for r in group])
+        x = np.searchsorted(Ms, M) + 0.85 * (
+            (i + (seeds + 0.5) / n_seeds) / len(groups) - 0.5
+        )
+        reached.plot(M, middle, MARKERS[i % len(MARKERS)], color=color, alpha=0.7)
+        error.vlines(x, low - M, high - M, color=color, linewidth=9 / (n_seeds + 2))
+        own = sorted(set(M))
+        means = np.array([log_p[M == each].mean() for each in own])
+        bought.plot(
+            own,
+            means - means.max(),
+            f"{MARKERS[i % len(MARKERS)]}-",
+            color=color,
+            label=data.replace("_", " "),
+        )
+    reached.set(
+        title="I(x, z) reached, M asked for",
+        xlabel="M, nats",
+        ylabel="I(x, z), nats",
+        xticks=Ms,
+        yticks=Ms,
+    )
+    error.use_sticky_edges = False
+    error.axhline(0, color="0.6", linewidth=0.8, zorder=0)
+    error.set(
+        title="the bracket of each fit, minus M; grey: a hit",
+        xlabel="M, nats",
+        ylabel="bracketed I(x, z) minus M, nats",
+        xticks=places,
+        xticklabels=[f"{M:g}" for M in Ms],
+    )
+    bought.set(
+        title="what the information buys",
+        xlabel="M, nats",
+        ylabel="held-out log p(x), below its best, nats",
+        xticks=Ms,
+    )
+    bought.legend(frameon=False, loc="lower right")
+    for ax in (reached, error, bought):
+        ax.spines[["top", "right"]].set_visible(False)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png")
+    Image.open(buffer).quantize(64).save(path, optimize=True)
 
 
 def main():
@@ -178,6 +263,7 @@ def main():
     )
     parser.add_argument("--out", default="benchmarks/results/control.csv")
     parser.add_argument("--table", action="store_true")
+    parser.add_argument("--plot", metavar="PATH", help="draw the default model's fits")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     path = Path(arguments.out)
@@ -208,6 +294,8 @@ def main():
         append(path, FIELDS, row)
         print({name: row[name] for name in FIELDS[:13]}, flush=True)
     table(rows)
+    if arguments.plot is not None:
+        plot(rows, arguments.plot)
 
 
 if __name__ == "__main__":

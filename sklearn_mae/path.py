@@ -8,20 +8,27 @@ the rate-distortion curve of the data under the decoder.
 import copy
 import math
 import warnings
+from collections.abc import Iterable
 from numbers import Real
 from types import SimpleNamespace
+from typing import TYPE_CHECKING
 
 import numpy as np
-from sklearn.base import clone
+from numpy.typing import ArrayLike
+from sklearn.base import BaseEstimator, clone
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import train_test_split
 from sklearn.utils import Bunch, check_random_state
 from sklearn.utils._optional_dependencies import check_pandas_support
 from sklearn.utils.validation import check_is_fitted
 
+from sklearn_mae.estimator import MutualAutoencoder
 from sklearn_mae.estimator.arguments import Number, plain_number, plain_parameters
 from sklearn_mae.estimator.parts import resolve_lengths
 from sklearn_mae.estimator.pipelines import autoencoder_in, rows_before
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
 __all__ = ["InformationReport", "information_path", "information_report"]
 
@@ -33,7 +40,14 @@ LONGEST_WARM_PART = 0.5
 TARGET = Number(Real, 0, None, closed="left")
 
 
-def information_path(estimator, X, Ms, *, X_test=None, random_state=0):
+def information_path(
+    estimator: BaseEstimator,
+    X: ArrayLike,
+    Ms: Iterable[float | None],
+    *,
+    X_test: ArrayLike | None = None,
+    random_state: int | np.random.RandomState | None = 0,
+) -> Bunch:
     """Fit models over a range of M, each going on from its neighbour.
 
     As ``lasso_path``, but from the middle: that target's model is fitted from the start
@@ -92,47 +106,49 @@ def information_path(estimator, X, Ms, *, X_test=None, random_state=0):
     """
     before, estimator = autoencoder_in(estimator, "information_path")
     targets = sorted(_checked_targets(Ms), key=lambda M: (M is None, M))
-    X = rows_before(before, X)
-    X_test = None if X_test is None else rows_before(before, X_test)
+    train = rows_before(before, X)
     if X_test is None:
-        X, X_test = train_test_split(
-            X, test_size=1 / 3, random_state=check_random_state(random_state)
+        train, test = train_test_split(
+            train, test_size=1 / 3, random_state=check_random_state(random_state)
         )
+    else:
+        test = rows_before(before, X_test)
     estimator._validate_params()
     _, n_epochs = resolve_lengths(
-        SimpleNamespace(**plain_parameters(estimator)), len(X)
+        SimpleNamespace(**plain_parameters(estimator)), len(train)
     )
     usual = {name: getattr(estimator, name) for name in ("warm_start", "max_epochs")}
-    models, missed = {}, {}
+    fits: dict[int, MutualAutoencoder] = {}
+    warned: dict[int, Warning | str] = {}
     for i, neighbour, part in _order(targets):
         first = neighbour is None
-        model = clone(estimator) if first else copy.deepcopy(models[neighbour])
+        model = clone(estimator) if first else copy.deepcopy(fits[neighbour])
         model.set_params(M=targets[i], warm_start=not first)
         if part < 1:
             model.set_params(max_epochs=math.ceil(part * n_epochs))
-        missed.pop(i, None)
+        warned.pop(i, None)
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
-            model.fit(X)
+            model.fit(train)
         for warning in caught:
             if issubclass(warning.category, ConvergenceWarning):
-                missed[i] = warning.message
+                warned[i] = warning.message
             else:
                 warnings.warn_explicit(
                     warning.message, warning.category, warning.filename, warning.lineno
                 )
-        models[i] = model.set_params(**usual)
-    models = [models[i] for i in range(len(targets))]
-    log_likelihoods = [model.log_likelihood(X_test) for model in models]
+        fits[i] = model.set_params(**usual)
+    models = [fits[i] for i in range(len(targets))]
+    log_likelihoods = [model.log_likelihood(test) for model in models]
     rows = [
-        _figures(model, X_test, values)
+        _figures(model, test, values)
         for model, values in zip(models, log_likelihoods, strict=True)
     ]
     path = Bunch(
         **{name: np.array([row[name] for row in rows]) for name in rows[0]},
         estimators=models,
     )
-    missed = [(targets[i], missed[i]) for i in sorted(missed)]
+    missed = [(targets[i], warned[i]) for i in sorted(warned)]
     complaint = _path_complaint(path.M, missed, log_likelihoods)
     if complaint:
         warnings.warn(complaint, ConvergenceWarning, stacklevel=2)
@@ -237,10 +253,10 @@ class InformationReport:
 
     columns = ("figure", "value", "low", "high", "meaning")
 
-    def __init__(self, rows):
+    def __init__(self, rows: list[tuple]) -> None:
         self.rows = rows
 
-    def to_frame(self):
+    def to_frame(self) -> "DataFrame":
         """Return the report as a DataFrame.
 
         Returns
@@ -269,7 +285,7 @@ class InformationReport:
         return "\n".join(lines)
 
 
-def information_report(estimator, X):
+def information_report(estimator: BaseEstimator, X: ArrayLike) -> InformationReport:
     """Say in one table what a fitted model's code holds, for the model and for rows.
 
     Parameters

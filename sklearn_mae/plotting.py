@@ -6,9 +6,14 @@ arrays, which are attributes, and leaves ``ax_`` and ``figure_``. A display can 
 made from arrays alone, such as those of a closed form to lay a model over.
 """
 
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, Self
+
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy.stats import norm
-from sklearn.utils import _safe_indexing
+from sklearn.base import BaseEstimator
+from sklearn.utils import Bunch, _safe_indexing
 from sklearn.utils._optional_dependencies import (
     check_matplotlib_support,
     check_pandas_support,
@@ -18,6 +23,9 @@ from sklearn.utils.validation import check_is_fitted
 from sklearn_mae.estimator.inputs import as_table
 from sklearn_mae.estimator.pipelines import autoencoder_in, rows_before
 from sklearn_mae.path import information_path
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 __all__ = [
     "CategoriesDisplay",
@@ -90,23 +98,23 @@ class InformationPathDisplay(_Display):
         "M": "M, nats",
     }
 
-    def __init__(self, path):
+    def __init__(self, path: Bunch) -> None:
         self.path = path
 
     @classmethod
     def from_estimator(
         cls,
-        estimator,
-        X,
-        Ms,
+        estimator: BaseEstimator,
+        X: ArrayLike,
+        Ms: Iterable[float | None],
         *,
-        X_test=None,
-        random_state=0,
-        x="information",
-        y="log_likelihood",
-        ax=None,
-        **kwargs,
-    ):
+        X_test: ArrayLike | None = None,
+        random_state: int | np.random.RandomState | None = 0,
+        x: str = "information",
+        y: str = "log_likelihood",
+        ax: "Axes | None" = None,
+        **kwargs: Any,
+    ) -> Self:
         """Fit models over a range of M and draw them.
 
         Parameters
@@ -141,7 +149,14 @@ class InformationPathDisplay(_Display):
         )
         return cls(path).plot(ax, x=x, y=y, **kwargs)
 
-    def plot(self, ax=None, *, x="information", y="log_likelihood", **kwargs):
+    def plot(
+        self,
+        ax: "Axes | None" = None,
+        *,
+        x: str = "information",
+        y: str = "log_likelihood",
+        **kwargs: Any,
+    ) -> Self:
         """Draw.
 
         Parameters
@@ -223,19 +238,19 @@ class ConditionalsDisplay(_Display):
     (2, 7)
     """
 
-    def __init__(self, x, z, density):
+    def __init__(self, x: np.ndarray, z: np.ndarray, density: np.ndarray) -> None:
         self.x, self.z, self.density = x, z, density
 
     @classmethod
     def from_estimator(
         cls,
-        estimator,
-        z=(-2.1, -1.3, -0.4, 0.4, 1.3, 2.1),
+        estimator: BaseEstimator,
+        z: ArrayLike = (-2.1, -1.3, -0.4, 0.4, 1.3, 2.1),
         *,
-        x=None,
-        ax=None,
-        **kwargs,
-    ):
+        x: ArrayLike | None = None,
+        ax: "Axes | None" = None,
+        **kwargs: Any,
+    ) -> Self:
         """Draw the conditionals of a fitted model.
 
         Parameters
@@ -277,7 +292,7 @@ class ConditionalsDisplay(_Display):
         density = np.exp(log_p + norm.logpdf(z)[:, np.newaxis])
         return cls(x, z, density).plot(ax, **kwargs)
 
-    def plot(self, ax=None, **kwargs):
+    def plot(self, ax: "Axes | None" = None, **kwargs: Any) -> Self:
         """Draw.
 
         Parameters
@@ -334,11 +349,21 @@ class CategoriesDisplay(_Display):
     array([0, 1])
     """
 
-    def __init__(self, z, categories, probability):
+    def __init__(
+        self, z: np.ndarray, categories: np.ndarray, probability: np.ndarray
+    ) -> None:
         self.z, self.categories, self.probability = z, categories, probability
 
     @classmethod
-    def from_estimator(cls, estimator, categories, *, z=None, ax=None, **kwargs):
+    def from_estimator(
+        cls,
+        estimator: BaseEstimator,
+        categories: ArrayLike,
+        *,
+        z: ArrayLike | None = None,
+        ax: "Axes | None" = None,
+        **kwargs: Any,
+    ) -> Self:
         """Draw the conditionals of a fitted model.
 
         Parameters
@@ -376,7 +401,7 @@ class CategoriesDisplay(_Display):
         probability = np.exp(log_p).reshape(len(categories), len(z))
         return cls(z, categories, probability).plot(ax, **kwargs)
 
-    def plot(self, ax=None, **kwargs):
+    def plot(self, ax: "Axes | None" = None, **kwargs: Any) -> Self:
         """Draw.
 
         Parameters
@@ -433,11 +458,20 @@ class PosteriorsDisplay(_Display):
     np.float64(-3.0)
     """
 
-    def __init__(self, z, density):
+    def __init__(self, z: np.ndarray, density: np.ndarray) -> None:
         self.z, self.density = z, density
 
     @classmethod
-    def from_estimator(cls, estimator, X, *, of="model", z=None, ax=None, **kwargs):
+    def from_estimator(
+        cls,
+        estimator: BaseEstimator,
+        X: ArrayLike,
+        *,
+        of: str = "model",
+        z: ArrayLike | None = None,
+        ax: "Axes | None" = None,
+        **kwargs: Any,
+    ) -> Self:
         """Draw the posteriors of rows.
 
         Parameters
@@ -475,17 +509,17 @@ class PosteriorsDisplay(_Display):
                 "z must hold at least two codes in increasing order, to integrate "
                 "over. Pass for example numpy.linspace(-4, 4, 401)."
             )
-        X = as_table(rows_before(before, X), "X")
-        X = np.asarray(X) if isinstance(X, list) else X
+        table = as_table(rows_before(before, X), "X")
+        table = np.asarray(table) if isinstance(table, list) else table
         methods = {
             "model": estimator.conditional_log_prob,
             "encoder": estimator.posterior_log_prob,
         }
         if of not in methods:
             raise ValueError(f"of={of!r} is unknown. Pass one of {sorted(methods)}.")
-        rows = _safe_indexing(X, np.repeat(np.arange(len(X)), len(z)))
-        log_p = methods[of](rows, np.tile(z, len(X))[:, np.newaxis])
-        log_p = log_p.reshape(len(X), len(z))
+        rows = _safe_indexing(table, np.repeat(np.arange(len(table)), len(z)))
+        log_p = methods[of](rows, np.tile(z, len(table))[:, np.newaxis])
+        log_p = log_p.reshape(len(table), len(z))
         if of == "model":
             log_p = log_p + norm.logpdf(z)
             density = np.exp(log_p - log_p.max(axis=1, keepdims=True))
@@ -494,7 +528,7 @@ class PosteriorsDisplay(_Display):
             density = np.exp(log_p)
         return cls(z, density).plot(ax, **kwargs)
 
-    def plot(self, ax=None, **kwargs):
+    def plot(self, ax: "Axes | None" = None, **kwargs: Any) -> Self:
         """Draw.
 
         Parameters
@@ -541,7 +575,7 @@ def _colors(n):
     return colormaps["turbo"](np.linspace(0.05, 0.95, n))
 
 
-def _axis(values, name):
+def _axis(values: ArrayLike, name: str) -> np.ndarray:
     values = np.asarray(values)
     if values.ndim != 1 or len(values) == 0:
         raise ValueError(
@@ -551,7 +585,7 @@ def _axis(values, name):
     return values
 
 
-def _code_axis(z):
+def _code_axis(z: ArrayLike | None) -> np.ndarray:
     if z is None:
         return np.linspace(-PRIOR_RANGE, PRIOR_RANGE, 401)
     return _axis(z, "z")

@@ -3,6 +3,8 @@
 import warnings
 
 import numpy as np
+from numpy.typing import ArrayLike
+from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
 from sklearn_mae.estimator.arguments import plain_number
@@ -11,7 +13,9 @@ from sklearn_mae.estimator.pipelines import autoencoder_in, rows_before
 __all__ = ["information_scorer"]
 
 
-def information_scorer(estimator, X, y=None):
+def information_scorer(
+    estimator: BaseEstimator, X: ArrayLike, y: object = None
+) -> dict[str, float]:
     """Score a fitted MutualAutoencoder, alone or in a Pipeline, by all its figures.
 
     For ``scoring=`` of ``cross_validate``, ``GridSearchCV`` and their like. All figures

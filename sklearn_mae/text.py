@@ -9,8 +9,10 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from math import prod
 from numbers import Integral
+from typing import Self
 
 import numpy as np
+from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.utils import check_array
@@ -168,19 +170,19 @@ class SequenceVectorizer(TransformerMixin, BaseEstimator):
     def __init__(
         self,
         *,
-        max_length=None,
-        lowercase=True,
-        preprocessor=None,
-        tokenizer=None,
-        token_pattern=(
+        max_length: int | None = None,
+        lowercase: bool = True,
+        preprocessor: Callable[[str], str] | None = None,
+        tokenizer: Callable[[str], Iterable[str]] | None = None,
+        token_pattern: str | None = (
             r"\d+(?:[.,:/]\d+)+|\w[\w\p{M}]*(?:['’-]\w[\w\p{M}]*)*"
             r"|</?\w+>|\.{2,}|-{2,}|[^\w\s][\p{M}]*"
         ),
-        min_df=1,
-        max_df=1.0,
-        max_features=None,
-        vocabulary=None,
-    ):
+        min_df: float = 1,
+        max_df: float = 1.0,
+        max_features: int | None = None,
+        vocabulary: Iterable[str] | Mapping[str, int] | None = None,
+    ) -> None:
         self.max_length = max_length
         self.lowercase = lowercase
         self.preprocessor = preprocessor
@@ -191,7 +193,7 @@ class SequenceVectorizer(TransformerMixin, BaseEstimator):
         self.max_features = max_features
         self.vocabulary = vocabulary
 
-    def fit(self, X, y=None):
+    def fit(self, X: Iterable[str], y: object = None) -> Self:
         """Learn the vocabulary and the number of columns.
 
         Parameters
@@ -222,7 +224,7 @@ class SequenceVectorizer(TransformerMixin, BaseEstimator):
         self._learn(X, stacklevel=4)
         return self
 
-    def fit_transform(self, X, y=None):
+    def fit_transform(self, X: Iterable[str], y: object = None) -> np.ndarray:
         """Learn from texts and transform them, reading them once.
 
         Parameters
@@ -239,7 +241,7 @@ class SequenceVectorizer(TransformerMixin, BaseEstimator):
         """
         return self._numbers(self._learn(X, stacklevel=5))
 
-    def transform(self, X):
+    def transform(self, X: Iterable[str]) -> np.ndarray:
         """Turn texts into rows of word numbers.
 
         Parameters
@@ -267,7 +269,7 @@ class SequenceVectorizer(TransformerMixin, BaseEstimator):
         _count_cut(texts, self.max_length_, stacklevel=4)
         return self._numbers(texts)
 
-    def inverse_transform(self, X):
+    def inverse_transform(self, X: ArrayLike) -> np.ndarray:
         """Turn rows of word numbers into texts.
 
         What stands after an end mark is ignored, and so is padding. Unknown words are
@@ -293,7 +295,7 @@ n_columns)
             If an entry is no word number.
         """
         check_is_fitted(self)
-        X = check_array(
+        numbers: np.ndarray = check_array(
             X,
             ensure_2d=False,
             allow_nd=True,
@@ -301,18 +303,19 @@ n_columns)
             ensure_min_features=0,
             input_name="X",
         )
-        self._check_numbers(X)
+        self._check_numbers(numbers)
         words_of = [None, UNKNOWN_MARK, None, *self.vocabulary_]
         read = _reader(self._reading)
-        texts = np.empty(prod(X.shape[:-1]), dtype=object)
-        rows = X.astype(np.int64).reshape(len(texts), X.shape[-1])
+        *leading, n_columns = numbers.shape
+        texts = np.empty(prod(leading), dtype=object)
+        rows = numbers.astype(np.int64).reshape(len(texts), n_columns)
         for i, row in enumerate(rows.tolist()):
             if END in row:
                 row = row[: row.index(END)]
             texts[i] = _written([words_of[number] for number in row if number], read)
-        return texts.reshape(X.shape[:-1])
+        return texts.reshape(leading)
 
-    def get_feature_names_out(self, input_features=None):
+    def get_feature_names_out(self, input_features: object = None) -> np.ndarray:
         """Return the names of the columns: token0, token1, ...
 
         Parameters

@@ -1,8 +1,12 @@
 """What the package says of itself agrees, wherever it says it."""
 
+import inspect
 import re
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from packaging.requirements import Requirement
@@ -77,3 +81,137 @@ def test_types_are_shipped():
     assert PYPROJECT["tool"]["setuptools"]["package-data"] == {
         "sklearn_mae": ["py.typed"]
     }
+
+
+def test_hooks_run_what_ci_runs():
+    run = (ROOT / ".ci" / "run").read_text()
+    lint = run.partition('begin_stage "lint"')[2].partition("begin_stage")[0]
+    hooks = (ROOT / ".pre-commit-config.yaml").read_text()
+    tools = [
+        re.findall(pattern, text)
+        for pattern, text in (
+            (r'"\$tested" -m (\w+(?: [a-z]+)?)', lint),
+            (r"entry: python -m (\w+(?: [a-z]+)?)", hooks),
+        )
+    ]
+
+    assert tools[0]
+    assert tools[0] == tools[1]
+    assert "rev:" not in hooks, "versions are those of constraints.txt"
+
+
+PAGES = ("README.md", "benchmarks/README.md")
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_commands_and_links_lead_somewhere(page):
+    text = (ROOT / page).read_text()
+    scripts = re.findall(r"python ((?:benchmarks|examples)/\w+\.py)", text)
+    links = re.findall(r"\]\((?!https?:)([^)#\s]+)", text)
+
+    assert scripts
+    for script in scripts:
+        assert (ROOT / script).is_file(), script
+    for link in links:
+        assert (ROOT / page).parent.joinpath(link).is_file(), link
+
+
+def test_every_benchmark_has_its_section():
+    text = (ROOT / "benchmarks" / "README.md").read_text()
+    named = re.findall(r"^## `(bench_\w+\.py)`", text, flags=re.MULTILINE)
+
+    assert sorted(named) == sorted(
+        path.name for path in (ROOT / "benchmarks").glob("bench_*.py")
+    )
+
+
+def anchor(heading):
+    """What GitHub calls a heading."""
+    return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_links_to_the_figures_hit_a_heading(page):
+    figures = (ROOT / "benchmarks" / "README.md").read_text()
+    anchors = {
+        anchor(heading) for heading in re.findall(r"^## (.+)$", figures, re.MULTILINE)
+    }
+    links = re.findall(
+        r"\]\((?:benchmarks/README\.md)?#([^)]+)\)", (ROOT / page).read_text()
+    )
+
+    assert links
+    assert set(links) <= anchors
+
+
+def public_functions(module):
+    """Yield the full name and the function of all that users call in a module."""
+    for name in module.__all__:
+        member = getattr(module, name)
+        if isinstance(member, ModuleType):
+            yield from public_functions(member)
+        elif inspect.isclass(member):
+            for method, value in vars(member).items():
+                function = inspect.unwrap(getattr(value, "__func__", value))
+                public = method == "__init__" or not method.startswith("_")
+                if public and inspect.isfunction(function):
+                    yield f"{module.__name__}.{name}.{method}", function
+        else:
+            yield f"{module.__name__}.{name}", inspect.unwrap(member)
+
+
+PUBLIC_FUNCTIONS = dict(public_functions(sklearn_mae))
+
+
+@pytest.mark.parametrize("name", PUBLIC_FUNCTIONS)
+def test_public_functions_are_annotated(name):
+    signature = inspect.signature(PUBLIC_FUNCTIONS[name])
+    empty = inspect.Signature.empty
+    missing = [
+        parameter.name
+        for parameter in signature.parameters.values()
+        if parameter.annotation is empty and parameter.name not in ("self", "cls")
+    ]
+    if signature.return_annotation is empty:
+        missing.append("what it returns")
+
+    assert not missing
+
+
+LAZY = """
+import sys
+import sklearn_mae
+
+name = sys.argv[1]
+module = f"sklearn_mae.{name}"
+print(module in sys.modules, "matplotlib" in sys.modules)
+print(name in dir(sklearn_mae), module in sys.modules)
+print(getattr(sklearn_mae, name) is sys.modules[module], "matplotlib" in sys.modules)
+"""
+
+
+@pytest.mark.parametrize("name", ["datasets", "plotting"])
+def test_public_modules_are_imported_when_asked_for(name):
+    run = subprocess.run(
+        [sys.executable, "-c", LAZY, name],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert run.returncode == 0, run.stderr
+    assert run.stdout.splitlines() == ["False False", "True False", "True False"]
+
+
+def test_every_public_name_is_there():
+    assert set(sklearn_mae.__all__) <= set(dir(sklearn_mae))
+    for name in sklearn_mae.__all__:
+        getattr(sklearn_mae, name)
+
+
+def test_unknown_names_are_refused_as_python_does():
+    with pytest.raises(
+        AttributeError, match="module 'sklearn_mae' has no attribute 'plots'"
+    ):
+        _ = sklearn_mae.plots

@@ -50,9 +50,11 @@ def test_exported():
     assert sklearn_mae.__all__ == [
         "MutualAutoencoder",
         "SequenceVectorizer",
+        "datasets",
         "information_path",
         "information_report",
         "information_scorer",
+        "plotting",
     ]
 
 

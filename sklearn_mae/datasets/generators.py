@@ -81,7 +81,9 @@ def _split_normal_log_likelihood(X: ArrayLike) -> np.ndarray:
     {"n_samples": _COUNT, "random_state": ["random_state"]},
     prefer_skip_nested_validation=True,
 )
-def make_split_normal(n_samples: int = 2000, *, random_state=None) -> Bunch:
+def make_split_normal(
+    n_samples: int = 2000, *, random_state: int | np.random.RandomState | None = None
+) -> Bunch:
     r"""Draw the standard normal, which splits into a mixture at every information.
 
     x ~ N(0, 1) is modelled equally well by :math:`p(x|z) = N(\rho z, 1 - \rho^2)` for
@@ -144,7 +146,10 @@ def _uniform_log_likelihood(X: ArrayLike, *, n_categories: int) -> np.ndarray:
     prefer_skip_nested_validation=True,
 )
 def make_uniform_categories(
-    n_samples: int = 2000, *, n_categories: int = 10, random_state=None
+    n_samples: int = 2000,
+    *,
+    n_categories: int = 10,
+    random_state: int | np.random.RandomState | None = None,
 ) -> Bunch:
     """Deal the uniform distribution over categories, each as often as the others.
 
@@ -260,7 +265,7 @@ def make_linear_gaussian(
     n_components: int = 2,
     noise_scale: float = 1.0,
     information: float | None = None,
-    random_state=None,
+    random_state: int | np.random.RandomState | None = None,
 ) -> Bunch:
     r"""Draw from probabilistic PCA, x = W z + mean + noise.
 
@@ -396,7 +401,7 @@ def make_binary_prototypes(
     n_features: int = 8,
     n_classes: int = 4,
     flip_probability: float = 0.1,
-    random_state=None,
+    random_state: int | np.random.RandomState | None = None,
 ) -> Bunch:
     """Draw binary rows, noisy copies of a few prototypes.
 

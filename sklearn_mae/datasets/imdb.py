@@ -285,10 +285,10 @@ def _save(content: dict[str, Any], cache: Path) -> None:
 )
 def fetch_imdb_sentences(
     *,
-    data_home=None,
+    data_home: str | os.PathLike | None = None,
     subset: str = "train",
     max_words: int = 8,
-    path=None,
+    path: str | os.PathLike | None = None,
     download_if_missing: bool = True,
     return_X_y: bool = False,
     n_retries: int = 3,

@@ -198,7 +198,10 @@ def _sentences_log_likelihood(texts: Iterable[str], *, grammar: Grammar) -> np.n
     prefer_skip_nested_validation=True,
 )
 def make_sentences(
-    n_samples: int = 2000, *, n_words: int = 4, random_state=None
+    n_samples: int = 2000,
+    *,
+    n_words: int = 4,
+    random_state: int | np.random.RandomState | None = None,
 ) -> Bunch:
     """Draw English-like sentences from a grammar, of 3 to 7 words.
 

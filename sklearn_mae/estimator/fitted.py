@@ -7,7 +7,9 @@ compute from it, ``warm_start`` goes on from it, and ``saving.py`` writes it dow
 import copy
 import functools
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -23,6 +25,8 @@ from sklearn_mae.noise import row_noise
 from sklearn_mae.training import MutualAutoencoderNet
 
 __all__ = ["Fitted", "at_once"]
+
+Method = TypeVar("Method", bound=Callable)
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,11 +49,11 @@ class Fitted:
         Trained; ``net_.module_`` is the model.
     constraints : dict of str to dict of str to float
         State of each constraint, which ``warm_start`` goes on from.
-    history_ : dict of str to ndarray
+    history_ : dict of str to ndarray of shape (n_iter_,)
         Figures of the epochs.
     n_features_in_ : int
         Number of columns of X.
-    feature_names_in_ : ndarray of str or None
+    feature_names_in_ : ndarray of str of shape (n_features_in_,) or None
         Their names.
     mutual_info_, rate_, rate_se : float
         In nats; the last is the standard error of the mean over training rows.
@@ -131,7 +135,7 @@ class Fitted:
         return information_of_model(model, n_samples, tol, generator, budget)
 
 
-def at_once(method):
+def at_once(method: Method) -> Method:
     """Let a method read parameters and record once, whatever others set meanwhile.
 
     It runs on a shallow copy of the estimator, which nobody else sees, and on torch
@@ -144,4 +148,4 @@ def at_once(method):
         with plain_torch():
             return method(copy.copy(self), *args, **kwargs)
 
-    return run
+    return run  # type: ignore[return-value]

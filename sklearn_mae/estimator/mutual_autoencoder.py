@@ -4,9 +4,11 @@ import copy
 import warnings
 from collections.abc import Callable, Sequence
 from numbers import Integral, Real
+from typing import Any, Self
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from sklearn.base import (
     BaseEstimator,
     ClassNamePrefixFeaturesOutMixin,
@@ -270,8 +272,8 @@ default="auto"
         device: str = "cpu",
         warm_start: bool = False,
         verbose: int = 0,
-        random_state=None,
-    ):
+        random_state: int | np.random.RandomState | None = None,
+    ) -> None:
         self.M = M
         self.C = C
         self.n_components = n_components
@@ -293,13 +295,14 @@ default="auto"
         self.verbose = verbose
         self.random_state = random_state
 
-    # the record of the last fit, which each fit replaces by one assignment
-    _fitted: Fitted | None = None
+    # the record of the last fit, which each fit replaces by one assignment; None before
+    # the first: methods check that there is one
+    _fitted: Fitted = None  # type: ignore[assignment]
 
     def __sklearn_is_fitted__(self):
         return self._fitted is not None
 
-    def __getattr__(self, name):
+    def __getattr__(self, name: str) -> Any:
         value = getattr(self._fitted, name, None) if name in FITTED else None
         if value is None:
             raise AttributeError(
@@ -329,7 +332,7 @@ default="auto"
             row_family(self.likelihood).describe(tags.input_tags)
         return tags
 
-    def fit(self, X, y=None):
+    def fit(self, X: ArrayLike, y: object = None) -> Self:
         """Fit the model to X.
 
         Parameters
@@ -389,7 +392,7 @@ default="auto"
             warnings.warn(complaint, ConvergenceWarning, stacklevel=3)
         return self._fitted
 
-    def transform(self, X):
+    def transform(self, X: ArrayLike) -> np.ndarray:
         """Encode rows.
 
         A pure function of the fitted state and each row, whatever rows stand beside
@@ -415,7 +418,7 @@ default="auto"
         return as_type(to_numpy(z), X.dtype)
 
     @at_once
-    def inverse_transform(self, X):
+    def inverse_transform(self, X: ArrayLike) -> np.ndarray:
         """Decode codes.
 
         Parameters
@@ -434,7 +437,12 @@ default="auto"
         return self._decoded(self._fitted.tensor(Z), Z.dtype)
 
     @at_once
-    def reconstruct(self, X, n_samples=None, random_state=None):
+    def reconstruct(
+        self,
+        X: ArrayLike,
+        n_samples: int | None = None,
+        random_state: int | np.random.RandomState | None = None,
+    ) -> np.ndarray:
         """Encode rows and decode their codes.
 
         Parameters
@@ -459,7 +467,9 @@ default="auto"
         return self._decoded(z, X.dtype)
 
     @at_once
-    def interpolate(self, X_a, X_b, n_steps=10):
+    def interpolate(
+        self, X_a: ArrayLike, X_b: ArrayLike, n_steps: int = 10
+    ) -> np.ndarray:
         """Decode the way between the codes of two tables, row by row.
 
         Parameters
@@ -488,7 +498,12 @@ default="auto"
         return self._decoded(z, X_a.dtype)
 
     @at_once
-    def sample(self, n_samples=1, random_state=None, return_codes=False):
+    def sample(
+        self,
+        n_samples: int = 1,
+        random_state: int | np.random.RandomState | None = None,
+        return_codes: bool = False,
+    ) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
         """Draw rows from the model.
 
         Parameters
@@ -516,7 +531,12 @@ default="auto"
         return (X, to_numpy(z)) if return_codes else X
 
     @at_once
-    def sample_posterior(self, X, n_samples=1, random_state=None):
+    def sample_posterior(
+        self,
+        X: ArrayLike,
+        n_samples: int = 1,
+        random_state: int | np.random.RandomState | None = None,
+    ) -> np.ndarray:
         """Draw codes from each row's posterior.
 
         Parameters
@@ -538,7 +558,7 @@ default="auto"
         return as_type(to_numpy(z), X.dtype)
 
     @at_once
-    def score_samples(self, X):
+    def score_samples(self, X: ArrayLike) -> np.ndarray:
         """Bound on log p(x) that the encoder defines, for each row.
 
         The ELBO for ``encoder="gaussian"``, the importance-weighted bound L_k for
@@ -556,7 +576,7 @@ default="auto"
         """
         return to_numpy(self._bound(X).elbo) - self._fitted.family.log_volume
 
-    def score(self, X, y=None):
+    def score(self, X: ArrayLike, y: object = None) -> float:
         """Mean of :meth:`score_samples`.
 
         Parameters
@@ -574,7 +594,7 @@ default="auto"
         return float(self.score_samples(X).mean())
 
     @at_once
-    def rate(self, X):
+    def rate(self, X: ArrayLike) -> np.ndarray:
         """Rate of each row: KL(q(z|x) || p(z)), for resampling its upper bound.
 
         Parameters
@@ -592,7 +612,7 @@ default="auto"
         return to_numpy(self._bound(X).rate)
 
     @at_once
-    def distortion(self, X):
+    def distortion(self, X: ArrayLike) -> np.ndarray:
         """Distortion of each row: -E log p(x|z) over its codes.
 
         Parameters
@@ -608,7 +628,7 @@ default="auto"
         return to_numpy(self._bound(X).distortion) + self._fitted.family.log_volume
 
     @at_once
-    def log_likelihood(self, X, n_importance=200):
+    def log_likelihood(self, X: ArrayLike, n_importance: int = 200) -> np.ndarray:
         """Importance-weighted estimate of log p(x) for each row.
 
         The figure to compare models by, whatever their encoders.
@@ -635,7 +655,7 @@ default="auto"
         return to_numpy(log_p) - self._fitted.family.log_volume
 
     @at_once
-    def conditional_log_prob(self, X, Z):
+    def conditional_log_prob(self, X: ArrayLike, Z: ArrayLike) -> np.ndarray:
         """Log p(x|z) row by row.
 
         Parameters
@@ -656,7 +676,7 @@ default="auto"
         return to_numpy(log_p) - self._fitted.family.log_volume
 
     @at_once
-    def posterior_log_prob(self, X, Z):
+    def posterior_log_prob(self, X: ArrayLike, Z: ArrayLike) -> np.ndarray:
         """Log q(z|x), the density of a row's code, row by row.
 
         For the resampling encoder that of the code after resampling [2]_ (eq. 5),
@@ -687,7 +707,12 @@ default="auto"
         )
 
     @at_once
-    def mutual_info(self, n_samples=2000, tol=0.1, random_state=None):
+    def mutual_info(
+        self,
+        n_samples: int = 2000,
+        tol: float = 0.1,
+        random_state: int | np.random.RandomState | None = None,
+    ) -> Bunch:
         """Bracket the model's information I(x, z) from both sides.
 
         Monte-Carlo estimates with standard errors, not a proof. Depending on the
@@ -720,7 +745,7 @@ default="auto"
         return Bunch(**self._fitted.mutual_info(n_samples, tol, generator).as_dict())
 
     @at_once
-    def encoder_mutual_info(self, X):
+    def encoder_mutual_info(self, X: ArrayLike) -> Bunch:
         """Bracket I_q(x, z), what the codes drawn for rows tell about the rows.
 
         A property of the encoder on these rows, where :meth:`mutual_info` is one of
@@ -768,13 +793,15 @@ default="auto"
 
     # -- helpers -----------------------------------------------------------------
 
-    def _checked(self, X, reset=False):
+    def _checked(self, X: ArrayLike, reset: bool = False) -> np.ndarray:
         return checked_rows(self, X, reset)
 
-    def _checked_codes(self, Z):
+    def _checked_codes(self, Z: ArrayLike) -> np.ndarray:
         return checked_codes(Z, self._n_features_out)
 
-    def _checked_pair(self, X, Z):
+    def _checked_pair(
+        self, X: ArrayLike, Z: ArrayLike
+    ) -> tuple[np.ndarray, np.ndarray]:
         X, Z = self._checked(X), self._checked_codes(Z)
         check_pair(X, Z)
         return X, Z

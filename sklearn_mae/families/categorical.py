@@ -73,7 +73,7 @@ class Categorical(ColumnFamily):
 
     Attributes
     ----------
-    categories_ : list of m ndarrays
+    categories_ : list of m ndarrays of shape (c_j,)
         Sorted categories of each column.
     """
 

@@ -29,7 +29,7 @@ class Sequences(RowFamily):
     ----------
     n_columns_ : int
         Columns of X.
-    words_ : ndarray of int64
+    words_ : ndarray of shape (n_words,), int64
         Ids that training rows hold and the marks, sorted; the model sees their
         positions. Any other id is to it what the unknown word (1) is.
     length_ : int
