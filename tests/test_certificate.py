@@ -10,7 +10,9 @@ from scipy.special import log_softmax, logsumexp
 from torch import nn
 from torch.distributions import Categorical, MixtureSameFamily, Normal
 
-from sklearn_mae.encoders import GaussianEncoder
+from sklearn_mae.encoders import Posterior
+from sklearn_mae.families.standard import standard_likelihood, standard_model
+from sklearn_mae.families.user import UserLikelihood
 from sklearn_mae.information import (
     certificate,
     common,
@@ -27,8 +29,7 @@ from sklearn_mae.information.quadrature import (
     lattice,
     posteriors_on_lattices,
 )
-from sklearn_mae.likelihoods import ForeignLikelihood, GaussianLikelihood
-from sklearn_mae.model import LatentVariableModel, draw, private_random
+from sklearn_mae.model import draw, private_random
 from tests.statistical import (
     assert_estimate_equal,
     assert_mean_equal,
@@ -166,15 +167,14 @@ def test_estimate_survives_a_useless_posterior():
 def test_estimate_of_a_small_noise_in_single_precision(scale):
     """As in training. What the decoder copies leaves no trace of what it ignores."""
     with private_random(0):
-        likelihood = GaussianLikelihood(nn.Linear(4, 40), 40, min_scale=scale)
-        r = GaussianEncoder(nn.Linear(40, 8))
+        likelihood = standard_likelihood("gaussian", nn.Linear(4, 40), 40, scale)
+        model = standard_model(likelihood, 40, 4, ()).float()
     g = generator(1)
     W = torch.randn(40, 4, generator=g)
     W[:, 2], W[:, 3] = 0.3 * W[:, 0], -0.7 * W[:, 1]
     with torch.no_grad():
         likelihood.decoder.weight.copy_(W)
         likelihood.raw_log_scale.fill_(-100.0)
-    model = LatentVariableModel(likelihood, r, r, nn.Identity(), 4)
     found = estimate_sandwich(model, 1_000, 32, g)
     precision = torch.eye(4).double() + W.double().mT @ W.double() / scale**2
     truth = 0.5 * float(torch.logdet(precision))
@@ -458,7 +458,7 @@ def out_of_reach(d=12, shift=1.5, widening=0.7):
             loc = Once.apply(inner(z).loc)
             return Normal(loc, torch.full_like(loc, model.sigma), validate_args=False)
 
-    model.likelihood = ForeignLikelihood(Foreign(), d + 2)
+    model.likelihood = UserLikelihood(Foreign(), d + 2)
     model.likelihood.slow = True  # no codes are decoded for all rows together
     return model
 
@@ -506,13 +506,13 @@ def test_annealing_states_its_errors_honestly():
 def test_annealing_keeps_to_the_budget(monkeypatch):
     """Counted in decodes, of which a gradient costs three."""
     model = out_of_reach()
-    decoded, plain = [], ForeignLikelihood.forward
+    decoded, plain = [], UserLikelihood.forward
 
     def forward(self, z):
         decoded.append(z[..., 0].numel() * (3 if z.requires_grad else 1))
         return plain(self, z)
 
-    monkeypatch.setattr(ForeignLikelihood, "forward", forward)
+    monkeypatch.setattr(UserLikelihood, "forward", forward)
     found = information_of_model(model, 500, 0.1, generator(), budget=600_000)
 
     assert "n_temperatures" in found
@@ -563,10 +563,10 @@ def hostile(*functions, d=1, scale=0.2, angle=0.0):
     Of each function every axis has its own; several are the peaks of a mixture.
     """
     each = [[lambda z, f=f, i=i: f(z[..., i]) for i in range(d)] for f in functions]
+    likelihood = UserLikelihood(Columns(each, scale, angle), d)
     with private_random(0):
-        r = GaussianEncoder.from_sizes(d, (8,), d, "tanh")
-    likelihood = ForeignLikelihood(Columns(each, scale, angle), d)
-    model = LatentVariableModel(likelihood, r, r, nn.Identity(), d).double()
+        r = Posterior.from_sizes(d, (8,), d, "tanh")
+    model = standard_model(likelihood, d, d, encoder=r, posterior=r).double()
     return model, d * information_of_column(functions, scale)
 
 
@@ -743,7 +743,7 @@ def test_lattices_that_miss_every_needle_do_not_agree():
             return MixtureSameFamily(Categorical(torch.ones_like(peaks.loc)), peaks)
 
     model, _ = hostile(steps)
-    model.likelihood = ForeignLikelihood(Broad(), 1)
+    model.likelihood = UserLikelihood(Broad(), 1)
     z0 = model.draw_codes(60, generator())
     x, log_lik = drawn_from(model, z0)
     far = torch.full_like(log_lik, -30.0)

@@ -17,12 +17,12 @@ from torch.testing import assert_close
 
 from sklearn_mae.encoders import (
     Amortised,
-    ForeignEncoder,
+    CategoryTable,
     GaussianEncoder,
     OneHot,
     Resampling,
     Standardised,
-    category_table,
+    UserEncoder,
 )
 from sklearn_mae.model import DiagonalNormal, draw
 from tests.statistical import assert_mean_equal, assert_mean_positive
@@ -81,7 +81,7 @@ def test_gaussian_encoder_survives_extreme_rows():
 
 
 def test_category_table_is_a_table():
-    table = category_table(4, 2).double()
+    table = GaussianEncoder(CategoryTable(4, 2)).double()
     rows = torch.eye(4, dtype=torch.float64)
     q = table(rows)
 
@@ -95,7 +95,7 @@ def test_category_table_is_a_table():
 
 def test_category_table_moves_faster_than_its_parameters():
     """A step of Adam is about lr in every parameter: a table would crawl."""
-    table = category_table(4, 2)
+    table = GaussianEncoder(CategoryTable(4, 2))
     before = table(torch.eye(4)).loc.detach()
     optimizer = torch.optim.Adam(table.parameters(), lr=1e-3)
     table(torch.eye(4)).loc.sum().backward()
@@ -114,10 +114,10 @@ class Module(nn.Module):
         return self.make(features)
 
 
-def test_foreign_encoder_makes_one_event():
+def test_a_user_s_encoder_makes_one_event():
     x = torch.zeros(5, 2).double()
-    loose = ForeignEncoder(Module(lambda f: Normal(f, 1.0)))
-    whole = ForeignEncoder(Module(lambda f: Independent(Normal(f, 1.0), 1)))
+    loose = UserEncoder(Module(lambda f: Normal(f, 1.0)))
+    whole = UserEncoder(Module(lambda f: Independent(Normal(f, 1.0), 1)))
 
     assert loose(x).event_shape == whole(x).event_shape == (2,)
     assert loose(x).batch_shape == (5,)

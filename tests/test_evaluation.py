@@ -11,7 +11,7 @@ from torch.distributions import Categorical, Independent, MixtureSameFamily, Nor
 from torch.testing import assert_close
 
 from sklearn_mae import evaluation
-from sklearn_mae.encoders import Amortised, ForeignEncoder, Resampling
+from sklearn_mae.encoders import Amortised, Resampling, UserEncoder
 from sklearn_mae.evaluation import Evaluation
 from tests.statistical import assert_mean_equal, assert_mean_positive
 from tests.toy_models import LinearGaussian, generator
@@ -41,7 +41,7 @@ class TwoBumps(nn.Module):
 
 def two_bumps():
     model = wrong()
-    model.encoder = ForeignEncoder(TwoBumps().double())
+    model.encoder = UserEncoder(TwoBumps().double())
     return model
 
 

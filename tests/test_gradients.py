@@ -8,21 +8,22 @@ from torch import nn
 from torch.testing import assert_close
 
 from sklearn_mae import gradients as gradients_module
+from sklearn_mae.families.bernoulli import IndependentBernoulli
+from sklearn_mae.families.categorical import IndependentCategorical
+from sklearn_mae.families.lstm import (
+    FilteredNormal,
+    SequenceFilter,
+    SequenceLikelihood,
+    SequenceReader,
+)
 from sklearn_mae.gradients import Enumeration, PerToken, Reinforce, Reparametrised
 from sklearn_mae.information import Weighted, sandwich
-from sklearn_mae.likelihoods import IndependentBernoulli, IndependentCategorical
 from sklearn_mae.model import (
     DiagonalNormal,
     PrivateDistribution,
     draw,
     log_prior,
     private_random,
-)
-from sklearn_mae.sequence import (
-    FilteredNormal,
-    SequenceFilter,
-    SequenceLikelihood,
-    SequenceReader,
 )
 from tests.statistical import assert_mean_equal, assert_mean_positive
 from tests.toy_models import generator, with_places

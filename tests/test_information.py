@@ -9,6 +9,7 @@ from torch import nn
 from torch.distributions import MixtureSameFamily, MultivariateNormal, Normal
 from torch.testing import assert_close
 
+from sklearn_mae.families.user import UserLikelihood
 from sklearn_mae.gradients import Enumeration, Reinforce, Reparametrised
 from sklearn_mae.information import (
     amortised_proposal,
@@ -28,7 +29,6 @@ from sklearn_mae.information.proposals import (
     PrecisionNormal,
     inflation,
 )
-from sklearn_mae.likelihoods import ForeignLikelihood
 from sklearn_mae.model import DiagonalNormal
 from tests.statistical import (
     assert_mean_equal,
@@ -65,7 +65,7 @@ class Foreign(nn.Module):
 def hidden(d, D, twice=True, **parameters):
     """Linear-Gaussian model of which only densities and draws are to be had."""
     model = LinearGaussian(d, D, **parameters)
-    model.likelihood = ForeignLikelihood(Foreign(model.likelihood, twice), D)
+    model.likelihood = UserLikelihood(Foreign(model.likelihood, twice), D)
     return model
 
 
@@ -453,7 +453,7 @@ def test_local_proposal_between_two_modes():
             shares = torch.distributions.Categorical(torch.ones_like(p.loc[..., 0]))
             return MixtureSameFamily(shares, normals)
 
-    model.likelihood = ForeignLikelihood(Either(), 3)
+    model.likelihood = UserLikelihood(Either(), 3)
     with torch.no_grad():
         model.posterior.network.weight.zero_()
         model.posterior.network.bias.zero_()

@@ -359,7 +359,7 @@ def _device_that_is_there(value) -> torch.device:
 def _controls(value) -> dict[str, float]:
     good = type(value) is dict and all(type(name) is str for name in value)
     need(good, "controls", value)
-    return {name: number(number, name) for name, number in value.items()}
+    return {name: number(figure, name) for name, figure in value.items()}
 
 
 def _history(value) -> dict[str, np.ndarray]:
