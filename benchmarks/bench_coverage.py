@@ -35,17 +35,17 @@ import numpy as np
 import torch
 from hostile_models import hostile, log_uniform
 from rows import append, read
+from sklearn_mae.likelihoods import (
+    CategoricalLikelihood,
+    ForeignLikelihood,
+    GaussianLikelihood,
+)
 from torch import nn
 from torch.distributions import Categorical, MixtureSameFamily, Normal
 
 from sklearn_mae.encoders import GaussianEncoder, OneHot
 from sklearn_mae.information import infomax, information_of_model
 from sklearn_mae.information.certificate import Sandwich
-from sklearn_mae.likelihoods import (
-    CategoricalLikelihood,
-    ForeignLikelihood,
-    GaussianLikelihood,
-)
 from sklearn_mae.model import LatentVariableModel, draw, mlp, private_random
 
 FIELDS = (
@@ -231,12 +231,12 @@ def train_posterior(model, generator, n_steps=400, batch=256):
     optimizer = torch.optim.Adam(model.posterior.parameters(), lr=1e-2)
     for step in range(n_steps):
         with torch.no_grad():
-            z0 = model.draw_codes(batch, generator)
+            z0 = model.stratified_codes(batch, generator)
             x = draw(model.likelihood(z0), (), generator, reparametrised=False)
         for group in optimizer.param_groups:
             group["lr"] = 1e-2 * (1 - step / n_steps)
         optimizer.zero_grad()
-        (-infomax(model.r(x), z0).mean()).backward()
+        (-infomax(model.r(x), z0, model.prior).mean()).backward()
         optimizer.step()
 
 

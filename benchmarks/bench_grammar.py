@@ -29,9 +29,11 @@ from text_models import ends, formatted, matches, times
 
 from sklearn_mae import MutualAutoencoder, SequenceVectorizer
 from sklearn_mae.datasets import make_sentences
+from sklearn_mae.families.sequences import Sequences
 from sklearn_mae.gradients import PerToken, Reinforce
-from sklearn_mae.net import TwoSidedSequences
-from sklearn_mae.penalty import SlowAscent
+from sklearn_mae.training import Information
+from sklearn_mae.training.constraints import Step
+from sklearn_mae.training.penalty import DualAscent
 
 RESULTS = Path("benchmarks/results")
 N_TRAIN, N_TEST, BATCH_SIZE = 8_000, 2_000, 64
@@ -40,7 +42,7 @@ FRACTIONS = {
     "credit": [0.25, 0.5, 0.9],
 }
 STRATEGIES = {
-    "per token": lambda model: PerToken(model.posterior),
+    "per token": lambda model: PerToken(model.posterior, model.prior),
     "leave-one-out": lambda model: Reinforce(),
     "plain": lambda model: Reinforce(leave_one_out=False),
 }
@@ -131,8 +133,9 @@ def credit(settings: dict, n_gradients: int = 200):
     model = mae.net_.module_
     parameters = list(model.likelihood.parameters())
     for name, strategy in STRATEGIES.items():
-        rising = SlowAscent(10.0, settings["M"], multiplier=-1.0)
-        constraint = TwoSidedSequences(rising, strategy(model))
+        rising = DualAscent(10.0, settings["M"], growth=0.0)
+        rising.start_from(-1.0)
+        constraint = Information(rising, strategy(model), Sequences.schedule)
         generator = torch.Generator().manual_seed(settings["seed"])
         # of two halves, whose product is unbiased for the squared norm of the mean
         n = n_gradients // 2
@@ -141,7 +144,10 @@ def credit(settings: dict, n_gradients: int = 200):
         for _ in range(2):
             total = [torch.zeros_like(p, dtype=torch.float64) for p in parameters]
             for _ in range(n):
-                term = constraint.term(model, BATCH_SIZE, generator)
+                nothing = torch.zeros(())
+                term = constraint.term(
+                    Step(model, 0, BATCH_SIZE, nothing, nothing, generator)
+                )
                 gradient = torch.autograd.grad(term.penalty, parameters)
                 torch._foreach_add_(total, [part.double() for part in gradient])
                 squares += sum(float(part.double().square().sum()) for part in gradient)

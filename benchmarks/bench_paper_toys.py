@@ -308,7 +308,7 @@ def one_gradient(model, parameters, strategy, generator, n=128):
     p = model.likelihood(z0)
 
     def bound(x, log_prob):
-        return (infomax(model.r(x), z0),)
+        return (infomax(model.r(x), z0, model.prior),)
 
     (values,) = strategy.expectation(p, bound, generator)
     parts = torch.autograd.grad(values.mean(), parameters)

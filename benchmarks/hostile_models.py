@@ -19,15 +19,15 @@ import math
 
 import numpy as np
 import torch
-from torch import nn
-from torch.distributions import Categorical, MixtureSameFamily, Normal
-
-from sklearn_mae.encoders import GaussianEncoder, OneHot
 from sklearn_mae.likelihoods import (
     BernoulliLikelihood,
     CategoricalLikelihood,
     ForeignLikelihood,
 )
+from torch import nn
+from torch.distributions import Categorical, MixtureSameFamily, Normal
+
+from sklearn_mae.encoders import GaussianEncoder, OneHot
 from sklearn_mae.model import LatentVariableModel, private_random
 
 __all__ = ["hostile"]

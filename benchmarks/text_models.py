@@ -9,14 +9,14 @@ import torch
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from sklearn_mae.columns import END, PAD
 from torch import Tensor
 
 from sklearn_mae import MutualAutoencoder, SequenceVectorizer
-from sklearn_mae.columns import END, PAD
 from sklearn_mae.encoders import Amortised, Bound
 from sklearn_mae.estimator.parts import build_columns, build_model, build_net
 from sklearn_mae.evaluation import Evaluation
-from sklearn_mae.net import Rows
+from sklearn_mae.training import Rows
 
 SIZES = {
     # to see that everything works
@@ -289,7 +289,7 @@ def describe(model, corpus: Corpus, separate, H: float, seed: int, noisy=True) -
 
     encoders = {"mean": evaluation.mean_codes}
     if noisy:
-        encoders["draw"] = lambda x: evaluation.draw_codes(x, noise(x))
+        encoders["draw"] = lambda x: evaluation.encoded_draws(x, noise(x))
     row = {}
     parts = {"train": corpus.train[: len(corpus.test)], "test": corpus.test}
     for encoder, encode in encoders.items():

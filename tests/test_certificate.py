@@ -11,7 +11,9 @@ from scipy.special import log_softmax, logsumexp
 from torch import nn
 from torch.distributions import Categorical, MixtureSameFamily, Normal
 
-from sklearn_mae.encoders import GaussianEncoder
+from sklearn_mae.encoders import Posterior
+from sklearn_mae.families.standard import standard_likelihood, standard_model
+from sklearn_mae.families.user import UserLikelihood
 from sklearn_mae.information import (
     Bracket,
     estimate_sandwich,
@@ -27,7 +29,6 @@ from sklearn_mae.information import (
 from sklearn_mae.information.certificate import Sandwich
 from sklearn_mae.information.quadrature import (
     integrate,
-    lattice,
     posteriors_on_lattices,
 )
 from sklearn_mae.information.shared_codes import (
@@ -36,8 +37,7 @@ from sklearn_mae.information.shared_codes import (
     enumerated_means,
     row_means,
 )
-from sklearn_mae.likelihoods import ForeignLikelihood, GaussianLikelihood
-from sklearn_mae.model import Cost, LatentVariableModel, draw, private_random
+from sklearn_mae.model import Cost, StandardNormal, draw, private_random
 from tests.statistical import (
     assert_estimate_equal,
     assert_mean_equal,
@@ -224,15 +224,14 @@ def test_estimate_survives_a_useless_posterior():
 def test_estimate_of_a_small_noise_in_single_precision(scale):
     """As in training. What the decoder copies leaves no trace of what it ignores."""
     with private_random(0):
-        likelihood = GaussianLikelihood(nn.Linear(4, 40), 40, min_scale=scale)
-        r = GaussianEncoder(nn.Linear(40, 8))
+        likelihood = standard_likelihood("gaussian", nn.Linear(4, 40), 40, scale)
+        model = standard_model(likelihood, 40, 4, ()).float()
     g = generator(1)
     W = torch.randn(40, 4, generator=g)
     W[:, 2], W[:, 3] = 0.3 * W[:, 0], -0.7 * W[:, 1]
     with torch.no_grad():
         likelihood.decoder.weight.copy_(W)
         likelihood.raw_log_scale.fill_(-100.0)
-    model = LatentVariableModel(likelihood, r, r, nn.Identity(), 4)
     found = estimate_sandwich(model, 1_000, 32, g)
     precision = torch.eye(4).double() + W.double().mT @ W.double() / scale**2
     truth = 0.5 * float(torch.logdet(precision))
@@ -502,7 +501,7 @@ def out_of_reach(d=12, shift=1.5, widening=0.7):
             loc = Once.apply(inner(z).loc)
             return Normal(loc, torch.full_like(loc, model.sigma), validate_args=False)
 
-    model.likelihood = ForeignLikelihood(Foreign(), d + 2)
+    model.likelihood = UserLikelihood(Foreign(), d + 2)
     # no codes are decoded for all rows together
     model.likelihood.cost = Cost(many_codes=False, rows_with_gradients=64)
     return model
@@ -574,13 +573,13 @@ def test_annealing_states_its_errors_honestly():
 def test_annealing_keeps_to_the_budget(monkeypatch):
     """Counted in decodes, of which a gradient costs three."""
     model = out_of_reach()
-    decoded, plain = [], ForeignLikelihood.forward
+    decoded, plain = [], UserLikelihood.forward
 
     def forward(self, z):
         decoded.append(z[..., 0].numel() * (3 if z.requires_grad else 1))
         return plain(self, z)
 
-    monkeypatch.setattr(ForeignLikelihood, "forward", forward)
+    monkeypatch.setattr(UserLikelihood, "forward", forward)
     found = information_of_model(model, 500, 0.1, generator(), budget=600_000)
 
     assert "n_temperatures" in found.took
@@ -631,10 +630,10 @@ def hostile(*functions, d=1, scale=0.2, angle=0.0):
     Of each function every axis has its own; several are the peaks of a mixture.
     """
     each = [[lambda z, f=f, i=i: f(z[..., i]) for i in range(d)] for f in functions]
+    likelihood = UserLikelihood(Columns(each, scale, angle), d)
     with private_random(0):
-        r = GaussianEncoder.from_sizes(d, (8,), d, "tanh")
-    likelihood = ForeignLikelihood(Columns(each, scale, angle), d)
-    model = LatentVariableModel(likelihood, r, r, nn.Identity(), d).double()
+        r = Posterior.from_sizes(d, (8,), d, "tanh")
+    model = standard_model(likelihood, d, d, encoder=r, posterior=r).double()
     return model, d * information_of_column(functions, scale)
 
 
@@ -718,7 +717,7 @@ def test_decoders_with_jumps_and_modes(functions, route):
 
 def test_a_grid_hands_over_what_jumps():
     model, truth = hostile(saw(5.2), scale=0.1)
-    z0 = model.draw_codes(100, generator())
+    z0 = model.stratified_codes(100, generator())
     x, log_lik = drawn_from(model, z0)
     found = information_of_model(model, 500, 0.3, generator(), budget=300_000)
 
@@ -795,8 +794,8 @@ def test_a_shifted_lattice_is_unbiased():
     """Too coarse for the decoder, but right on average."""
     model, _ = hostile(periodic(2.0))
     x = torch.linspace(-1, 1, 5).double().unsqueeze(-1)
-    fine = lattice(1, 20_000, x, generator())
-    coarse = [lattice(1, 32, x, generator(seed)) for seed in range(2_000)]
+    fine = model.prior.lattice(20_000, x, generator())[:2]
+    coarse = [model.prior.lattice(32, x, generator(seed))[:2] for seed in range(2_000)]
     truth = integrate(model, x, *fine).log_marginal.exp()
     found = [integrate(model, x, *codes).log_marginal.exp() for codes in coarse]
 
@@ -813,8 +812,8 @@ def test_lattices_that_miss_every_needle_do_not_agree():
             return MixtureSameFamily(Categorical(torch.ones_like(peaks.loc)), peaks)
 
     model, _ = hostile(steps)
-    model.likelihood = ForeignLikelihood(Broad(), 1)
-    z0 = model.draw_codes(60, generator())
+    model.likelihood = UserLikelihood(Broad(), 1)
+    z0 = model.stratified_codes(60, generator())
     x, log_lik = drawn_from(model, z0)
     far = torch.full_like(log_lik, -30.0)
 
@@ -924,7 +923,7 @@ def test_training_bias_leaves_the_model_in_training(kind, columns, d):
     """In single precision, its gradients intact."""
     model = random_model(kind, columns, d).float()
     x = model.likelihood(torch.zeros(1, d)).sample((), generator())
-    model.log_prior(model.r(x).loc).sum().backward()
+    model.prior.log_prob(model.r(x).loc).sum().backward()
     before = copy.deepcopy(model.state_dict())
     gradient = model.posterior.network[0].weight.grad.clone()
     bias, gap = training_bias(model, 100, 8, generator())
@@ -948,9 +947,9 @@ def test_training_bias_of_a_diverged_model_is_nan_at_once(
     model = random_model(kind, columns, d)
     with torch.no_grad():
         model.likelihood.decoder[-1].bias.fill_(torch.nan)
-    grids, plain = [], quadrature.lattice
+    grids, plain = [], StandardNormal.lattice
     monkeypatch.setattr(
-        quadrature, "lattice", lambda *sizes: grids.append(sizes) or plain(*sizes)
+        StandardNormal, "lattice", lambda *sizes: grids.append(sizes) or plain(*sizes)
     )
 
     assert np.isnan(training_bias(model, 100, 8, generator())).all()

@@ -17,12 +17,12 @@ from torch.testing import assert_close
 
 from sklearn_mae.encoders import (
     Amortised,
-    ForeignEncoder,
+    CategoryTable,
     GaussianEncoder,
     OneHot,
     Resampling,
     Standardised,
-    category_table,
+    UserEncoder,
 )
 from sklearn_mae.model import DiagonalNormal, draw
 from tests.statistical import assert_mean_equal, assert_mean_positive
@@ -81,7 +81,7 @@ def test_gaussian_encoder_survives_extreme_rows():
 
 
 def test_category_table_is_a_table():
-    table = category_table(4, 2).double()
+    table = GaussianEncoder(CategoryTable(4, 2)).double()
     rows = torch.eye(4, dtype=torch.float64)
     q = table(rows)
 
@@ -95,7 +95,7 @@ def test_category_table_is_a_table():
 
 def test_category_table_moves_faster_than_its_parameters():
     """A step of Adam is about lr in every parameter: a table would crawl."""
-    table = category_table(4, 2)
+    table = GaussianEncoder(CategoryTable(4, 2))
     before = table(torch.eye(4)).loc.detach()
     optimizer = torch.optim.Adam(table.parameters(), lr=1e-3)
     table(torch.eye(4)).loc.sum().backward()
@@ -114,10 +114,10 @@ class Module(nn.Module):
         return self.make(features)
 
 
-def test_foreign_encoder_makes_one_event():
+def test_a_user_s_encoder_makes_one_event():
     x = torch.zeros(5, 2).double()
-    loose = ForeignEncoder(Module(lambda f: Normal(f, 1.0)))
-    whole = ForeignEncoder(Module(lambda f: Independent(Normal(f, 1.0), 1)))
+    loose = UserEncoder(Module(lambda f: Normal(f, 1.0)))
+    whole = UserEncoder(Module(lambda f: Independent(Normal(f, 1.0), 1)))
 
     assert loose(x).event_shape == whole(x).event_shape == (2,)
     assert loose(x).batch_shape == (5,)
@@ -237,8 +237,8 @@ def test_one_draw_is_the_elbo_of_that_draw():
     log_lik = model.likelihood(z[0]).log_prob(x)
 
     assert_close(bound.distortion, -log_lik)
-    assert_close(bound.rate, q.log_prob(z[0]) - model.log_prior(z[0]))
-    assert_close(bound.elbo, log_lik + model.log_prior(z[0]) - q.log_prob(z[0]))
+    assert_close(bound.rate, q.log_prob(z[0]) - model.prior.log_prob(z[0]))
+    assert_close(bound.elbo, log_lik + model.prior.log_prob(z[0]) - q.log_prob(z[0]))
 
 
 @pytest.mark.parametrize("k", [1, 2, 7])
@@ -408,7 +408,7 @@ def test_rate_of_resampling_exceeds_the_code_s_own():
     k = 3
     grid, masses, _, (model, x) = resampled(k, n_batches=40, n_groups=200)
     density = masses.mean(0) / float(grid[1] - grid[0])
-    log_prior = model.log_prior(grid[:, None])
+    log_prior = model.prior.log_prob(grid[:, None])
     own = (masses.mean(0) * (density.log() - log_prior)).sum()
     q, z = proposals(model, x, 20_000 * k)
     rate = Resampling(k).bound(model, x, q, z.unflatten(0, (-1, k))).rate.detach()

@@ -18,12 +18,11 @@ from skorch.callbacks import Callback
 from torch import nn
 
 from sklearn_mae import MutualAutoencoder, SequenceVectorizer
-from sklearn_mae.columns import END, PAD
 from sklearn_mae.datasets import make_sentences
-from sklearn_mae.estimator.arguments import text_problem
 from sklearn_mae.estimator.parts import build_strategy
 from sklearn_mae.gradients import Enumeration, PerToken, Reinforce
 from sklearn_mae.model import DiagonalNormal
+from sklearn_mae.text import END, PAD
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
@@ -133,11 +132,6 @@ every_kind_of_texts = pytest.mark.parametrize(
 )
 
 
-@pytest.mark.parametrize("X", ["one text", b"bytes", [b"bytes"], np.array(["a", "b"])])
-def test_what_counts_as_text(X):
-    assert "SequenceVectorizer" in text_problem(X)
-
-
 @pytest.mark.parametrize(
     "X",
     [
@@ -150,13 +144,6 @@ def test_what_counts_as_text(X):
 def test_texts_in_cells_and_words_in_lists(X):
     with pytest.raises(ValueError, match=r"X holds texts.*one column of a frame"):
         build().fit(X)
-
-
-@pytest.mark.parametrize(
-    "X", [[[1.0], [2.0]], np.eye(2), np.array(1.0), {"a": [1]}, 3, None, iter("ab")]
-)
-def test_what_is_no_text(X):
-    assert text_problem(X) is None
 
 
 @pytest.mark.parametrize("likelihood", ["sequence", "gaussian"])
@@ -244,7 +231,7 @@ def test_conditional_log_prob_is_the_model_s(fitted):
     mae = fitted()[-1]
     codes = mae.transform(X)
     likelihood = copy.deepcopy(mae.net_.module_.likelihood).double()
-    x = torch.as_tensor(mae._fitted.columns.transform(X))
+    x = torch.as_tensor(mae._fitted.family.transform(X))
     with torch.no_grad():
         hidden, _ = likelihood.read(
             torch.cat([torch.zeros_like(x[:, :1]), x[:, :-1]], 1), torch.tensor(codes)

@@ -13,6 +13,9 @@ import torch
 from joblib import Parallel, delayed
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import GridSearchCV
+from sklearn_mae.likelihoods import GaussianLikelihood
+from sklearn_mae.net import FIGURES, MutualAutoencoderNet
+from sklearn_mae.sequence import SequenceLikelihood
 from skorch.callbacks import Callback, EarlyStopping
 from torch import nn
 from torch.distributions import (
@@ -28,10 +31,7 @@ from sklearn_mae.estimator import fitted
 from sklearn_mae.estimator.convergence import convergence_complaint
 from sklearn_mae.estimator.parts import resolve_C
 from sklearn_mae.information import Bracket
-from sklearn_mae.likelihoods import GaussianLikelihood
 from sklearn_mae.model import Cost
-from sklearn_mae.net import FIGURES, MutualAutoencoderNet
-from sklearn_mae.sequence import SequenceLikelihood
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 

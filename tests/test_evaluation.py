@@ -11,7 +11,7 @@ from torch.distributions import Categorical, Independent, MixtureSameFamily, Nor
 from torch.testing import assert_close
 
 from sklearn_mae import evaluation
-from sklearn_mae.encoders import Amortised, ForeignEncoder, Resampling
+from sklearn_mae.encoders import Amortised, Resampling, UserEncoder
 from sklearn_mae.evaluation import Evaluation
 from tests.statistical import assert_mean_equal, assert_mean_positive
 from tests.toy_models import LinearGaussian, generator
@@ -41,7 +41,7 @@ class TwoBumps(nn.Module):
 
 def two_bumps():
     model = wrong()
-    model.encoder = ForeignEncoder(TwoBumps().double())
+    model.encoder = UserEncoder(TwoBumps().double())
     return model
 
 
@@ -62,7 +62,7 @@ def figures(model, rule, x, z, noise):
         "conditional": found.conditional(x, z),
         "posterior": found.posterior(x, z),
         "decode": found.decode(z),
-        "draw_codes": found.draw_codes(x, noise),
+        "draw_codes": found.encoded_draws(x, noise),
     }
 
 
@@ -262,7 +262,7 @@ def drawn(model, rule, n=20_000):
     _, x, _ = model.joint_draws(1)
     found = Evaluation(model, rule, 0)
     noise = torch.randn(n, found.n_noise, generator=generator(2), dtype=torch.float64)
-    return x, found.draw_codes(x.expand(n, -1), noise)
+    return x, found.encoded_draws(x.expand(n, -1), noise)
 
 
 def test_drawn_codes_of_the_proposal():
@@ -291,13 +291,13 @@ def test_drawn_codes_follow_their_noise(rule):
     model = two_bumps()
     x, _, noise = rows(model, rule)
     found = Evaluation(model, rule, 0)
-    one, again = found.draw_codes(x, noise), found.draw_codes(x, noise)
-    other = found.draw_codes(x, noise + 1e-3)
+    one, again = found.encoded_draws(x, noise), found.encoded_draws(x, noise)
+    other = found.encoded_draws(x, noise + 1e-3)
 
     assert_close(one, again, rtol=0, atol=0)
     assert (one != other).any(-1).all()
     same_row = x[:1].expand(12, -1)
-    assert len(found.draw_codes(same_row, noise).unique(dim=0)) == 12
+    assert len(found.encoded_draws(same_row, noise).unique(dim=0)) == 12
 
 
 def test_drawn_codes_without_a_map_have_their_distribution():

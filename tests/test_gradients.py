@@ -8,25 +8,27 @@ from torch import nn
 from torch.testing import assert_close
 
 from sklearn_mae import gradients as gradients_module
-from sklearn_mae.gradients import Enumeration, PerToken, Reinforce, Reparametrised
-from sklearn_mae.information import Weighted, sandwich
-from sklearn_mae.likelihoods import IndependentBernoulli, IndependentCategorical
-from sklearn_mae.model import (
-    DiagonalNormal,
-    PrivateDistribution,
-    draw,
-    log_prior,
-    private_random,
-)
-from sklearn_mae.sequence import (
+from sklearn_mae.families.bernoulli import IndependentBernoulli
+from sklearn_mae.families.categorical import IndependentCategorical
+from sklearn_mae.families.lstm import (
     FilteredNormal,
     SequenceFilter,
     SequenceLikelihood,
     SequenceReader,
 )
+from sklearn_mae.gradients import Enumeration, PerToken, Reinforce, Reparametrised
+from sklearn_mae.information import Weighted, sandwich
+from sklearn_mae.model import (
+    DiagonalNormal,
+    PrivateDistribution,
+    StandardNormal,
+    draw,
+    private_random,
+)
 from tests.statistical import assert_mean_equal, assert_mean_positive
 from tests.toy_models import generator, with_places
 
+PRIOR = StandardNormal(2)
 BITS = torch.tensor(list(itertools.product([0.0, 1.0], repeat=3))).double()
 
 
@@ -244,9 +246,9 @@ def bounds(likelihood, posterior, z0):
         r = posterior(x)
         z = torch.stack([r.transport(e) for e in noise])
         log_lik = likelihood(z).log_prob(x)
-        log_w = log_lik + log_prior(z) - r.log_prob(z)
+        log_w = log_lik + PRIOR.log_prob(z) - r.log_prob(z)
         log_q0 = r.log_prob(z0)
-        log_w0 = log_lik0 + log_prior(z0) - log_q0
+        log_w0 = log_lik0 + PRIOR.log_prob(z0) - log_q0
         return sandwich(Weighted(z, log_lik, log_w, z0, log_lik0, log_w0, log_q0))
 
     return f
@@ -295,7 +297,7 @@ def test_per_token_credit_has_the_exact_expectation(monkeypatch, n, right):
     for drawn in itertools.product(range(len(outcomes)), repeat=n):
         x = outcomes[list(drawn)]
         monkeypatch.setattr(gradients_module, "draw", lambda *_, x=x, **__: x)
-        found = both_gradients(PerToken(posterior), likelihood, posterior, z0)
+        found = both_gradients(PerToken(posterior, PRIOR), likelihood, posterior, z0)
         total += probability[list(drawn), range(n)].prod() * found
 
     assert_close(total, exact, rtol=0, atol=1e-10)
@@ -309,7 +311,7 @@ def test_per_token_credit_is_unbiased(right):
     z0, g = some_codes(6).repeat(10, 1), generator(7)
     strategy = Enumeration(likelihood.outcomes())
     exact = both_gradients(strategy, likelihood, posterior, z0)
-    strategy = PerToken(posterior)
+    strategy = PerToken(posterior, PRIOR)
     samples = torch.stack(
         [both_gradients(strategy, likelihood, posterior, z0, g) for _ in range(150)]
     )
@@ -324,7 +326,7 @@ def test_per_token_credit_changes_no_value(right):
     z0 = some_codes(9)
     f, p = bounds(likelihood, posterior, z0), likelihood(z0)
     x = draw(p, (), generator(2))
-    values = PerToken(posterior).expectation(p, f, generator(2))
+    values = PerToken(posterior, PRIOR).expectation(p, f, generator(2))
 
     for value, plain in zip(values, f(x, p.log_prob(x)), strict=True):
         assert_close(value, plain, rtol=1e-12, atol=1e-12)
@@ -338,6 +340,9 @@ class FirstTokenTells(PrivateDistribution):
     def __init__(self, z, first, later):
         self.z, self.first, self.later = z, first, later
         super().__init__(z.shape[:-1], torch.Size([5]))
+
+    def inside(self, value):
+        return torch.ones_like(value, dtype=torch.bool)
 
     def token_log_prob(self, value):
         log_probs = torch.stack(
@@ -369,13 +374,13 @@ def test_per_token_credit_spares_noise():
     first = torch.tensor([-2.0, 0.0, 2.0]).double().requires_grad_()
     later = torch.tensor([0.3, 0.0, -0.1]).double().requires_grad_()
     found = {}
-    for strategy in (Reinforce(), PerToken(known_from_the_first)):
+    for strategy in (Reinforce(), PerToken(known_from_the_first, PRIOR)):
         g, samples = generator(3), []
         for _ in range(200):
             p = FirstTokenTells(some_codes(8, seed=4)[:, :1], first, later)
 
             def told(x, log_prob, z=p.z):
-                return (known_from_the_first(x).log_prob(z) - log_prior(z),)
+                return (known_from_the_first(x).log_prob(z) - PRIOR.log_prob(z),)
 
             (value,) = strategy.expectation(p, told, g)
             slopes = torch.autograd.grad(value.mean(), (first, later))

@@ -9,15 +9,12 @@ from torch import nn
 from torch.distributions import MixtureSameFamily, MultivariateNormal, Normal
 from torch.testing import assert_close
 
+from sklearn_mae.families.user import UserLikelihood
 from sklearn_mae.gradients import Enumeration, Reinforce, Reparametrised
 from sklearn_mae.information import (
     amortised_proposal,
     bounds,
-    control_variates,
-    correction,
-    infomax,
     local_proposal,
-    prior_entropy,
     sandwich,
     weigh,
 )
@@ -28,8 +25,7 @@ from sklearn_mae.information.proposals import (
     PrecisionNormal,
     inflation,
 )
-from sklearn_mae.likelihoods import ForeignLikelihood
-from sklearn_mae.model import DiagonalNormal
+from sklearn_mae.model import DiagonalNormal, StandardNormal
 from tests.statistical import (
     assert_mean_equal,
     assert_mean_positive,
@@ -65,12 +61,24 @@ class Foreign(nn.Module):
 def hidden(d, D, twice=True, **parameters):
     """Linear-Gaussian model of which only densities and draws are to be had."""
     model = LinearGaussian(d, D, **parameters)
-    model.likelihood = ForeignLikelihood(Foreign(model.likelihood, twice), D)
+    model.likelihood = UserLikelihood(Foreign(model.likelihood, twice), D)
     return model
 
 
 def first(weighted, k):
     return weighted._replace(log_w=weighted.log_w[:k])
+
+
+def correction(weighted):
+    return bounds.correction(weighted, StandardNormal(weighted.z0.shape[-1]))
+
+
+def control_variates(weighted):
+    return bounds.control_variates(weighted, StandardNormal(weighted.z0.shape[-1]))
+
+
+def infomax(r, z0):
+    return bounds.infomax(r, z0, StandardNormal(z0.shape[-1]))
 
 
 # The bounds' values
@@ -108,7 +116,7 @@ def test_exact_posterior_closes_the_gap():
         assert_close(lower, density)
         assert_close(upper, density)
     bound = infomax(model.r(x), z0)
-    assert_close(bound, density + model.log_prior(z0) + prior_entropy(2))
+    assert_close(bound, density + model.prior.log_prob(z0) + model.prior.entropy)
 
 
 @pytest.mark.parametrize("d", [1, 3])
@@ -119,12 +127,6 @@ def test_infomax_falls_short_by_the_divergence(d):
 
     truth = model.information - model.reverse_divergence
     assert_mean_equal(bound, truth, resolution=0.1)
-
-
-def test_prior_entropy():
-    prior = MultivariateNormal(torch.zeros(3).double(), torch.eye(3).double())
-
-    assert prior_entropy(3) == pytest.approx(prior.entropy().item())
 
 
 def test_weights_from_their_definition():
@@ -188,7 +190,7 @@ def test_enumeration_and_draws_have_the_same_mean():
     g, gaps = generator(), []
     with torch.no_grad():
         for _ in range(300):
-            z0 = model.draw_codes(64, g)
+            z0 = model.stratified_codes(64, g)
             p, f = model.likelihood(z0), bounds_of(model, z0, 4, g)
             exact, drawn = (
                 torch.stack(strategy.expectation(p, f, g)).mean(-1)
@@ -224,7 +226,7 @@ def bound_value(model, strategy, side, k=4, n=16):
 
     def value():
         g = generator(11)
-        z0 = model.draw_codes(n, g)
+        z0 = model.stratified_codes(n, g)
         p = model.likelihood(z0)
         return strategy.expectation(p, bounds_of(model, z0, k, g), g)[side].mean()
 
@@ -294,7 +296,7 @@ def test_reinforced_gradient_of_the_bound(side):
     strategies = Enumeration(model.likelihood.outcomes()), Reinforce()
     g, gaps = generator(3), []
     for _ in range(800):
-        z0 = model.draw_codes(128, g)
+        z0 = model.stratified_codes(128, g)
         exact, drawn = (
             torch.autograd.grad(
                 strategy.expectation(
@@ -322,7 +324,7 @@ def test_descent_on_the_lower_bound_misleads_while_upper_forgets():
         optimiser = torch.optim.SGD([model.likelihood.decoder.weight], lr=0.1)
         for step in range(60):
             g = generator(step)
-            z0 = model.draw_codes(64, g)
+            z0 = model.stratified_codes(64, g)
             f = bounds_of(model, z0, 1, g)
             values = Reparametrised().expectation(model.likelihood(z0), f, g)
             optimiser.zero_grad()
@@ -453,7 +455,7 @@ def test_local_proposal_between_two_modes():
             shares = torch.distributions.Categorical(torch.ones_like(p.loc[..., 0]))
             return MixtureSameFamily(shares, normals)
 
-    model.likelihood = ForeignLikelihood(Either(), 3)
+    model.likelihood = UserLikelihood(Either(), 3)
     with torch.no_grad():
         model.posterior.network.weight.zero_()
         model.posterior.network.bias.zero_()
@@ -524,7 +526,7 @@ def test_correction_of_all_outcomes_has_mean_zero():
     x = model.likelihood.outcomes().unsqueeze(1)
     with torch.no_grad():
         for _ in range(500):
-            z0 = model.draw_codes(32, g)
+            z0 = model.stratified_codes(32, g)
             log_lik = model.likelihood(z0).log_prob(x)
             weighted = weigh(model, x, z0, log_lik, model.r(x), 3, g)
             assert correction(weighted).shape == (6, 32)

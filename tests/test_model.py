@@ -214,7 +214,7 @@ def test_joint_and_weights_are_sums_of_their_parts():
     z, x, log_lik = model.joint_draws(5)
     prior = MultivariateNormal(torch.zeros(2).double(), torch.eye(2).double())
 
-    assert_close(model.log_prior(z), prior.log_prob(z))
+    assert_close(model.prior.log_prob(z), prior.log_prob(z))
     assert_close(model.log_joint(x, z), prior.log_prob(z) + log_lik)
     weights = model.log_weights(x, z, model.r(x))
     assert_close(weights, model.log_joint(x, z) - model.r(x).log_prob(z))
@@ -232,7 +232,7 @@ def test_exact_posterior_has_constant_weights():
 @pytest.mark.parametrize("n", [1, 2, 100])
 def test_drawn_codes_are_stratified(n):
     """One code in each of n slices of equal probability, along every axis."""
-    z = LinearGaussian(3, 3).draw_codes(n, generator())
+    z = LinearGaussian(3, 3).stratified_codes(n, generator())
     slices = torch.floor(n * torch.special.ndtr(z)).sort(0).values
 
     assert_close(slices, torch.arange(n).double()[:, None].expand(n, 3))
@@ -241,7 +241,7 @@ def test_drawn_codes_are_stratified(n):
 def test_drawn_codes_have_the_prior_s_distribution():
     """The first code of many sets: codes of one set are not independent."""
     model, g = LinearGaussian(2, 2), generator()
-    z = torch.stack([model.draw_codes(8, g)[0] for _ in range(4000)]).numpy()
+    z = torch.stack([model.stratified_codes(8, g)[0] for _ in range(4000)]).numpy()
 
     for axis in z.T:
         assert kstest(axis, "norm").pvalue > 1e-6
@@ -252,7 +252,7 @@ def test_drawn_codes_have_the_prior_s_distribution():
 
 def test_drawn_codes_spare_noise():
     model, g = LinearGaussian(2, 2), generator()
-    means = torch.stack([model.draw_codes(64, g).mean(0) for _ in range(200)])
+    means = torch.stack([model.stratified_codes(64, g).mean(0) for _ in range(200)])
 
     # independent draws would have a standard deviation of 1 / 8
     assert (means.std(0) < 0.2 / 8).all()
@@ -260,7 +260,7 @@ def test_drawn_codes_spare_noise():
 
 def test_drawn_codes_are_finite_in_single_precision():
     model = LinearGaussian(2, 2).float()
-    z = model.draw_codes(200_000, generator())
+    z = model.stratified_codes(200_000, generator())
 
     assert z.dtype == torch.float32
     assert z.isfinite().all()

@@ -7,6 +7,21 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 import torch
+from sklearn_mae.net import (
+    FIGURES,
+    Batches,
+    Listed,
+    MutualAutoencoderNet,
+    Paper,
+    Rate,
+    Rows,
+    TwoSided,
+    TwoSidedSequences,
+)
+from sklearn_mae.net import constraints as constraints_module
+from sklearn_mae.net.constraints import Term, learning_objective
+from sklearn_mae.penalty import DualAscent, SignRule, SlowAscent
+from sklearn_mae.sequence import SequenceFilter, SequenceLikelihood, SequenceReader
 from skorch.callbacks import Callback, EarlyStopping
 from torch import nn
 from torch.testing import assert_close
@@ -25,21 +40,6 @@ from sklearn_mae.information import (
     training_bias,
 )
 from sklearn_mae.model import DiagonalNormal, LatentVariableModel, private_random
-from sklearn_mae.net import (
-    FIGURES,
-    Batches,
-    Listed,
-    MutualAutoencoderNet,
-    Paper,
-    Rate,
-    Rows,
-    TwoSided,
-    TwoSidedSequences,
-)
-from sklearn_mae.net import constraints as constraints_module
-from sklearn_mae.net.constraints import Term, learning_objective
-from sklearn_mae.penalty import DualAscent, SignRule, SlowAscent
-from sklearn_mae.sequence import SequenceFilter, SequenceLikelihood, SequenceReader
 from tests.statistical import assert_mean_equal
 from tests.toy_models import LinearGaussian, generator, random_model, with_places
 
@@ -692,7 +692,7 @@ def test_sequences_only_train_their_filter_while_they_wait():
     assert term.estimate == term.lower
     with torch.no_grad():
         lower = [constraint.term(model, 1, generator(s)).lower for s in range(300)]
-        z0 = model.draw_codes(20_000, generator(1_000))
+        z0 = model.stratified_codes(20_000, generator(1_000))
         told = infomax(model.r(model.likelihood(z0).sample((), generator())), z0)
     assert_mean_equal(np.array(lower), float(told.mean()), resolution=0.1)
     slope = torch.autograd.grad(term.objective, model.posterior.prefix_output.weight)[0]
@@ -723,7 +723,7 @@ def test_sequences_estimate_is_a_quieter_midpoint(weight):
         [(float(t.estimate), 0.5 * float(t.lower + t.upper)) for t in terms]
     ).T
     with torch.no_grad():
-        z, x = model.draw_codes(4_000, generator()), model.likelihood.outcomes()
+        z, x = model.stratified_codes(4_000, generator()), model.likelihood.outcomes()
         log_prob = model.likelihood(z).log_prob(x.unsqueeze(1))
     log_marginal = torch.logsumexp(log_prob, 1, keepdim=True) - math.log(len(z))
     exact = (log_prob.exp() * (log_prob - log_marginal)).sum(0).mean()

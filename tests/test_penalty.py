@@ -3,7 +3,6 @@
 import math
 
 import pytest
-
 from sklearn_mae.penalty import DualAscent, SignRule
 
 

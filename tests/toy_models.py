@@ -6,11 +6,12 @@ import torch
 from torch import nn
 from torch.distributions import MultivariateNormal
 
-from sklearn_mae.encoders import GaussianEncoder, OneHot
-from sklearn_mae.likelihoods import (
-    BernoulliLikelihood,
-    CategoricalLikelihood,
-    GaussianLikelihood,
+from sklearn_mae.encoders import GaussianEncoder, Posterior
+from sklearn_mae.families.standard import (
+    set_scale,
+    standard_columns,
+    standard_likelihood,
+    standard_model,
 )
 from sklearn_mae.model import LatentVariableModel, mlp, private_random
 
@@ -45,16 +46,16 @@ class LinearGaussian(LatentVariableModel):
         scale = precision.rsqrt()
         gain = W.mT / sigma**2 / precision[:, None]
         super().__init__(
-            GaussianLikelihood(nn.Linear(d, D), D),
+            standard_likelihood("gaussian", nn.Linear(d, D), D),
             GaussianEncoder(nn.Linear(D, 2 * d)),
-            GaussianEncoder(nn.Linear(D, 2 * d)),
+            Posterior(nn.Linear(D, 2 * d)),
             nn.Identity(),
             d,
         )
         self.double()
         self.W, self.b, self.sigma = W, b, sigma
         self.shift, self.widening = shift, widening
-        self.likelihood.set_scale(sigma)
+        set_scale(self.likelihood, sigma)
         with torch.no_grad():
             self.likelihood.decoder.weight.copy_(W)
             self.likelihood.decoder.bias.copy_(b)
@@ -102,23 +103,13 @@ def random_model(kind, columns, d, sharpness=3.0, hidden=(8,), seed=0):
 
     ``columns`` is a number of columns or, for categories, their cardinalities.
     """
+    family = standard_columns(kind, columns)
     with private_random(seed):
-        n_features, features = columns, nn.Identity()
-        decoder = lambda n_outputs: mlp(d, hidden, n_outputs, "tanh")
-        if kind == "bernoulli":
-            likelihood = BernoulliLikelihood(decoder(columns), columns)
-        elif kind == "categorical":
-            n_features, features = sum(columns), OneHot(columns)
-            likelihood = CategoricalLikelihood(decoder(n_features), columns)
-        else:
-            varies = kind == "heteroscedastic"
-            likelihood = GaussianLikelihood(
-                decoder(columns * (1 + varies)), columns, heteroscedastic=varies
-            )
-        encoder, posterior = (
-            GaussianEncoder.from_sizes(n_features, hidden, d, "tanh") for _ in range(2)
+        decoder = mlp(d, hidden, family.n_outputs, "tanh")
+        likelihood = standard_likelihood(kind, decoder, columns)
+        model = standard_model(
+            likelihood, family.n_inputs, d, hidden, family.features()
         )
-        model = LatentVariableModel(likelihood, encoder, posterior, features, d)
     with torch.no_grad():
         likelihood.decoder[-1].weight.mul_(sharpness)
     return model.double()

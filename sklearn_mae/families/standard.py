@@ -16,7 +16,7 @@ from sklearn_mae.families.bernoulli import Bernoulli
 from sklearn_mae.families.categorical import Categorical
 from sklearn_mae.families.gaussian import Gaussian, Heteroscedastic
 from sklearn_mae.families.table import TableLikelihood
-from sklearn_mae.model import LatentVariableModel, mlp
+from sklearn_mae.model import LatentVariableModel
 
 __all__ = ["set_scale", "standard_columns", "standard_likelihood", "standard_model"]
 
@@ -70,9 +70,12 @@ def standard_model(
     hidden_layer_sizes: Sequence[int] = (16,),
     features: nn.Module | None = None,
     encoder: nn.Module | None = None,
+    posterior: nn.Module | None = None,
     activation: str = "tanh",
 ) -> LatentVariableModel:
-    """Return a model of a likelihood, encoder and posterior of their initial weights.
+    """Return a model of a likelihood, with an encoder and a posterior.
+
+    Those that are not given are Gaussian and have their initial weights.
 
     Parameters
     ----------
@@ -86,14 +89,15 @@ def standard_model(
         Of encoder and posterior.
     features : nn.Module, optional
         From x to what they see; None: x itself.
-    encoder : nn.Module, optional
-        Given.
+    encoder, posterior : nn.Module, optional
+        To be used as they are.
     activation : str
         Of both.
     """
-    sizes, n_outputs = hidden_layer_sizes, 2 * n_components
+    network = (n_inputs, hidden_layer_sizes, n_components, activation)
     if encoder is None:
-        encoder = GaussianEncoder(mlp(n_inputs, sizes, n_outputs, activation))
-    posterior = Posterior(mlp(n_inputs, sizes, n_outputs, activation))
+        encoder = GaussianEncoder.from_sizes(*network)
+    if posterior is None:
+        posterior = Posterior.from_sizes(*network)
     features = nn.Identity() if features is None else features
     return LatentVariableModel(likelihood, encoder, posterior, features, n_components)

@@ -1,5 +1,6 @@
 """Tables: rows whose columns are independent given z, all of one family."""
 
+import itertools
 import math
 from collections.abc import Iterable, Sequence
 
@@ -98,7 +99,8 @@ class TableLikelihood(Likelihood):
         rows = None if cardinalities is None else _all_rows(cardinalities)
         if rows is None:
             return None
-        reference = next(self.parameters())
+        # (a decoder may have no parameters)
+        reference = next(itertools.chain(self.parameters(), self.buffers()))
         rows = rows.to(reference.device)
         return rows if self.family.indices else rows.to(reference.dtype)
 

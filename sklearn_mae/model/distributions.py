@@ -65,6 +65,11 @@ class DiagonalNormal(PrivateDistribution):
         """Mean."""
         return self.loc
 
+    def entry_log_prob(self, value):
+        """Log-density of each entry."""
+        e = (value - self.loc) * torch.exp(-self.log_scale)
+        return -0.5 * e.square() - self.log_scale - LOG_SQRT_2PI
+
     def log_prob(self, value):
         """Log-density, summed over the last axis."""
         e = (value - self.loc) * torch.exp(-self.log_scale)

@@ -1,4 +1,4 @@
-"""Densities against torch's own, outcomes, points and Fisher information."""
+"""Families of columns: densities against torch's own, outcomes, points, Fisher."""
 
 import itertools
 import math
@@ -10,20 +10,15 @@ from torch.distributions import (
     Bernoulli,
     Categorical,
     Independent,
-    Laplace,
     Normal,
 )
 from torch.testing import assert_close
 
-from sklearn_mae.likelihoods import (
-    MAX_OUTCOMES,
-    BernoulliLikelihood,
-    CategoricalLikelihood,
-    ForeignLikelihood,
-    GaussianLikelihood,
-    IndependentBernoulli,
-    IndependentCategorical,
-)
+from sklearn_mae.families import COLUMN_FAMILIES, ColumnFamily
+from sklearn_mae.families.bernoulli import IndependentBernoulli
+from sklearn_mae.families.categorical import IndependentCategorical
+from sklearn_mae.families.standard import set_scale, standard_likelihood
+from sklearn_mae.model import MAX_OUTCOMES
 from tests.statistical import assert_mean_equal
 from tests.toy_models import generator, random_model
 
@@ -48,13 +43,13 @@ class Fixed(nn.Module):
 
 def test_gaussian_against_torch():
     likelihood = random_model("gaussian", 3, 2).likelihood
-    likelihood.set_scale(math.exp(-0.7))
+    set_scale(likelihood, math.exp(-0.7))
     z, x = codes(5), codes(5, 3, seed=1)
     theirs = Independent(Normal(likelihood.decoder(z), math.exp(-0.7)), 1)
 
     assert_close(likelihood(z).log_prob(x), theirs.log_prob(x))
     assert_close(likelihood(z).entropy(), theirs.entropy())
-    assert_close(likelihood.point(likelihood(z)), theirs.mean)
+    assert_close(likelihood.decode(z), theirs.mean)
     assert likelihood.outcomes() is None
 
 
@@ -70,15 +65,15 @@ def test_heteroscedastic_against_torch():
     assert_close(likelihood(z).entropy(), theirs.entropy())
 
 
-@pytest.mark.parametrize("heteroscedastic", [False, True])
+@pytest.mark.parametrize("name", ["gaussian", "heteroscedastic"])
 @pytest.mark.parametrize("min_scale", [0.01, 0.3])
-def test_scale_has_a_floor(heteroscedastic, min_scale):
+def test_scale_has_a_floor(name, min_scale):
     """It is approached smoothly: the gradient never dies at once."""
     for raw in (-50.0, -5.0, 0.0, 5.0):
-        decoder = Fixed([0.0, raw] if heteroscedastic else [0.0])
-        likelihood = GaussianLikelihood(decoder, 1, heteroscedastic, min_scale)
-        likelihood.double()
-        if not heteroscedastic:
+        shared = name == "gaussian"
+        decoder = Fixed([0.0] if shared else [0.0, raw])
+        likelihood = standard_likelihood(name, decoder, 1, min_scale).double()
+        if shared:
             nn.init.constant_(likelihood.raw_log_scale, raw / likelihood.speed)
         scale = likelihood(codes(1)).log_scale.exp().item()
         assert scale >= min_scale * (1 - 1e-12)
@@ -88,19 +83,19 @@ def test_scale_has_a_floor(heteroscedastic, min_scale):
 
 
 def test_each_column_may_have_a_floor_of_its_own():
-    likelihood = GaussianLikelihood(Fixed([0.0, 0.0]), 2, min_scale=[0.01, 0.3])
-    likelihood.double()
+    decoder = Fixed([0.0, 0.0])
+    likelihood = standard_likelihood("gaussian", decoder, 2, [0.01, 0.3]).double()
     nn.init.constant_(likelihood.raw_log_scale, -100.0)
 
     scale = likelihood(codes(1)).log_scale.exp()
     assert scale.tolist() == pytest.approx([0.01, 0.3])
-    likelihood.set_scale([0.02, 0.7])
+    set_scale(likelihood, [0.02, 0.7])
     scale = likelihood(codes(1)).log_scale.exp()
     assert scale.tolist() == pytest.approx([0.02, 0.7])
 
 
 def test_initial_scale_is_about_one():
-    likelihood = GaussianLikelihood(Fixed([0.0]), 1)
+    likelihood = standard_likelihood("gaussian", Fixed([0.0]), 1)
 
     assert likelihood(codes(1)).log_scale.exp().item() == pytest.approx(1, abs=0.02)
 
@@ -118,7 +113,7 @@ def test_bernoulli_against_torch():
     assert_close(likelihood(z).log_prob(x), theirs.log_prob(x))
     assert_close(likelihood(z).entropy(), theirs.entropy())
     assert_close(likelihood(z).mean, theirs.mean)
-    assert_close(likelihood.point(likelihood(z)), theirs.mean)
+    assert_close(likelihood.decode(z), theirs.mean)
 
 
 def test_bernoulli_counts_shares_in_proportion():
@@ -139,12 +134,12 @@ def test_bernoulli_of_extreme_logits_is_finite():
 
 
 def test_bernoulli_outcomes():
-    likelihood = BernoulliLikelihood(Fixed([0.0] * 3), 3)
-    rows = likelihood.outcomes()
+    rows = standard_likelihood("bernoulli", Fixed([0.0] * 3), 3).outcomes()
+    one = standard_likelihood("bernoulli", Fixed([0.0]), 1).outcomes()
 
     assert rows.tolist() == [list(x) for x in itertools.product([0.0, 1.0], repeat=3)]
     assert rows.dtype == torch.float64
-    assert BernoulliLikelihood(Fixed([0.0]), 1).outcomes().tolist() == [[0.0], [1.0]]
+    assert one.tolist() == [[0.0], [1.0]]
 
 
 # Categorical
@@ -165,7 +160,7 @@ def test_categorical_against_torch():
     assert_close(p.log_prob(x), log_prob)
     assert_close(p.entropy(), sum(part.entropy() for part in theirs))
     mode = torch.stack([part.probs.argmax(-1) for part in theirs], -1)
-    assert_close(likelihood.point(p), mode)
+    assert_close(likelihood.decode(z), mode)
 
 
 @pytest.mark.parametrize("cardinalities", [(3,), (2, 2), (3, 1, 2)])
@@ -182,17 +177,19 @@ def test_categorical_outcomes(cardinalities):
     ("cardinalities", "listed"), [((100, 100), True), ((100, 101), False)]
 )
 def test_outcomes_are_listed_up_to_a_limit(cardinalities, listed):
-    likelihood = CategoricalLikelihood(Fixed([0.0] * sum(cardinalities)), cardinalities)
-    rows = likelihood.outcomes()
+    decoder = Fixed([0.0] * sum(cardinalities))
+    rows = standard_likelihood("categorical", decoder, cardinalities).outcomes()
+    bits = standard_likelihood("bernoulli", Fixed([0.0] * 14), 14)
 
     assert (rows is not None) == listed
     assert rows is None or len(rows) == MAX_OUTCOMES
-    assert BernoulliLikelihood(Fixed([0.0] * 14), 14).outcomes() is None
+    assert bits.outcomes() is None
 
 
 def test_draws_of_categories_exist():
     """Rounding must not draw a category that a narrower column does not have."""
-    likelihood = CategoricalLikelihood(Fixed([0.0] * 7).float(), (2, 5))
+    decoder = Fixed([0.0] * 7).float()
+    likelihood = standard_likelihood("categorical", decoder, (2, 5))
     x = likelihood(torch.zeros(1, 1)).sample((200_000,), generator())
 
     assert x[..., 0].max() == 1
@@ -206,29 +203,33 @@ def test_probabilities_that_add_up_to_less_than_one(monkeypatch):
     assert IndependentCategorical(log_probs - 1e-4).sample().item() == 9
 
 
-# A user's module
+# What a family declares
 
 
-class Independently(nn.Module):
-    def __init__(self, wrapped):
-        super().__init__()
-        self.wrapped = wrapped
+@pytest.mark.parametrize("name", COLUMN_FAMILIES)
+def test_entries_add_up(name):
+    """The log-probability of a row is the sum of its entries'."""
+    model = random_model(name, (3, 2, 4) if name == "categorical" else 3, 2)
+    p = model.likelihood(codes(6))
+    x = p.sample((), generator())
 
-    def forward(self, z):
-        p = Laplace(z, 1.0)
-        return Independent(p, 1) if self.wrapped else p
+    assert p.entry_log_prob(x).shape == (6, 3)
+    assert_close(p.entry_log_prob(x).sum(-1), p.log_prob(x))
 
 
-@pytest.mark.parametrize("wrapped", [False, True])
-def test_foreign_distribution_becomes_one_event(wrapped):
-    likelihood = ForeignLikelihood(Independently(wrapped), 2)
-    z, x = codes(4), codes(4, seed=1)
+def test_what_is_missing_is_named():
+    family = ColumnFamily()
 
-    assert likelihood(z).event_shape == (2,)
-    assert_close(likelihood(z).log_prob(x), Laplace(z, 1.0).log_prob(x).sum(-1))
-    assert_close(likelihood.point(likelihood(z)), z)
-    assert likelihood.outcomes() is None
-    assert likelihood.fisher_information(z) is None
+    for read in (
+        lambda: family.n_columns,
+        lambda: family.n_inputs,
+        lambda: family.n_outputs,
+        lambda: family.features(),
+        lambda: family.distribution(codes(1), {}),
+        lambda: family.read({}, 1),
+    ):
+        with pytest.raises(NotImplementedError, match="ColumnFamily does not declare"):
+            read()
 
 
 # Fisher information

@@ -1,4 +1,4 @@
-"""Sequences: probabilities, draws, filters, and pads that reach no figure."""
+"""LSTMs of sequences: probabilities, draws, filters, and pads that reach no figure."""
 
 import copy
 import itertools
@@ -10,21 +10,22 @@ import torch
 from scipy import stats
 from torch.testing import assert_close
 
-from sklearn_mae import sequence
-from sklearn_mae.columns import END, PAD, UNKNOWN
 from sklearn_mae.encoders import GaussianEncoder
-from sklearn_mae.model import DiagonalNormal, log_prior, private_random
-from sklearn_mae.sequence import (
+from sklearn_mae.families import lstm
+from sklearn_mae.families.lstm import (
     FilteredNormal,
     Recurrent,
     SequenceFilter,
     SequenceLikelihood,
     SequenceReader,
 )
+from sklearn_mae.model import DiagonalNormal, StandardNormal, private_random
+from sklearn_mae.text import END, PAD, UNKNOWN
 from tests.statistical import FALSE_ALARM
 from tests.toy_models import generator, with_places
 
 D_CODE, N_WORDS, LENGTH = 2, 5, 4
+PRIOR = StandardNormal(D_CODE)
 SIZES = (5, 7, 6)  # of embeddings and of two LSTMs
 WORDS = (UNKNOWN, 3, 4)
 
@@ -213,7 +214,7 @@ def test_draws_are_rows_of_any_leading_shape():
     assert len(x.flatten(0, -2).unique(dim=0)) > 10
 
 
-def test_a_place_is_told_more_than_a_linear_map_of_the_code():
+def test_a_place_is_log_ratio_more_than_a_linear_map_of_the_code():
     likelihood = build_likelihood()
     words, z = torch.full((4, 1), PAD), codes(4)
     with torch.no_grad():
@@ -244,7 +245,7 @@ def test_mode_is_the_most_probable_next_word_each_time():
         assert greedy == row(*words, length=6)
     assert len(found.unique(dim=0)) > 3
     assert len((found == END).nonzero()[:, 1].unique()) > 1
-    assert torch.equal(likelihood.point(likelihood(3 * codes(12))), found)
+    assert torch.equal(likelihood.decode(3 * codes(12)), found)
     folded = likelihood(3 * codes(12).unflatten(0, (3, 4)))
     assert torch.equal(folded.mode.flatten(0, 1), found)
 
@@ -254,7 +255,8 @@ def test_mode_is_the_most_probable_next_word_each_time():
 
 def figures(x, z, length):
     """Everything that is computed from rows, one row of numbers for each."""
-    q, r = build_encoder()(x), build_filter()(x)
+    posterior = build_filter()
+    q, r = build_encoder()(x), posterior(x)
     tokens = (x != PAD).double()
     likelihood = build_likelihood(length)
     return {
@@ -263,8 +265,8 @@ def figures(x, z, length):
         "encoder": torch.cat([q.loc, q.log_scale], -1),
         "filter": torch.cat([r.loc, r.log_scale], -1),
         "log r": r.log_prob(z),
-        "objective": r.objective(z),
-        "told": (r.told_before(z) * tokens)[:, :LENGTH],
+        "objective": posterior.objective(r, z),
+        "log ratio before": (r.log_ratio_before(z, PRIOR) * tokens)[:, :LENGTH],
     }
 
 
@@ -305,9 +307,12 @@ def test_the_embedding_of_pads_is_never_read():
         after.reader.embedding.weight[PAD] += 5.0
     one, other = before(ROWS), after(ROWS)
 
-    assert_close(one.objective(z), other.objective(z), rtol=0, atol=0)
+    objectives = before.objective(one, z), after.objective(other, z)
+    assert_close(*objectives, rtol=0, atol=0)
     inside = ROWS != PAD
-    assert_close(one.told_before(z)[inside], other.told_before(z)[inside])
+    assert_close(
+        one.log_ratio_before(z, PRIOR)[inside], other.log_ratio_before(z, PRIOR)[inside]
+    )
 
 
 def test_every_token_is_read_from_both_sides():
@@ -357,17 +362,20 @@ def test_one_code_of_no_batch():
 
 
 def test_filter_broadcasts():
-    r, many = build_filter()(ROWS), codes(3, len(ROWS))
-    listed, few = build_filter()(ROWS.unsqueeze(1)), codes(2)
+    model = build_filter()
+    r, many = model(ROWS), codes(3, len(ROWS))
+    listed, few = model(ROWS.unsqueeze(1)), codes(2)
 
-    assert r.told_before(many).shape == (3, len(ROWS), LENGTH)
-    assert listed.told_before(few).shape == (len(ROWS), 2, LENGTH)
+    assert r.log_ratio_before(many, PRIOR).shape == (3, len(ROWS), LENGTH)
+    assert listed.log_ratio_before(few, PRIOR).shape == (len(ROWS), 2, LENGTH)
     for k in range(3):
-        assert_close(r.objective(many)[k], r.objective(many[k]))
-        assert_close(r.told_before(many)[k], r.told_before(many[k]))
+        assert_close(model.objective(r, many)[k], model.objective(r, many[k]))
+        assert_close(
+            r.log_ratio_before(many, PRIOR)[k], r.log_ratio_before(many[k], PRIOR)
+        )
     for j in range(2):
-        expected = r.objective(few[j].expand(len(ROWS), -1))
-        assert_close(listed.objective(few)[:, j], expected)
+        expected = model.objective(r, few[j].expand(len(ROWS), -1))
+        assert_close(model.objective(listed, few)[:, j], expected)
 
 
 @pytest.mark.parametrize("at_once", [1, 50, 200])
@@ -376,7 +384,7 @@ def test_chunks_change_no_figure(monkeypatch, at_once):
     z = codes(7, len(ROWS))
     whole = likelihood(z).token_log_prob(ROWS)
     fisher = likelihood.fisher_information(z[0], ROWS)
-    monkeypatch.setattr(sequence, "NUMBERS_AT_ONCE", at_once)
+    monkeypatch.setattr(lstm, "NUMBERS_AT_ONCE", at_once)
     calls, plain = [], likelihood.read
 
     def read(words, *arguments):
@@ -452,20 +460,22 @@ def test_fisher_information_in_single_precision():
 # The filter
 
 
-def test_told_before_is_what_earlier_tokens_told():
+def test_log_ratio_before_is_what_earlier_tokens_say():
     """Of each prefix alone: nothing before the first, and nothing of what follows."""
     z = codes(1)
-    told = build_filter()(torch.tensor([row(3, 4, 3, 4, length=6)])).told_before(z)[0]
+    log_ratio = build_filter()(
+        torch.tensor([row(3, 4, 3, 4, length=6)])
+    ).log_ratio_before(z, PRIOR)[0]
 
-    assert told[0] == 0
-    assert (told[1:5] != 0).all()
+    assert log_ratio[0] == 0
+    assert (log_ratio[1:5] != 0).all()
     for t in range(4):
         words = [3, 4, 3, 4]
         words[t] = UNKNOWN
         x = torch.tensor([row(*words, length=6)])
-        other = build_filter()(x).told_before(z)[0]
-        assert_close(other[: t + 1], told[: t + 1], rtol=0, atol=1e-13)
-        assert (other[t + 1 : 5] != told[t + 1 : 5]).all()
+        other = build_filter()(x).log_ratio_before(z, PRIOR)[0]
+        assert_close(other[: t + 1], log_ratio[: t + 1], rtol=0, atol=1e-13)
+        assert (other[t + 1 : 5] != log_ratio[t + 1 : 5]).all()
 
 
 def test_what_a_filter_learns_from():
@@ -479,10 +489,13 @@ def test_what_a_filter_learns_from():
             for t in range(n)
         ]
         mean = sum(prefix.log_prob(z[i]) for prefix in partial) / n
-        told = [prefix.log_prob(z[i]) - log_prior(z[i]) for prefix in partial]
+        log_ratio = [prefix.log_prob(z[i]) - PRIOR.log_prob(z[i]) for prefix in partial]
 
-        assert_close(r.objective(z)[i], r.log_prob(z)[i] + mean)
-        assert_close(r.told_before(z)[i, 1:n], torch.stack(told)[: n - 1].reshape(-1))
+        assert_close(model.objective(r, z)[i], r.log_prob(z)[i] + mean)
+        assert_close(
+            r.log_ratio_before(z, PRIOR)[i, 1:n],
+            torch.stack(log_ratio)[: n - 1].reshape(-1),
+        )
 
 
 def test_scales_of_a_filter_are_bounded():
@@ -507,7 +520,7 @@ def numbers(module):
     if isinstance(module, SequenceLikelihood):
         return module(z).token_log_prob(ROWS)
     q = module(ROWS)
-    return q.objective(z) if isinstance(q, FilteredNormal) else q.log_prob(z)
+    return module.objective(q, z) if hasattr(module, "objective") else q.log_prob(z)
 
 
 every_module = pytest.mark.parametrize(
