@@ -3,16 +3,23 @@
 import math
 
 import pytest
-from sklearn_mae.penalty import DualAscent, SignRule
+
+from sklearn_mae.training.penalty import DualAscent, SignRule
 
 
 class Ascent(DualAscent):
     """Round gains; the proportional part acts on the last error alone."""
 
-    integral_gain = 0.5
-    proportional_gain = 2.0
     forgetting = 0.0
-    near = 0.5
+
+    def __init__(self, C, M, **options):
+        round_gains = {"integral_gain": 0.5, "proportional_gain": 2.0}
+        super().__init__(C, M, **{**round_gains, **options})
+
+
+def started(ascent, multiplier):
+    ascent.start_from(multiplier)
+    return ascent
 
 
 def weights(penalty, estimates):
@@ -46,21 +53,20 @@ def test_weight_adds_the_last_error():
 
     # integral + 2 * error
     assert weights(ascent, [1.5, 1.0]) == pytest.approx([0.25 + 1.0, 0.25])
-    assert Ascent(C=10.0, M=1.0, multiplier=0.7).weight == pytest.approx(0.7)
+    assert started(Ascent(C=10.0, M=1.0), 0.7).weight == pytest.approx(0.7)
 
 
 def test_weight_adds_a_running_mean_of_the_errors():
     """Noise would pass through the weight into the gradient otherwise."""
 
     class Slow(Ascent):
-        integral_gain = 0.0
         forgetting = 0.5
 
-    assert weights(Slow(C=10.0, M=1.0), [2.0, 2.0, 1.0]) == pytest.approx(
-        [1, 1.5, 0.75]
-    )
+    slow = Slow(C=10.0, M=1.0, integral_gain=0.0)
+    assert weights(slow, [2.0, 2.0, 1.0]) == pytest.approx([1, 1.5, 0.75])
     # what a period skips is forgotten, too
-    assert weights(Slow(C=10.0, M=1.0, period=2), [2.0]) == pytest.approx([1.5])
+    slow = Slow(C=10.0, M=1.0, integral_gain=0.0, period=2)
+    assert weights(slow, [2.0]) == pytest.approx([1.5])
 
 
 def test_weight_pushes_down_from_above_and_up_from_below():
@@ -83,8 +89,8 @@ def test_multiplier_and_weight_are_clipped(sign):
 
 
 def test_first_multiplier_is_clipped():
-    assert Ascent(C=2.0, M=1.0, multiplier=5.0).multiplier == 2
-    assert Ascent(C=2.0, M=1.0, multiplier=-5.0).multiplier == -2
+    assert started(Ascent(C=2.0, M=1.0), 5.0).multiplier == 2
+    assert started(Ascent(C=2.0, M=1.0), -5.0).multiplier == -2
 
 
 def test_gain_falls_with_the_noise_of_large_information():
@@ -140,6 +146,40 @@ def test_without_patience_it_starts_at_once():
     assert ascent.multiplier < 0
 
 
+@pytest.mark.parametrize("near", [0.5, None])
+def test_a_multiplier_that_has_moved_does_not_wait(near):
+    patient = {"patience": 100, "stops_waiting_near": near}
+    moved = started(Ascent(C=10.0, M=2.0, **patient), -0.5)
+    anew = started(Ascent(C=10.0, M=2.0, **patient), 0.0)
+    for ascent in (moved, anew):
+        ascent.update(0.0)
+
+    assert moved.multiplier < -0.5
+    assert anew.multiplier == 0
+
+
+@pytest.mark.parametrize("estimate", [-20.0, 0.0, 50.0])
+def test_a_rule_may_ignore_all_estimates_while_it_waits(estimate):
+    """The first steps' bounds may be far from the truth."""
+    all_of_it, until_near, fresh = (
+        DualAscent(C=10.0, M=1.0, patience=patience, period=8, stops_waiting_near=near)
+        for near, patience in ((None, 3), (0.5, 3), (None, 0))
+    )
+    assert not until_near.ignores_estimates
+    for _ in range(3):
+        assert all_of_it.ignores_estimates
+        for penalty in (all_of_it, until_near):
+            penalty.update(estimate)
+        assert until_near.weight != 0
+        assert all_of_it.weight == 0
+    assert not all_of_it.ignores_estimates
+    for _ in range(2):
+        for penalty in (all_of_it, fresh):
+            penalty.update(1.5)
+        assert all_of_it.multiplier == fresh.multiplier > 0
+        assert all_of_it.weight == fresh.weight
+
+
 def test_ascent_solves_for_the_multiplier():
     """Closed loop: the information that a weight w leaves is 3 - 2 w."""
     ascent = DualAscent(C=10.0, M=1.0)
@@ -171,14 +211,19 @@ def test_gains_grow_with_the_multiplier():
         integral_growth = 0.2
         proportional_growth = 1.0
 
-    ascent = Growing(C=100.0, M=4.0, multiplier=20.0)
+    ascent = started(Growing(C=100.0, M=4.0), 20.0)
     ascent.update(4.5)
     assert ascent.multiplier == pytest.approx(20 + 0.2 * 20 * 0.5 / math.sqrt(4) * 0.5)
     assert ascent.weight == pytest.approx(ascent.multiplier * (1 + 0.5 / 4))
     # a small multiplier leaves them as they are
-    ascent = Growing(C=100.0, M=4.0, multiplier=4.0)
+    ascent = started(Growing(C=100.0, M=4.0), 4.0)
     ascent.update(4.5)
     assert ascent.multiplier == pytest.approx(4 + 0.5 / math.sqrt(4) * 0.5)
+    assert ascent.weight == pytest.approx(ascent.multiplier + 2 * 0.5)
+    # nor do they grow where they are not to
+    ascent = started(Growing(C=100.0, M=4.0, growth=0.0), 20.0)
+    ascent.update(4.5)
+    assert ascent.multiplier == pytest.approx(20 + 0.5 / math.sqrt(4) * 0.5)
     assert ascent.weight == pytest.approx(ascent.multiplier + 2 * 0.5)
 
 
@@ -186,7 +231,7 @@ def test_gains_grow_with_the_multiplier():
 @pytest.mark.parametrize("multiplier", [5.0, 50.0, -50.0])
 def test_a_large_multiplier_does_not_push_beyond_zero(M, multiplier):
     """Where nothing is left of I, nothing pushes down; from twice M nothing up."""
-    ascent = DualAscent(C=1000.0, M=M, multiplier=multiplier)
+    ascent = started(DualAscent(C=1000.0, M=M), multiplier)
     ascent.error = -M if multiplier > 0 else M
 
     assert ascent.weight * multiplier <= 1e-9
