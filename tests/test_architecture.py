@@ -19,7 +19,6 @@ PACKAGE = ROOT / "sklearn_mae"
 LEVELS = {
     "model": 0,
     "gradients": 1,
-    "penalty": 0,
     "text": 0,
     "datasets": 0,
     "noise": 0,
@@ -27,15 +26,15 @@ LEVELS = {
     "encoders": 1,
     "information": 1,
     "families": 2,
-    "net": 3,
-    "evaluation": 3,
+    "training": 3,
+    "evaluation": 2,
     "estimator": 4,
     "scoring": 5,
     "path": 5,
     "plotting": 6,
     "__init__": 7,
 }
-WITHOUT_TORCH = {"text", "noise", "records", "penalty", "datasets"}
+WITHOUT_TORCH = {"text", "noise", "records", "datasets"}
 MAX_LINES_OF_CODE = 400
 
 FILES = sorted(PACKAGE.rglob("*.py"))

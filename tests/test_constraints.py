@@ -322,7 +322,7 @@ class Kept(PerToken):
 
 def test_sequences_go_up_by_what_the_filter_is_told():
     model = sequences()
-    strategy = Kept(model.posterior)
+    strategy = Kept(model.posterior, model.prior)
     constraint = of_sequences(model, -2.0, strategy)
     term = constraint.term(step(model))
 
