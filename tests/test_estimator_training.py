@@ -27,11 +27,18 @@ from torch.distributions import (
 from sklearn_mae.estimator import fitted
 from sklearn_mae.estimator.convergence import convergence_complaint
 from sklearn_mae.estimator.parts import resolve_C
+from sklearn_mae.families import Schedule
 from sklearn_mae.information import Bracket
 from sklearn_mae.likelihoods import GaussianLikelihood
 from sklearn_mae.model import Cost
-from sklearn_mae.net import FIGURES, MutualAutoencoderNet
 from sklearn_mae.sequence import SequenceLikelihood
+from sklearn_mae.training import (
+    FIGURES,
+    Information,
+    MutualAutoencoderNet,
+    Rate,
+    certification,
+)
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
@@ -336,7 +343,7 @@ def test_a_fit_is_finite_or_it_fails(small, params, what, warm_start):
 
 def test_a_figure_that_is_not_finite_is_refused(small, monkeypatch):
     found = Bracket(0.0, np.inf, 0.0, 0.0, "sandwich")
-    monkeypatch.setattr(fitted, "information_of_model", lambda *args: found)
+    monkeypatch.setattr(certification, "information_of_model", lambda *args: found)
 
     with pytest.raises(
         ValueError, match=r"Training diverged by its end \(mutual_info_ is"
@@ -392,9 +399,10 @@ def test_a_likelihood_says_what_its_certificates_may_cost(small, monkeypatch):
         brackets.append((n_samples, budget))
         return Bracket(0.5, 0.6, 0.01, 0.01, "sandwich")
 
-    refine = lambda self, n_steps: refined.append(n_steps)
-    monkeypatch.setattr(MutualAutoencoderNet, "refine_posterior", refine)
-    monkeypatch.setattr(fitted, "information_of_model", bracket)
+    refine = lambda net, n_steps: refined.append(n_steps)
+    monkeypatch.setattr(certification, "refine_posterior", refine)
+    for module in (certification, fitted):
+        monkeypatch.setattr(module, "information_of_model", bracket)
     mae = small(M=None, max_epochs=10, batch_size=10).fit(X)  # 60 steps
 
     assert refined == [20]  # of 2,000
@@ -405,7 +413,8 @@ def test_a_likelihood_says_what_its_certificates_may_cost(small, monkeypatch):
 
 def test_information_next_to_nothing_is_not_negative(small, monkeypatch):
     found = Bracket(-0.02, 0.01, 0.001, 0.001, "sandwich")
-    monkeypatch.setattr(fitted, "information_of_model", lambda *args: found)
+    for module in (certification, fitted):
+        monkeypatch.setattr(module, "information_of_model", lambda *args: found)
 
     mae = small(M=0.0).fit(X)
 
@@ -652,11 +661,11 @@ def test_no_warning_without_a_target(small, likelihood):
 
 def trained(steps=4000, outcomes=None, model=0.0, rate=0.0):
     """Stand-in for a net, as far as the complaint looks at it."""
-    from sklearn_mae.net import Rate, TwoSided
-
     return SimpleNamespace(
-        constraint=TwoSided(SimpleNamespace(multiplier=model, C=10.0), None),
-        rate_constraint=Rate(SimpleNamespace(multiplier=rate, C=10.0)),
+        constraints=[
+            Rate(SimpleNamespace(multiplier=rate, C=10.0)),
+            Information(SimpleNamespace(multiplier=model, C=10.0), None, Schedule()),
+        ],
         step_=steps,
         n_steps_=steps,
         module_=SimpleNamespace(likelihood=SimpleNamespace(outcomes=lambda: outcomes)),
