@@ -28,10 +28,10 @@ from sklearn_mae.estimator import fitted
 from sklearn_mae.estimator.convergence import convergence_complaint
 from sklearn_mae.estimator.parts import resolve_C
 from sklearn_mae.families import Schedule
+from sklearn_mae.families.lstm import SequenceLikelihood
+from sklearn_mae.families.table import TableLikelihood
 from sklearn_mae.information import Bracket
-from sklearn_mae.likelihoods import GaussianLikelihood
 from sklearn_mae.model import Cost
-from sklearn_mae.sequence import SequenceLikelihood
 from sklearn_mae.training import (
     FIGURES,
     Information,
@@ -365,7 +365,7 @@ def test_the_rate_of_the_training_rows(small, encoder, M):
 
 @pytest.mark.parametrize(("likelihood", "limit"), [("gaussian", 20), ("sequence", 10)])
 def test_the_rate_of_many_rows_is_that_of_some(small, monkeypatch, likelihood, limit):
-    for kind, most in ((GaussianLikelihood, 20), (SequenceLikelihood, 10)):
+    for kind, most in ((TableLikelihood, 20), (SequenceLikelihood, 10)):
         cost = dataclasses.replace(kind.cost, rated_rows=most)
         monkeypatch.setattr(kind, "cost", cost)
     words = np.column_stack([rng.choice([1, 3, 4], (60, 2)), np.full(60, 2)])
@@ -392,7 +392,7 @@ def test_the_rate_of_many_rows_is_that_of_some(small, monkeypatch, likelihood, l
 
 def test_a_likelihood_says_what_its_certificates_may_cost(small, monkeypatch):
     cost = Cost(budget=123, fit_budget=40_000, fit_samples=70, refinement=0.01)
-    monkeypatch.setattr(GaussianLikelihood, "cost", cost)
+    monkeypatch.setattr(TableLikelihood, "cost", cost)
     refined, brackets = [], []
 
     def bracket(model, n_samples, tol, generator, budget):
