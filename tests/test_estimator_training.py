@@ -27,7 +27,7 @@ from torch.distributions import (
 from sklearn_mae.estimator import fitted
 from sklearn_mae.estimator.convergence import convergence_complaint
 from sklearn_mae.estimator.parts import resolve_C
-from sklearn_mae.families import Schedule
+from sklearn_mae.families import Schedule, row_family
 from sklearn_mae.families.lstm import SequenceLikelihood
 from sklearn_mae.families.table import TableLikelihood
 from sklearn_mae.information import Bracket
@@ -343,7 +343,7 @@ def test_a_fit_is_finite_or_it_fails(small, params, what, warm_start):
 
 def test_a_figure_that_is_not_finite_is_refused(small, monkeypatch):
     found = Bracket(0.0, np.inf, 0.0, 0.0, "sandwich")
-    monkeypatch.setattr(certification, "information_of_model", lambda *args: found)
+    monkeypatch.setattr(certification, "information_of_model", lambda *_, **__: found)
 
     with pytest.raises(
         ValueError, match=r"Training diverged by its end \(mutual_info_ is"
@@ -414,7 +414,7 @@ def test_a_likelihood_says_what_its_certificates_may_cost(small, monkeypatch):
 def test_information_next_to_nothing_is_not_negative(small, monkeypatch):
     found = Bracket(-0.02, 0.01, 0.001, 0.001, "sandwich")
     for module in (certification, fitted):
-        monkeypatch.setattr(module, "information_of_model", lambda *args: found)
+        monkeypatch.setattr(module, "information_of_model", lambda *_, **__: found)
 
     mae = small(M=0.0).fit(X)
 
@@ -616,7 +616,7 @@ def warnings_of_fit(mae, X):
             {"C": 0.01},
             X,
             [
-                r"the multiplier of the model and the rate ended at its bound C=0\.01: "
+                r"the multiplier of the rate and the model ended at its bound C=0\.01: "
                 "raise C",
                 "training took 3 steps",
             ],
@@ -685,6 +685,7 @@ def complaint(
     mae = small(**params)
     fitted = SimpleNamespace(
         net_=net,
+        family=row_family(mae.likelihood),
         mutual_info_interval_=interval,
         rate_=mae.M if codes_rate is None else codes_rate,
         rate_se=rate_se,
