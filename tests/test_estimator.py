@@ -22,8 +22,8 @@ from torch import nn
 from torch.distributions import Independent, Normal
 
 from sklearn_mae import MutualAutoencoder
-from sklearn_mae.estimator import fitted as fitted_module
 from sklearn_mae.information import Bracket
+from sklearn_mae.training import certification
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
@@ -850,7 +850,7 @@ def test_a_certificate_that_is_no_number_is_a_diverged_fit(monkeypatch, M):
     before = mae.fit(X).mutual_info_
     nan = Bracket(np.nan, np.nan, np.nan, np.nan, "sandwich")
 
-    monkeypatch.setattr(fitted_module, "information_of_model", lambda *args: nan)
+    monkeypatch.setattr(certification, "information_of_model", lambda *_, **__: nan)
     with pytest.raises(ValueError, match=r"diverged by its end \(mutual_info_ is nan"):
         mae.fit(X)
     assert mae.mutual_info_ == before

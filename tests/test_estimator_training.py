@@ -30,8 +30,18 @@ from torch.distributions import (
 from sklearn_mae.estimator import fitted
 from sklearn_mae.estimator.convergence import convergence_complaint
 from sklearn_mae.estimator.parts import resolve_C
+from sklearn_mae.families import Schedule, row_family
+from sklearn_mae.families.lstm import SequenceLikelihood
+from sklearn_mae.families.table import TableLikelihood
 from sklearn_mae.information import Bracket
 from sklearn_mae.model import Cost
+from sklearn_mae.training import (
+    FIGURES,
+    Information,
+    MutualAutoencoderNet,
+    Rate,
+    certification,
+)
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
@@ -336,7 +346,7 @@ def test_a_fit_is_finite_or_it_fails(small, params, what, warm_start):
 
 def test_a_figure_that_is_not_finite_is_refused(small, monkeypatch):
     found = Bracket(0.0, np.inf, 0.0, 0.0, "sandwich")
-    monkeypatch.setattr(fitted, "information_of_model", lambda *args: found)
+    monkeypatch.setattr(certification, "information_of_model", lambda *_, **__: found)
 
     with pytest.raises(
         ValueError, match=r"Training diverged by its end \(mutual_info_ is"
@@ -358,7 +368,7 @@ def test_the_rate_of_the_training_rows(small, encoder, M):
 
 @pytest.mark.parametrize(("likelihood", "limit"), [("gaussian", 20), ("sequence", 10)])
 def test_the_rate_of_many_rows_is_that_of_some(small, monkeypatch, likelihood, limit):
-    for kind, most in ((GaussianLikelihood, 20), (SequenceLikelihood, 10)):
+    for kind, most in ((TableLikelihood, 20), (SequenceLikelihood, 10)):
         cost = dataclasses.replace(kind.cost, rated_rows=most)
         monkeypatch.setattr(kind, "cost", cost)
     words = np.column_stack([rng.choice([1, 3, 4], (60, 2)), np.full(60, 2)])
@@ -385,16 +395,17 @@ def test_the_rate_of_many_rows_is_that_of_some(small, monkeypatch, likelihood, l
 
 def test_a_likelihood_says_what_its_certificates_may_cost(small, monkeypatch):
     cost = Cost(budget=123, fit_budget=40_000, fit_samples=70, refinement=0.01)
-    monkeypatch.setattr(GaussianLikelihood, "cost", cost)
+    monkeypatch.setattr(TableLikelihood, "cost", cost)
     refined, brackets = [], []
 
     def bracket(model, n_samples, tol, generator, budget):
         brackets.append((n_samples, budget))
         return Bracket(0.5, 0.6, 0.01, 0.01, "sandwich")
 
-    refine = lambda self, n_steps: refined.append(n_steps)
-    monkeypatch.setattr(MutualAutoencoderNet, "refine_posterior", refine)
-    monkeypatch.setattr(fitted, "information_of_model", bracket)
+    refine = lambda net, n_steps: refined.append(n_steps)
+    monkeypatch.setattr(certification, "refine_posterior", refine)
+    for module in (certification, fitted):
+        monkeypatch.setattr(module, "information_of_model", bracket)
     mae = small(M=None, max_epochs=10, batch_size=10).fit(X)  # 60 steps
 
     assert refined == [20]  # of 2,000
@@ -405,7 +416,8 @@ def test_a_likelihood_says_what_its_certificates_may_cost(small, monkeypatch):
 
 def test_information_next_to_nothing_is_not_negative(small, monkeypatch):
     found = Bracket(-0.02, 0.01, 0.001, 0.001, "sandwich")
-    monkeypatch.setattr(fitted, "information_of_model", lambda *args: found)
+    for module in (certification, fitted):
+        monkeypatch.setattr(module, "information_of_model", lambda *_, **__: found)
 
     mae = small(M=0.0).fit(X)
 
@@ -607,7 +619,7 @@ def warnings_of_fit(mae, X):
             {"C": 0.01},
             X,
             [
-                r"the multiplier of the model and the rate ended at its bound C=0\.01: "
+                r"the multiplier of the rate and the model ended at its bound C=0\.01: "
                 "raise C",
                 "training took 3 steps",
             ],
@@ -652,11 +664,11 @@ def test_no_warning_without_a_target(small, likelihood):
 
 def trained(steps=4000, outcomes=None, model=0.0, rate=0.0):
     """Stand-in for a net, as far as the complaint looks at it."""
-    from sklearn_mae.net import Rate, TwoSided
-
     return SimpleNamespace(
-        constraint=TwoSided(SimpleNamespace(multiplier=model, C=10.0), None),
-        rate_constraint=Rate(SimpleNamespace(multiplier=rate, C=10.0)),
+        constraints=[
+            Rate(SimpleNamespace(multiplier=rate, C=10.0)),
+            Information(SimpleNamespace(multiplier=model, C=10.0), None, Schedule()),
+        ],
         step_=steps,
         n_steps_=steps,
         module_=SimpleNamespace(likelihood=SimpleNamespace(outcomes=lambda: outcomes)),
@@ -676,6 +688,7 @@ def complaint(
     mae = small(**params)
     fitted = SimpleNamespace(
         net_=net,
+        family=row_family(mae.likelihood),
         mutual_info_interval_=interval,
         rate_=mae.M if codes_rate is None else codes_rate,
         rate_se=rate_se,
