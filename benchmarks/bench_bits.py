@@ -60,9 +60,7 @@ def fits():
     iris, wine = (load(return_X_y=True)[0] for load in (load_iris, load_wine))
     bits = (rng.normal(size=(90, 1)) + rng.normal(size=(90, 12)) > 0).astype(float)
     one, several = rng.integers(0, 6, (90, 1)), rng.integers(0, 4, (90, 9))
-    words = SequenceVectorizer().fit_transform(
-        make_sentences(60, random_state=0).data
-    )
+    words = SequenceVectorizer().fit_transform(make_sentences(60, random_state=0).data)
     wide = rng.normal(size=(40, 2)) @ rng.normal(size=(2, 60)) + rng.normal(
         size=(40, 60)
     )

@@ -12,11 +12,12 @@ from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
 from sklearn_mae import MutualAutoencoder, SequenceVectorizer
-from sklearn_mae.columns import END, PAD
 from sklearn_mae.encoders import Amortised, Bound
-from sklearn_mae.estimator.parts import build_columns, build_model, build_net
+from sklearn_mae.estimator.parts import build_model, build_net
 from sklearn_mae.evaluation import Evaluation
-from sklearn_mae.net import Rows
+from sklearn_mae.families import Structure, row_family
+from sklearn_mae.net import ProgressBar, Rows
+from sklearn_mae.text import END, PAD
 
 SIZES = {
     # to see that everything works
@@ -202,11 +203,13 @@ def untrained(params: MutualAutoencoder, X: np.ndarray):
     rows : Rows
         What it trains on.
     """
-    columns = build_columns(params).fit(X)
-    x = torch.tensor(columns.transform(X))
+    structure = Structure.of(params)
+    family = row_family(structure.likelihood).fit(X)
+    x = torch.tensor(family.transform(X))
     seed = params.random_state
-    model = build_model(params, columns, x[:2], seed).to(params.device)
-    net = build_net(params, model, columns, len(X), seed, {}).initialize()
+    model = build_model(structure, family, x[:2], seed).to(params.device)
+    progress = ProgressBar(disable=True)
+    net = build_net(params, model, family, len(X), seed, {}, progress).initialize()
     return net, Rows(x.to(params.device))
 
 
