@@ -17,7 +17,7 @@ Families, each model drawn from its seed alone:
 - ``hostile``: 1 to 4 latents behind decoders that oscillate, jump or have many modes
   (``hostile_models.py``). The truth is a sum of one-dimensional integrals.
 - ``hidden``: ``linear`` with 8 to 16 latents and 2 to 20 nats behind a
-  ``ForeignLikelihood``, which leaves the certificate r_omega alone as a proposal.
+  ``UserLikelihood``, which leaves the certificate r_omega alone as a proposal.
 
 r_omega is the best of its kind or trained on draws of the model (``fitted``), or that
 with its means 10 to 30 % off and its scales off by factors (``perturbed``). One torch
@@ -35,18 +35,21 @@ import numpy as np
 import torch
 from hostile_models import hostile, log_uniform
 from rows import append, read
-from sklearn_mae.likelihoods import (
-    CategoricalLikelihood,
-    ForeignLikelihood,
-    GaussianLikelihood,
-)
 from torch import nn
 from torch.distributions import Categorical, MixtureSameFamily, Normal
 
-from sklearn_mae.encoders import GaussianEncoder, OneHot
+from sklearn_mae.encoders import Posterior
+from sklearn_mae.families.standard import (
+    set_scale,
+    standard_columns,
+    standard_likelihood,
+    standard_model,
+)
+from sklearn_mae.families.table import TableLikelihood
+from sklearn_mae.families.user import UserLikelihood
 from sklearn_mae.information import infomax, information_of_model
 from sklearn_mae.information.certificate import Sandwich
-from sklearn_mae.model import LatentVariableModel, draw, mlp, private_random
+from sklearn_mae.model import draw, mlp, private_random
 
 FIELDS = (
     "family seed kind r route d D information lower upper lower_se upper_se width "
@@ -100,21 +103,20 @@ def linear(rng, perturbed, hidden):
     if perturbed:
         gain = gain * (1 + rng.uniform(0.1, 0.3) * rng.normal(size=gain.shape))
         scale = scale * np.exp(rng.normal(scale=0.4, size=d))
-    likelihood = gaussian = GaussianLikelihood(nn.Linear(d, D), D, min_scale=1e-6)
-    r = GaussianEncoder(nn.Linear(D, 2 * d))
+    gaussian = standard_likelihood("gaussian", nn.Linear(d, D), D, min_scale=1e-6)
+    r = Posterior(nn.Linear(D, 2 * d))
     values = {
-        likelihood.decoder.weight: W,
-        likelihood.decoder.bias: b,
+        gaussian.decoder.weight: W,
+        gaussian.decoder.bias: b,
         r.network.weight: np.concatenate([gain, np.zeros_like(gain)]),
         r.network.bias: np.concatenate([-gain @ b, np.log(scale)]),
     }
-    if hidden:
-        likelihood = ForeignLikelihood(Hidden(likelihood), D)
-    model = LatentVariableModel(likelihood, r, r, nn.Identity(), d).double()
+    likelihood = UserLikelihood(Hidden(gaussian), D) if hidden else gaussian
+    model = standard_model(likelihood, D, d, encoder=r, posterior=r).double()
     with torch.no_grad():
         for parameter, value in values.items():
             parameter.copy_(torch.as_tensor(value))
-    gaussian.set_scale(noise)
+    set_scale(gaussian, noise)
     return kind, D, model, float(0.5 * np.log1p(squares).sum())
 
 
@@ -168,23 +170,25 @@ def nonlinear(rng, perturbed):
     d, D = (int(n) for n in rng.integers(1, 3, size=2))
     seed = int(rng.integers(2**31))
     noise = log_uniform(rng, 0.03 if d == 1 else 0.15, 1)
-    features = nn.Identity()
+    features = None
     cardinalities = tuple(rng.integers(3, 9, size=rng.integers(1, 4)).tolist())
     with private_random(seed):
         if kind == "mixture":
             D = 1
             decoder = _decoder(rng, d, 2)
             share = rng.uniform(0.2, 0.8)
-            likelihood = ForeignLikelihood(TwoPeaks(decoder, share, noise), 1)
+            likelihood = UserLikelihood(TwoPeaks(decoder, share, noise), 1)
         elif kind == "categories":
             D = len(cardinalities)
-            features = OneHot(cardinalities)
+            categories = standard_columns("categorical", cardinalities)
+            features = categories.features()
             decoder = _decoder(rng, d, sum(cardinalities), 1 / noise)
             if rng.random() < 0.5:
                 decoder = Folded(decoder)
-            likelihood = CategoricalLikelihood(decoder, cardinalities)
+            likelihood = TableLikelihood(categories, decoder)
         else:
             varies = kind == "heteroscedastic"
+            name = kind if varies else "gaussian"
             decoder = _decoder(rng, d, D * (1 + varies))
             if varies:
                 with torch.no_grad():  # log-scales that differ, but by little
@@ -192,12 +196,13 @@ def nonlinear(rng, perturbed):
                     decoder[-1].bias[D:] = -1.0
             if kind == "abs" or (varies and rng.random() < 0.5):
                 decoder = Folded(decoder)
-            likelihood = GaussianLikelihood(decoder, D, varies, min_scale=noise)
+            likelihood = standard_likelihood(name, decoder, D, min_scale=noise)
             if not varies:  # all but the floor
                 likelihood.raw_log_scale.data.fill_(-20.0)
         n_inputs = sum(cardinalities) if kind == "categories" else D
-        r = GaussianEncoder.from_sizes(n_inputs, (32, 32), d, "silu")
-    model = LatentVariableModel(likelihood, r, r, features, d).double()
+        r = Posterior.from_sizes(n_inputs, (32, 32), d, "silu")
+    networks = {"features": features, "encoder": r, "posterior": r}
+    model = standard_model(likelihood, n_inputs, d, **networks).double()
     for parameter in likelihood.parameters():
         parameter.requires_grad_(False)
     fit_posterior(model, rng, seed, perturbed)

@@ -34,9 +34,9 @@ def distortions(mae, X) -> tuple[np.ndarray, np.ndarray]:
     draws = mae.reconstruct(X, n_samples=20, random_state=0)
     likelihood = mae.net_.module_.likelihood
     p = likelihood(torch.zeros(1, mae.n_components))
-    scale = np.exp(p.log_scale.detach().numpy()) * mae._fitted.columns.scale_
+    scale = np.exp(p.log_scale.detach().numpy()) * mae._fitted.family.family.scale_
     log_p = norm.logpdf(X, draws, scale).mean(axis=(0, 1))
-    own = mae._fitted.columns.scale_
+    own = mae._fitted.family.family.scale_
     return -log_p - np.log(own), scale / own
 
 

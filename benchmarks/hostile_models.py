@@ -19,16 +19,18 @@ import math
 
 import numpy as np
 import torch
-from sklearn_mae.likelihoods import (
-    BernoulliLikelihood,
-    CategoricalLikelihood,
-    ForeignLikelihood,
-)
 from torch import nn
 from torch.distributions import Categorical, MixtureSameFamily, Normal
 
-from sklearn_mae.encoders import GaussianEncoder, OneHot
-from sklearn_mae.model import LatentVariableModel, private_random
+from sklearn_mae.encoders import Posterior
+from sklearn_mae.families.standard import (
+    standard_columns,
+    standard_likelihood,
+    standard_model,
+)
+from sklearn_mae.families.table import TableLikelihood
+from sklearn_mae.families.user import UserLikelihood
+from sklearn_mae.model import private_random
 
 __all__ = ["hostile"]
 
@@ -105,8 +107,9 @@ def hostile(rng):
         if abs(one - other) < AGREED:
             break
     with private_random(seed):
-        r = GaussianEncoder.from_sizes(n_inputs, (32, 32), d, "silu")
-    model = LatentVariableModel(likelihood, r, r, features, d).double()
+        r = Posterior.from_sizes(n_inputs, (32, 32), d, "silu")
+    networks = {"features": features, "encoder": r, "posterior": r}
+    model = standard_model(likelihood, n_inputs, d, **networks).double()
     return kind, D, model, float(0.5 * (one + other))
 
 
@@ -121,10 +124,10 @@ def _with_noise(rng, kind, d, rotation):
         scales += block_scales
         truths.append([_of_noise(blocks[-1], block_scales, *at) for at in _nodes(rng)])
     waves = Waves(rotation, blocks)
-    likelihood = ForeignLikelihood(
+    likelihood = UserLikelihood(
         Noisy(waves, torch.tensor(scales).double(), n_peaks), len(scales)
     )
-    return likelihood, nn.Identity(), len(scales), len(scales), truths
+    return likelihood, None, len(scales), len(scales), truths
 
 
 def _with_outcomes(rng, kind, d, rotation):
@@ -140,9 +143,10 @@ def _with_outcomes(rng, kind, d, rotation):
         truths.append([_of_outcomes(block, bits, *at) for at in _nodes(rng)])
     waves, D = Waves(rotation, blocks), len(cardinalities)
     if bits:
-        return BernoulliLikelihood(waves, D), nn.Identity(), D, D, truths
-    likelihood = CategoricalLikelihood(waves, cardinalities)
-    return likelihood, OneHot(tuple(cardinalities)), sum(cardinalities), D, truths
+        return standard_likelihood("bernoulli", waves, D), None, D, D, truths
+    family = standard_columns("categorical", cardinalities)
+    likelihood = TableLikelihood(family, waves)
+    return likelihood, family.features(), family.n_inputs, D, truths
 
 
 # Information of one latent

@@ -203,9 +203,10 @@ def untrained(params: MutualAutoencoder, X: np.ndarray):
     rows : Rows
         What it trains on.
     """
-    structure, seed = Structure.of(params), params.random_state
-    family = row_family(params.likelihood).fit(X)
+    structure = Structure.of(params)
+    family = row_family(structure.likelihood).fit(X)
     x = torch.tensor(family.transform(X))
+    seed = params.random_state
     model = build_model(structure, family, x[:2], seed).to(params.device)
     progress = ProgressBar(disable=True)
     net = build_net(params, model, family, len(X), seed, {}, progress).initialize()

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from sklearn_mae.families import COLUMN_FAMILIES, ROW_FAMILIES
+
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "sklearn_mae"
 
@@ -169,6 +171,143 @@ def test_all_exists_and_is_sorted(path):
     )
     assert len(names) == len(set(names))
 
+
+# --- nobody asks which family it is ---------------------------------------------------
+
+# an encoder has that name, too
+NAMES = {*COLUMN_FAMILIES, *ROW_FAMILIES} - {"gaussian"}
+
+
+def mentions(node, name):
+    """Whether a variable or an attribute below a node has that name."""
+    return any(
+        name in (getattr(part, "id", None), getattr(part, "attr", None))
+        for part in ast.walk(node)
+    )
+
+
+def holds_string(node):
+    return any(
+        isinstance(part, ast.Constant) and isinstance(part.value, str)
+        for part in ast.walk(node)
+    )
+
+
+def names_from_families(tree):
+    """Names that a module has for what it imports from ``families``."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.module is not None:
+            package = f"{node.module}."
+            for alias in node.names:
+                if f"{package}{alias.name}.".startswith("sklearn_mae.families."):
+                    yield alias.asname or alias.name
+        elif isinstance(node, ast.Import):
+            for alias in node.names:
+                if f"{alias.name}.".startswith("sklearn_mae.families."):
+                    yield alias.asname or "families"
+
+
+def questions(tree):
+    """Yield each piece of code that asks for a kind of data.
+
+    By a likelihood's name; by the class of what ``families`` exports; by the flag
+    ``slow``, which one of them alone would set.
+    """
+    ours = set(names_from_families(tree))
+    for node in ast.walk(tree):
+        match node:
+            case ast.Constant(value=str(value)):
+                found = value in NAMES or value == "slow"
+            case ast.Compare(left=left, comparators=others):
+                sides = [left, *others]
+                found = (
+                    any(mentions(side, "likelihood") for side in sides)
+                    and any(holds_string(side) for side in sides)
+                ) or (
+                    any(mentions(side, "type") for side in sides)
+                    and any(mentions(side, name) for side in sides for name in ours)
+                )
+            case ast.Match(subject=subject, cases=cases):
+                patterns = [case.pattern for case in cases]
+                found = mentions(subject, "likelihood") and any(
+                    holds_string(pattern) for pattern in patterns
+                )
+            case ast.MatchClass(cls=kind):
+                found = any(mentions(kind, name) for name in ours)
+            case ast.Call(
+                func=ast.Name(id="isinstance" | "issubclass"), args=[_, kinds]
+            ):
+                found = any(mentions(kinds, name) for name in ours)
+            case ast.Attribute(attr="slow") | ast.Name(id="slow"):
+                found = True
+            case ast.keyword(arg="slow") | ast.arg(arg="slow"):
+                found = True
+            case _:
+                found = False
+        if found:
+            yield ast.unparse(node)
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "params.likelihood == 'gaussian'",
+        "'gaussian' != self.likelihood",
+        "if structure.likelihood in ('gaussian', 'flow'): pass",
+        "kind = 'bernoulli'",
+        "names = {'sequence': 3}",
+        "name == 'categorical'",
+        "match params.likelihood:\n    case 'gaussian' | None: pass",
+        "from sklearn_mae.families import Table as Rows\nisinstance(family, Rows)",
+        "from sklearn_mae.families.lstm import SequenceFilter\n"
+        "isinstance(model.posterior, (int, SequenceFilter))",
+        "from sklearn_mae import families\nissubclass(kind, families.Table)",
+        "import sklearn_mae.families.table\n"
+        "isinstance(x, sklearn_mae.families.table.Table)",
+        "from sklearn_mae.families.table import Table\ntype(family) is Table",
+        "from sklearn_mae.families import Table\nmatch x:\n    case Table(): pass",
+        "n = 3 if model.likelihood.slow else 4",
+        "getattr(model.likelihood, 'slow', False)",
+        "def f(slow): pass",
+        "slow = True",
+    ],
+)
+def test_a_question_is_found(source):
+    assert list(questions(ast.parse(source)))
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        '"""A likelihood such as sequence is slow."""',
+        "raise ValueError(f'for likelihood={params.likelihood!r} set slow')",
+        "encoder == 'gaussian'",
+        "family.schedule.upwards == 'infomax'",
+        "row_family(structure.likelihood).discrete",
+        "structure.likelihood in likelihood_names()",
+        "StrOptions(likelihood_names())",
+        "model.likelihood(z).log_prob(x) if part == 'likelihood' else None",
+        "from sklearn_mae.families import Structure\nisinstance(x, int)",
+        "from sklearn_mae.model import draw\nisinstance(x, draw)",
+        "mae.log_likelihood(X) > mae.score(X)",
+    ],
+)
+def test_what_is_no_question(source):
+    assert not list(questions(ast.parse(source)))
+
+
+@pytest.mark.parametrize(
+    "path",
+    [path for path in FILES if room_of(path) != "families"],
+    ids=lambda path: str(path.relative_to(PACKAGE)),
+)
+def test_nobody_asks_which_family_it_is(path):
+    found = list(questions(parse(path)))
+
+    assert not found, "let the family declare it: see families/base.py"
+
+
+# --- importing ------------------------------------------------------------------------
 
 SIDE_EFFECTS = """
 import importlib, random, sys, warnings
