@@ -18,3 +18,29 @@ def small():
         return MutualAutoencoder(**{**settings, **params})
 
     return build
+
+
+# of tests that are about other things than what a fit reached
+QUICK = {
+    "test_callbacks",
+    "test_common",
+    "test_counts",
+    "test_estimator_input",
+    "test_faults",
+    "test_plotting",
+    "test_saving",
+    "test_scoring",
+    "test_threads",
+}
+
+
+@pytest.fixture(autouse=True)
+def _quick_end_of_fits(request, monkeypatch):
+    """Let short fits land and certify by a fifth of the draws."""
+    module = getattr(request, "module", None)  # a docstring's examples have none
+    if module is not None and module.__name__.rpartition(".")[2] in QUICK:
+        from sklearn_mae.training import MutualAutoencoderNet, certification
+
+        monkeypatch.setattr(certification, "DRAWS_OF_SHORT", 100)
+        monkeypatch.setattr(certification, "FEWEST_DECODES", 6_000)
+        monkeypatch.setattr(MutualAutoencoderNet, "n_calibrations", 3)

@@ -13,8 +13,6 @@ import torch
 from joblib import Parallel, delayed
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import GridSearchCV
-from sklearn_mae.net import FIGURES, MutualAutoencoderNet
-from sklearn_mae.sequence import SequenceLikelihood
 from skorch.callbacks import Callback, EarlyStopping
 from torch import nn
 from torch.distributions import (
