@@ -32,9 +32,9 @@ if TYPE_CHECKING:
 
 __all__ = ["InformationReport", "information_path", "information_report"]
 
-# lengths of the middle's first and second fit and of all others together, as parts of a
-# usual one's: with many more steps in all, models of much information learn their rows
-# by heart, and with fewer the middle has not learned enough
+# Lengths of fits, as parts of a usual one's: of the middle target's first fit, of its
+# second, and of all other targets' fits together. With many more steps in all, models
+# of much information overfit; with fewer, the middle's has not learned enough.
 FIRST_PART, SECOND_PART, WARM_PARTS = 0.6, 0.25, 1.2
 LONGEST_WARM_PART = 0.5
 TARGET = Number(Real, 0, None, closed="left")

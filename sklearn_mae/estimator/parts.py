@@ -145,7 +145,7 @@ def build_constraints(
     else:
         exact = isinstance(strategy, Enumeration)
         schedule = Schedule() if exact else family.schedule
-        # what I is to follow is the rate: without it nothing starts the learning
+        # waiting pays where I follows the rate: alone, nothing would raise it meanwhile
         waiting = schedule if params.constraint == "both" else Schedule()
         penalty = DualAscent(
             C,

@@ -7,11 +7,11 @@ their own; column T can hold nothing but the end mark, so the probabilities of a
 sum to one.
 
 The information posterior is a *filter*: besides r_omega(z|x) it has r_omega(z|x_1..x_t)
-for each prefix, from which the gradient of I credits each token with what it told
-about z (``gradients.PerToken``).
+for each prefix, from which the gradient of I credits each token with what it says about
+z (``gradients.PerToken``).
 
-Pads reach no figure: they follow the end, every network reads a row from its own end
-backwards or up to it, and their places are left out of all sums.
+No figure depends on the number of pads. Pads follow the end mark; every network reads a
+row up to its end mark, or backwards from there; and sums leave their places out.
 """
 
 import itertools
@@ -236,9 +236,9 @@ class SequenceLikelihood(Likelihood):
         inputs = torch.cat([self.embedding(words), codes], -1)
         hidden, states = self.recurrent(inputs, states)
         places = self.places[start : start + words.shape[1]]
-        told = torch.einsum("nd,tde->nte", code, places)
-        told = nn.functional.pad(told, (0, 0, 0, words.shape[1] - len(places)))
-        return torch.cat([hidden, told], -1), states
+        of_code = torch.einsum("nd,tde->nte", code, places)
+        of_code = nn.functional.pad(of_code, (0, 0, 0, words.shape[1] - len(places)))
+        return torch.cat([hidden, of_code], -1), states
 
     def _before_tokens(self, x: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
         """What is known before each chosen token (m, H + E), and which are (n, T)."""

@@ -18,7 +18,7 @@ def private_random(seed: int) -> Iterator[None]:
     """Seed torch's global generators for a block, then give back their states.
 
     For what cannot be handed a generator: the initialisation of modules and the
-    draws of foreign Distributions.
+    draws of user-supplied Distributions.
     """
     devices = (
         range(torch.cuda.device_count()) if torch.cuda.is_initialized() else range(0)
