@@ -848,7 +848,7 @@ def test_the_bound_on_multipliers(small, params, n_columns, C):
 def test_a_wide_table_takes_a_multiplier_above_ten(small, C, bound):
     noise = np.random.default_rng(0).normal(size=(40, 101))
     wide = noise[:, :1] + 0.1 * noise[:, 1:]  # one factor behind all columns
-    mae = small(M=0.1, C=C, lr=1e-2, max_epochs=250, encoder="gaussian").fit(wide)
+    mae = small(M=0.1, C=C, lr=1e-2, max_epochs=300, encoder="gaussian").fit(wide)
 
     highest = mae.history_["multiplier_rate"].max()
     assert 10 <= highest <= bound

@@ -92,11 +92,13 @@ class MutualAutoencoder(
     n_resamples : int, default=5
         Number of draws k of the resampling encoder.
     likelihood : {"gaussian", "heteroscedastic", "bernoulli", "categorical", \
-"sequence"} or callable, default="gaussian"
+"poisson", "negative_binomial", "sequence"} or callable, default="gaussian"
         Distribution of the columns given the code. ``"gaussian"`` learns one standard
         deviation for each column; in ``"heteroscedastic"`` they depend on the code.
         ``"bernoulli"`` takes values in [0, 1], ``"categorical"`` non-negative
-        integers, any number of categories in each column. ``"sequence"`` takes texts
+        integers, any number of categories in each column. ``"poisson"`` and
+        ``"negative_binomial"`` take counts, non-negative integers; the second ones vary
+        more. ``"sequence"`` takes texts
         through :class:`SequenceVectorizer`, one word after the other from an LSTM that
         receives the code at each step, at the first 32 by maps of their own, too. A
         callable ``(n_features, n_components) -> nn.Module``: the module, decoder

@@ -13,6 +13,7 @@ from sklearn_mae.families.base import (
 )
 from sklearn_mae.families.bernoulli import Bernoulli
 from sklearn_mae.families.categorical import Categorical
+from sklearn_mae.families.counts import NegativeBinomial, Poisson
 from sklearn_mae.families.gaussian import Gaussian, Heteroscedastic
 from sklearn_mae.families.modules import try_user_modules
 from sklearn_mae.families.sequences import Sequences
@@ -37,6 +38,8 @@ COLUMN_FAMILIES = {
     "categorical": Categorical,
     "gaussian": Gaussian,
     "heteroscedastic": Heteroscedastic,
+    "negative_binomial": NegativeBinomial,
+    "poisson": Poisson,
 }
 ROW_FAMILIES = {"sequence": Sequences}
 

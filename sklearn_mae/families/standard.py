@@ -14,12 +14,14 @@ from sklearn_mae.encoders import GaussianEncoder, Posterior
 from sklearn_mae.families.base import ColumnFamily
 from sklearn_mae.families.bernoulli import Bernoulli
 from sklearn_mae.families.categorical import Categorical
+from sklearn_mae.families.counts import NegativeBinomial, Poisson
 from sklearn_mae.families.gaussian import Gaussian, Heteroscedastic
 from sklearn_mae.families.table import TableLikelihood
 from sklearn_mae.model import LatentVariableModel
 
 __all__ = ["set_scale", "standard_columns", "standard_likelihood", "standard_model"]
 
+COUNTS = {"negative_binomial": NegativeBinomial, "poisson": Poisson}
 NUMERIC = {
     "bernoulli": Bernoulli,
     "gaussian": Gaussian,
@@ -28,7 +30,7 @@ NUMERIC = {
 
 
 def standard_columns(name: str, columns: int | Sequence[int]) -> ColumnFamily:
-    """Return a family as if fitted to standardised columns.
+    """Return a family as if fitted to standardised columns, or to counts of mean 2.
 
     Parameters
     ----------
@@ -41,6 +43,11 @@ def standard_columns(name: str, columns: int | Sequence[int]) -> ColumnFamily:
         family = Categorical()
         family.categories_ = [np.arange(float(n)) for n in columns]
         return family
+    if name in COUNTS:
+        counts = COUNTS[name]()
+        counts.mean_, counts.variance_ = np.full(columns, 2.0), np.full(columns, 4.0)
+        counts.log_mean_, counts.log_scale_ = np.ones(columns), np.ones(columns)
+        return counts
     numeric = NUMERIC[name]()
     numeric.mean_, numeric.scale_ = np.zeros(columns), np.ones(columns)
     numeric.support_ = np.full(columns, np.inf)
