@@ -90,6 +90,18 @@ class OnUnitInterval(MutualAutoencoder):
         return 0.5 + 0.5 * np.sin(super()._checked(X, reset))
 
 
+class OnCounts(MutualAutoencoder):
+    """Takes any numbers and makes counts of them first."""
+
+    def _checked(self, X, reset=False):
+        return np.floor(5 + 5 * np.sin(super()._checked(X, reset)))
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.input_tags.positive_only = False
+        return tags
+
+
 def small(cls=MutualAutoencoder, **params):
     return cls(max_epochs=3, hidden_layer_sizes=(16,), **params)
 
@@ -168,3 +180,11 @@ def test_expected_failures_exist():
     known = {name for name in dir(sklearn_checks) if name.startswith("check_")}
 
     assert known >= FEED_VALUES_OUTSIDE
+
+
+@pytest.mark.parametrize(
+    ("estimator", "name", "check"),
+    list(all_checks("counts", small(OnCounts, likelihood="negative_binomial"))),
+)
+def test_check_of_counts_on_values_made_counts(estimator, name, check):
+    passes(check, estimator)
