@@ -98,7 +98,7 @@ def information_path(
     >>> from sklearn_mae import MutualAutoencoder, information_path
     >>> X, _ = load_iris(return_X_y=True)
     >>> mae = MutualAutoencoder(
-    ...     n_components=2, hidden_layer_sizes=(16,), max_epochs=500, random_state=0
+    ...     n_components=3, hidden_layer_sizes=(16,), max_epochs=500, random_state=0
     ... )
     >>> path = information_path(mae, X, [0.5, 1.0])
     >>> path.information.round(1)

@@ -29,7 +29,6 @@ QUICK = {
     "test_faults",
     "test_plotting",
     "test_saving",
-    "test_scoring",
     "test_threads",
 }
 

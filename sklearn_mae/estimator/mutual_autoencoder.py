@@ -208,11 +208,11 @@ default="auto"
     >>> from sklearn_mae import MutualAutoencoder
     >>> X, _ = load_iris(return_X_y=True)
     >>> mae = MutualAutoencoder(
-    ...     M=1.5, n_components=2, hidden_layer_sizes=(32,), max_epochs=500,
+    ...     M=1.5, n_components=3, hidden_layer_sizes=(32,), max_epochs=500,
     ...     random_state=0,
     ... ).fit(X)
     >>> mae.transform(X).shape
-    (150, 2)
+    (150, 3)
     >>> low, high = mae.mutual_info_interval_
     >>> bool(low < mae.mutual_info_ < high)
     True
