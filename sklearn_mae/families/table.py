@@ -84,7 +84,7 @@ class TableLikelihood(Likelihood):
         for name, value in constants.items():
             self.register_buffer(name, value, persistent=False)
         for name, value in shared.items():
-            self.register_parameter(name, nn.Parameter(value))
+            self.register_parameter(name, nn.Parameter(value / self.speed))
 
     def forward(self, z: Tensor, given: Tensor | None = None) -> Distribution:
         """Return p(x|z)."""
