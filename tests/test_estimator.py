@@ -38,11 +38,14 @@ CATEGORIES = np.column_stack(
         for j, codes in enumerate([[0, 1, 2], [3, 7, 40], [5, 9, 5]])
     ]
 ).astype(float)
+COUNTS = np.floor(np.exp(1 + NUMBERS[:, :3]))
 TABLES = {
     "gaussian": NUMBERS * [1.0, 100.0, 0.01, 1.0] + [0.0, 5.0, 0.0, -3.0],
     "heteroscedastic": NUMBERS,
     "bernoulli": BITS,
     "categorical": CATEGORIES,
+    "poisson": COUNTS,
+    "negative_binomial": COUNTS,
 }
 every_likelihood = pytest.mark.parametrize("likelihood", TABLES)
 ENCODERS = ("gaussian", "resampling")

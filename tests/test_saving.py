@@ -165,6 +165,8 @@ CASES = {
     "heteroscedastic": (X, {"likelihood": "heteroscedastic", "encoder": "gaussian"}),
     "bernoulli": (BITS, {"likelihood": "bernoulli", "constraint": "paper"}),
     "categorical": (CATEGORIES, {"likelihood": "categorical"}),
+    "poisson": (CATEGORIES, {"likelihood": "poisson"}),
+    "negative binomial": (CATEGORIES, {"likelihood": "negative_binomial"}),
     "one category": (CATEGORIES[:, :1], {"likelihood": "categorical"}),
     "sequence": (WORDS, {"likelihood": "sequence", "hidden_layer_sizes": (4, 6)}),
     "shallow": (X, {"hidden_layer_sizes": (), "activation": "tanh"}),

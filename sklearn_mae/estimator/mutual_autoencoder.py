@@ -97,8 +97,9 @@ class MutualAutoencoder(
         deviation for each column; in ``"heteroscedastic"`` they depend on the code.
         ``"bernoulli"`` takes values in [0, 1], ``"categorical"`` non-negative
         integers, any number of categories in each column. ``"poisson"`` and
-        ``"negative_binomial"`` take counts, non-negative integers; the second ones vary
-        more. ``"sequence"`` takes texts
+        ``"negative_binomial"`` take counts, non-negative integers; the latter learns
+        for each column how much more than Poisson it varies given the code: by mu^2 /
+        r, mu the mean, r one number for the column. ``"sequence"`` takes texts
         through :class:`SequenceVectorizer`, one word after the other from an LSTM that
         receives the code at each step, at the first 32 by maps of their own, too. A
         callable ``(n_features, n_components) -> nn.Module``: the module, decoder
@@ -431,9 +432,9 @@ default="auto"
         Returns
         -------
         ndarray of shape (n_samples, n_features)
-            Means of continuous and binary columns, most probable categories of
-            categorical ones, the most probable next word, one after the other, of
-            sequences; constant columns as they were in ``fit``.
+            Means of continuous and binary columns, most probable values of categories
+            and counts, the most probable next word, one after the other, of sequences;
+            constant columns as they were in ``fit``.
         """
         Z = self._checked_codes(X)
         return self._decoded(self._fitted.tensor(Z), Z.dtype)

@@ -1,4 +1,10 @@
-"""Columns of counts: Poisson and negative binomial given z."""
+"""Columns of counts: non-negative integers without an upper limit.
+
+Their log-probabilities are differences of numbers that grow with the counts. So they
+are computed in double precision and in Loader's form (2000): the deviance, 0 where the
+mean is the count, plus what does not depend on the mean. Neither loses digits where
+counts, or a size r, are large.
+"""
 
 import math
 from collections.abc import Callable
@@ -6,52 +12,72 @@ from collections.abc import Callable
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import logsigmoid, softplus
 
 from sklearn_mae.encoders import Standardised
-from sklearn_mae.families.base import ColumnFamily
 from sklearn_mae.families.categorical import TOO_LARGE
-from sklearn_mae.families.gaussian import shown
-from sklearn_mae.model import PrivateDistribution
+from sklearn_mae.families.gaussian import Numeric, shown
+from sklearn_mae.model import LOG_SQRT_2PI, PrivateDistribution
 from sklearn_mae.records import positive
 
 __all__ = [
     "IndependentNegativeBinomial",
     "IndependentPoisson",
+    "LogStandardised",
     "NegativeBinomial",
     "Poisson",
 ]
 
-# Logarithms of rates are kept within this: no table holds counts of 1e13, and a code
-# far from all others must not overflow.
-LARGEST_LOG_RATE = 30.0
-# Logarithms of r, which is the smaller the more a column varies. From exp(12) on its
-# variance is the Poisson's but for a part in 100,000.
-LOG_R = -6.0, 12.0
+# The largest count that float32 holds, too. Draws and modes end here: X may hold them.
+LARGEST = float(TOO_LARGE - 2**29)
+# No count has a larger mean, and its square is within the range of float32: a code far
+# from all others costs many nats, and overflows nothing.
+MAX_LOG_RATE = math.log(LARGEST)
+# From this rate on a Poisson distribution is a normal one to 1e-11 nats, while exact
+# methods lose digits, and those of CUDA leave the range of their integers.
+NORMAL_FROM = 2.0**30
+# Stirling's series is as exact as float64 from here on.
+STIRLING_FROM = 15.0
+# Least excess of a column's variance over its mean, as a part of the mean, that a size
+# is started from. Without excess it would be infinite and could not be learned.
+LEAST_EXCESS = 0.01
 
 
-def _stirling_error(x: Tensor) -> Tensor:
-    """Log x! less Stirling's approximation of it, for x > 0.
+def _stirling(a: Tensor) -> Tensor:
+    """What log Gamma(a) is above (a - 1/2) log a - a + log(2 pi) / 2."""
+    small, large = a.clamp_max(STIRLING_FROM), a.clamp_min(STIRLING_FROM)
+    direct = torch.lgamma(small) - (small - 0.5) * small.log() + small - LOG_SQRT_2PI
+    square = large.square()
+    series = 1 / 1260 - 1 / 1680 / square
+    series = (1 / 12 - (1 / 360 - series / square) / square) / large
+    return torch.where(a < STIRLING_FROM, direct, series)
 
-    By the series where x is large: there log x! itself has lost its decimals.
+
+def _poisson(rate: Tensor, generator) -> Tensor:
+    """Draw Poisson counts.
+
+    Rates that are NaN, of a diverged model, give 0: it is to be reported, not to raise.
     """
-    large = x.clamp_min(16.0)
-    series = (1 / 12 - (1 / 360 - 1 / 1260 / large**2) / large**2) / large
-    small = x.clamp_max(16.0)
-    exact = torch.lgamma(small + 1) - (small + 0.5) * small.log() + small
-    return torch.where(x > 16, series, exact - 0.5 * math.log(2 * math.pi))
-
-
-def _deviance(x: Tensor, log_ratio: Tensor) -> Tensor:
-    """Half the Poisson deviance of x > 0 at a mean m, from log(x / m)."""
-    return x * (log_ratio + torch.expm1(-log_ratio))
+    rate = rate.nan_to_num(0.0)
+    noise = torch.empty_like(rate, memory_format=torch.contiguous_format)
+    noise.normal_(generator=generator)
+    few = torch.poisson(rate.clamp_max(NORMAL_FROM), generator)
+    many = (rate + rate.sqrt() * noise).round()
+    return torch.where(rate < NORMAL_FROM, few, many).clamp_max(LARGEST)
 
 
 class IndependentPoisson(PrivateDistribution):
-    """Independent Poisson columns."""
+    """Independent Poisson columns.
+
+    Parameters
+    ----------
+    log_rate : Tensor of shape (..., m)
+        Logarithms of the means.
+    """
 
     has_rsample = False
 
-    def __init__(self, log_rate):
+    def __init__(self, log_rate: Tensor):
         self.log_rate = log_rate
         super().__init__(log_rate.shape[:-1], log_rate.shape[-1:])
 
@@ -67,123 +93,111 @@ class IndependentPoisson(PrivateDistribution):
 
     @property
     def mode(self):
-        """Most probable counts; of two, the larger."""
+        """Most probable counts, the larger one where two are equally probable."""
         return self.mean.floor()
 
     def entry_log_prob(self, value):
         """Log-probability of each entry."""
-        x = value.clamp_min(1.0)
-        log_x = x.log()
-        of_some = -_deviance(x, log_x - self.log_rate) - _stirling_error(x)
-        of_some = of_some - 0.5 * (log_x + math.log(2 * math.pi))
-        return torch.where(value > 0, of_some, -self.mean)
+        x, log_rate = value.double(), self.log_rate.double()
+        log_prob = torch.where(
+            x > 0, self._of_some(x, log_rate), self._of_none(log_rate)
+        )
+        return log_prob.to(self.log_rate)
+
+    def _of_none(self, log_rate):
+        """Log-probability of 0."""
+        return -log_rate.exp()
+
+    def _of_some(self, x, log_rate):
+        """Log-probability of positive counts; anything finite of others."""
+        x = x.clamp_min(1.0)
+        distance = log_rate - x.log()
+        deviance = x * (torch.expm1(distance) - distance)
+        return -deviance - 0.5 * x.log() - LOG_SQRT_2PI - _stirling(x)
 
     def log_prob(self, value):
         """Log-probability, summed over the columns."""
         return self.entry_log_prob(value).sum(-1)
 
     def sample(self, sample_shape=(), generator=None):
-        """Draw counts."""
-        rate = self.mean.detach().expand(*sample_shape, *self.log_rate.shape)
-        return _poisson(rate, generator)
+        """Draw counts, of the rates' floating type."""
+        rate = self.mean.detach()
+        return _poisson(rate.expand(*sample_shape, *rate.shape), generator)
 
 
-def _poisson(rate: Tensor, generator) -> Tensor:
-    # a diverged model's NaN is to be reported, not to raise
-    x = torch.poisson(rate.nan_to_num(0.0), generator=generator)
-    return torch.where(rate.isnan(), rate, x)
+class IndependentNegativeBinomial(IndependentPoisson):
+    """Independent negative binomial columns: Poisson ones whose rates are gamma.
 
-
-class IndependentNegativeBinomial(PrivateDistribution):
-    """Independent counts of mean m and variance m + m^2 / r.
+    The variance is mu + mu^2 / r; for r to infinity they are Poisson.
 
     Parameters
     ----------
-    log_mean : Tensor of shape (..., m)
-    log_r : Tensor, broadcastable to ``log_mean``
-        Logarithm of the number r.
+    log_rate : Tensor of shape (..., m)
+        Logarithms of the means mu.
+    log_size : Tensor, broadcastable to ``log_rate``
+        Logarithms of the sizes r, the gamma distributions' shapes.
     """
 
-    has_rsample = False
-
-    def __init__(self, log_mean, log_r):
-        self.log_mean, self.log_r = log_mean, log_r
-        super().__init__(log_mean.shape[:-1], log_mean.shape[-1:])
-
-    @property
-    def mean(self):
-        """Means."""
-        return self.log_mean.exp()
+    def __init__(self, log_rate: Tensor, log_size: Tensor):
+        self.log_size = log_size
+        super().__init__(log_rate)
 
     @property
     def variance(self):
-        """Variances."""
-        return self.mean + self.mean.square() * torch.exp(-self.log_r)
+        """That of counts."""
+        return self.mean + (2 * self.log_rate - self.log_size).exp()
 
     @property
     def mode(self):
-        """Most probable counts; of two, the larger."""
-        return (self.mean * (1 - torch.exp(-self.log_r))).floor().clamp_min(0.0)
+        """Most probable counts, the larger one where two are equally probable."""
+        return (self.mean * -torch.expm1(-self.log_size)).clamp_min(0).floor()
 
-    def entry_log_prob(self, value):
-        """Log-probability of each entry.
+    def _of_none(self, log_rate):
+        log_size = self.log_size.double()
+        return -log_size.exp() * softplus(log_rate - log_size)
 
-        As r / (r + x) times the probability of r successes in r + x trials, by
-        deviances (Loader 2000): differences of log-gammas lose their decimals.
-        """
-        r, log_mean = self.log_r.exp(), self.log_mean
-        log_total = torch.logaddexp(self.log_r, log_mean)
-        x = value.clamp_min(1.0)
-        n = r + x
-        log_n, log_x = n.log(), x.log()
-        # r and x beside n r / (r + m) and n m / (r + m)
-        of_r = _deviance(r, log_total - log_n)
-        of_x = _deviance(x, log_x - log_n + log_total - log_mean)
-        errors = _stirling_error(n) - _stirling_error(r) - _stirling_error(x)
-        normal = 0.5 * (self.log_r - log_n - log_x - math.log(2 * math.pi))
-        of_none = -r * torch.log1p(torch.exp(log_mean - self.log_r))
-        return torch.where(value > 0, errors - of_r - of_x + normal, of_none)
-
-    def log_prob(self, value):
-        """Log-probability, summed over the columns."""
-        return self.entry_log_prob(value).sum(-1)
+    def _of_some(self, x, log_rate):
+        x, log_size = x.clamp_min(1.0), self.log_size.double()
+        size = log_size.exp()
+        at, mean = x.log() - log_size, log_rate - log_size
+        deviance = x * (logsigmoid(at) - logsigmoid(mean))
+        deviance = deviance + size * (logsigmoid(-at) - logsigmoid(-mean))
+        stirling = _stirling(x + size) - _stirling(size) - _stirling(x)
+        return -deviance - 0.5 * (x.log() + softplus(at)) - LOG_SQRT_2PI + stirling
 
     def sample(self, sample_shape=(), generator=None):
-        """Draw counts: Poisson ones, whose rates are gamma."""
-        shape = (*sample_shape, *self.log_mean.shape)
-        r = self.log_r.detach().exp().expand(shape)
-        # (what torch's Gamma draws with, and hands no generator)
-        gamma = torch._standard_gamma(r.contiguous(), generator=generator)
-        return _poisson(gamma * (self.mean.detach() / r), generator)
+        """Draw counts, of the rates' floating type."""
+        mean, size = self.mean.detach(), self.log_size.detach().exp().nan_to_num(1.0)
+        size = size.expand(*sample_shape, *mean.shape)
+        # Distributions draw their gammas by it, but without a generator
+        gamma = torch._standard_gamma(size, generator=generator)
+        return _poisson(mean * (gamma / size), generator)
 
 
-class LogCounts(nn.Module):
+class LogStandardised(Standardised):
     """Features of counts: log(1 + x), standardised."""
-
-    def __init__(self, mean, scale):
-        super().__init__()
-        self.standardised = Standardised(mean, scale)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return features of shape (..., m)."""
-        return self.standardised(torch.log1p(x))
+        return super().forward(torch.log1p(x))
 
 
-class Poisson(ColumnFamily):
-    """Columns of counts, Poisson given z.
+class Poisson(Numeric):
+    """Columns of counts whose variance given z is their mean.
 
-    The decoder's outputs are logarithms of rates, over the columns' mean rates.
+    The model sees them as they are, the encoder log(1 + x), standardised. The decoder
+    gives log-rates, 0 for the mean of the column.
 
     Attributes
     ----------
-    mean_, variance_ : ndarray of shape (m,)
-        Of the counts.
-    log_mean_, log_scale_ : ndarray of shape (m,)
-        Means and standard deviations of log(1 + x).
+    mean_, scale_, support_ : ndarray of shape (m,)
+        Of log(1 + x), see ``Numeric``.
+    rate_ : ndarray of shape (m,)
+        Means of the counts.
     """
 
     discrete = True
-    state = ("mean_", "variance_", "log_mean_", "log_scale_")
+    state: tuple[str, ...] = (*Numeric.state, "rate_")
 
     def check(self, X: np.ndarray, names: Callable) -> None:
         """Refuse what is no count."""
@@ -192,94 +206,101 @@ class Poisson(ColumnFamily):
             # scikit-learn's wording
             negative = "Negative values in data: " if (X < 0).any() else ""
             raise ValueError(
-                f"{negative}X holds values that are no counts: column(s) "
-                f"{names(wrong.any(axis=0))}, for example {shown(X[wrong][0])}. "
-                "likelihood='poisson' and 'negative_binomial' need non-negative "
-                "integers below 2**53. Round or drop such columns, or use "
-                "likelihood='gaussian'."
+                f"{negative}X holds values that are no counts: likelihood='poisson' "
+                "and 'negative_binomial' need non-negative integers below 2**53, for "
+                f"float64 to tell them apart: column(s) {names(wrong.any(axis=0))}, "
+                f"for example {shown(X[wrong][0])}. Round what is nearly an integer, "
+                "or use likelihood='gaussian'."
             )
 
+    def varies(self, low: np.ndarray, high: np.ndarray) -> np.ndarray:
+        """Which columns differ by more than the rounding of their logarithms."""
+        low, high = np.log1p(low), np.log1p(high)
+        return high - low > 10 * np.finfo(np.float64).eps * high
+
     def fit(self, X: np.ndarray, names: Callable) -> "Poisson":
-        """Learn moments."""
-        logs = np.log1p(X)
-        self.mean_, self.variance_ = X.mean(axis=0), X.var(axis=0)
-        self.log_mean_, self.log_scale_ = logs.mean(axis=0), logs.std(axis=0)
+        """Learn means of counts, means and scales of their logarithms."""
+        super().fit(np.log1p(X), names)
+        self.rate_ = X.mean(axis=0)
         return self
 
     def read(self, state: dict, m: int) -> None:
-        """Set the moments."""
-        for name in self.state:
-            setattr(self, name, positive(state[name], (m,), name))
+        """Set what ``fit`` learned."""
+        super().read(state, m)
+        self.rate_ = positive(state["rate_"], (m,), "rate_")
 
     def describe(self, tags) -> None:
-        """Tables of no negative entries."""
+        """Tables of counts."""
         tags.positive_only = True
 
-    @property
-    def n_columns(self) -> int:
-        """Number of columns."""
-        return len(self.mean_)
-
-    @property
-    def n_inputs(self) -> int:
-        """One for each column."""
-        return len(self.mean_)
-
-    @property
-    def n_outputs(self) -> int:
-        """One for each column."""
-        return len(self.mean_)
-
     def features(self) -> nn.Module:
-        """Logarithms, standardised."""
-        return LogCounts(self.log_mean_, self.log_scale_)
+        """Standardise logarithms."""
+        return LogStandardised(self.mean_, self.scale_)
 
     def constants(self, min_scale) -> dict[str, Tensor]:
-        """Logarithms of the columns' means."""
-        return {"log_mean": torch.as_tensor(self.mean_, dtype=torch.float64).log()}
-
-    def log_rate(self, outputs: Tensor, given: dict[str, Tensor]) -> Tensor:
-        """Logarithms of rates, within bounds."""
-        log_rate = given["log_mean"] + outputs
-        return log_rate.clamp(-LARGEST_LOG_RATE, LARGEST_LOG_RATE)
+        """Log-rates that outputs of 0 stand for."""
+        return {"log_mean": torch.as_tensor(self.rate_).log()}
 
     def distribution(
         self, outputs: Tensor, given: dict[str, Tensor]
-    ) -> PrivateDistribution:
+    ) -> IndependentPoisson:
         """Return Poisson distributions."""
         return IndependentPoisson(self.log_rate(outputs, given))
 
-    def point(self, p) -> Tensor:
+    def log_rate(self, outputs: Tensor, given: dict[str, Tensor]) -> Tensor:
+        """Return log-rates, bent where they near ``MAX_LOG_RATE``.
+
+        A gradient is left there: a rate that went too far comes back.
+        """
+        below = MAX_LOG_RATE - (given["log_mean"] + outputs)
+        return MAX_LOG_RATE - softplus(below)
+
+    def point(self, p: IndependentPoisson) -> Tensor:
         """Most probable counts."""
         return p.mode
 
     def fisher_terms(self, p) -> list[tuple[Tensor, Tensor]]:
-        """Of the logarithms of the rates."""
+        """Of the log-rates."""
         return [((0.5 * p.log_rate).exp(), p.log_rate)]
 
 
 class NegativeBinomial(Poisson):
-    """Columns of counts that vary more than Poisson ones, each with an r of its own."""
+    """Columns of counts whose variance given z is mu + mu^2 / r.
 
-    def constants(self, min_scale) -> dict[str, Tensor]:
-        """Add the logarithms of r that the columns' variances ask for."""
-        excess = np.maximum(self.variance_ - self.mean_, 1e-3 * self.mean_)
-        log_r = torch.as_tensor(self.mean_**2 / excess, dtype=torch.float64).log()
-        return {**super().constants(min_scale), "first_log_r": log_r}
+    Each column has a size r that does not depend on z.
+
+    Attributes
+    ----------
+    size_ : ndarray of shape (m,)
+        Sizes of the columns' own moments, which training starts from.
+    """
+
+    state = (*Poisson.state, "size_")
+
+    def fit(self, X: np.ndarray, names: Callable) -> "NegativeBinomial":
+        """Learn sizes, too."""
+        super().fit(X, names)
+        excess = X.var(axis=0) / self.rate_ - 1
+        self.size_ = self.rate_ / np.maximum(excess, LEAST_EXCESS)
+        return self
+
+    def read(self, state: dict, m: int) -> None:
+        """Set what ``fit`` learned."""
+        super().read(state, m)
+        self.size_ = positive(state["size_"], (m,), "size_")
 
     def shared(self) -> dict[str, Tensor]:
-        """What is learned of log r beyond its start."""
-        return {"raw_log_r": torch.zeros(len(self.mean_))}
+        """Logarithms of the sizes."""
+        return {"log_size": torch.as_tensor(self.size_, dtype=torch.float32).log()}
 
     def distribution(
         self, outputs: Tensor, given: dict[str, Tensor]
-    ) -> PrivateDistribution:
+    ) -> IndependentNegativeBinomial:
         """Return negative binomial distributions."""
-        log_r = (given["first_log_r"] + given["raw_log_r"]).clamp(*LOG_R)
-        log_mean = self.log_rate(outputs, given)
-        return IndependentNegativeBinomial(log_mean, log_r)
+        log_size = given["log_size"].clamp(-MAX_LOG_RATE, MAX_LOG_RATE)
+        return IndependentNegativeBinomial(self.log_rate(outputs, given), log_size)
 
     def fisher_terms(self, p) -> list[tuple[Tensor, Tensor]]:
-        """Of the logarithms of the means."""
-        log_weight = p.log_mean + p.log_r - torch.logaddexp(p.log_mean, p.log_r)
-        return [((0.5 * log_weight).exp(), p.log_mean)]
+        """Of the log-rates: mu r / (mu + r)."""
+        log_fisher = p.log_rate + logsigmoid(p.log_size - p.log_rate)
+        return [((0.5 * log_fisher).exp(), p.log_rate)]

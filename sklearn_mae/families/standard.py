@@ -21,16 +21,19 @@ from sklearn_mae.model import LatentVariableModel
 
 __all__ = ["set_scale", "standard_columns", "standard_likelihood", "standard_model"]
 
-COUNTS = {"negative_binomial": NegativeBinomial, "poisson": Poisson}
 NUMERIC = {
     "bernoulli": Bernoulli,
     "gaussian": Gaussian,
     "heteroscedastic": Heteroscedastic,
+    "negative_binomial": NegativeBinomial,
+    "poisson": Poisson,
 }
+# what such a family would have learned of each column
+LEARNED = {"mean_": 0.0, "scale_": 1.0, "support_": np.inf, "rate_": 1.0, "size_": 1.0}
 
 
 def standard_columns(name: str, columns: int | Sequence[int]) -> ColumnFamily:
-    """Return a family as if fitted to standardised columns, or to counts of mean 2.
+    """Return a family as if fitted to standardised columns, or to counts of mean 1.
 
     Parameters
     ----------
@@ -43,14 +46,9 @@ def standard_columns(name: str, columns: int | Sequence[int]) -> ColumnFamily:
         family = Categorical()
         family.categories_ = [np.arange(float(n)) for n in columns]
         return family
-    if name in COUNTS:
-        counts = COUNTS[name]()
-        counts.mean_, counts.variance_ = np.full(columns, 2.0), np.full(columns, 4.0)
-        counts.log_mean_, counts.log_scale_ = np.ones(columns), np.ones(columns)
-        return counts
     numeric = NUMERIC[name]()
-    numeric.mean_, numeric.scale_ = np.zeros(columns), np.ones(columns)
-    numeric.support_ = np.full(columns, np.inf)
+    for attribute in numeric.state:
+        setattr(numeric, attribute, np.full(columns, LEARNED[attribute]))
     return numeric
 
 
