@@ -13,12 +13,23 @@ from sklearn_mae.families.gaussian import shown
 from sklearn_mae.model import PrivateDistribution
 from sklearn_mae.records import increasing, need
 
-__all__ = ["IMPOSSIBLE", "TOO_LARGE", "Categorical", "IndependentCategorical"]
+__all__ = [
+    "IMPOSSIBLE",
+    "TOO_LARGE",
+    "Categorical",
+    "IndependentCategorical",
+    "no_whole_numbers",
+]
 
 # from here on a float64 does not hold every integer, and codes would be merged
 TOO_LARGE = 2**53
 # finite, so that 0 * log 0 is 0 in sums over outcomes
 IMPOSSIBLE = -1e30
+
+
+def no_whole_numbers(X: np.ndarray) -> np.ndarray:
+    """Which entries are no integers of at least 0 that float64 tells apart."""
+    return (X < 0) | (X != np.floor(X)) | (X >= TOO_LARGE)
 
 
 class IndependentCategorical(PrivateDistribution):
@@ -83,7 +94,7 @@ class Categorical(ColumnFamily):
 
     def check(self, X: np.ndarray, names: Callable) -> None:
         """Refuse what is no non-negative integer."""
-        wrong = (X < 0) | (X != np.floor(X)) | (X >= TOO_LARGE)
+        wrong = no_whole_numbers(X)
         if wrong.any():
             # scikit-learn's wording
             negative = "Negative values in data: " if (X < 0).any() else ""

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.functional import logsigmoid, softplus
 
 from sklearn_mae.encoders import Standardised
-from sklearn_mae.families.categorical import TOO_LARGE
+from sklearn_mae.families.categorical import TOO_LARGE, no_whole_numbers
 from sklearn_mae.families.gaussian import Numeric, shown
 from sklearn_mae.model import LOG_SQRT_2PI, PrivateDistribution
 from sklearn_mae.records import positive
@@ -201,7 +201,7 @@ class Poisson(Numeric):
 
     def check(self, X: np.ndarray, names: Callable) -> None:
         """Refuse what is no count."""
-        wrong = (X < 0) | (X != np.floor(X)) | (X >= TOO_LARGE)
+        wrong = no_whole_numbers(X)
         if wrong.any():
             # scikit-learn's wording
             negative = "Negative values in data: " if (X < 0).any() else ""

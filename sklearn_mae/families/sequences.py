@@ -8,7 +8,7 @@ from torch import nn
 
 from sklearn_mae.encoders import GaussianEncoder, UserEncoder
 from sklearn_mae.families.base import Networks, RowFamily, Schedule, Structure
-from sklearn_mae.families.categorical import TOO_LARGE
+from sklearn_mae.families.categorical import no_whole_numbers
 from sklearn_mae.families.gaussian import shown
 from sklearn_mae.families.lstm import SequenceFilter, SequenceLikelihood, SequenceReader
 from sklearn_mae.families.modules import call_factory
@@ -112,7 +112,7 @@ class Sequences(RowFamily):
         return np.where(self.words_[index] == ids, index, UNKNOWN)
 
     def _checked(self, X: np.ndarray) -> np.ndarray:
-        wrong = (X < 0) | (X != np.floor(X)) | (X >= TOO_LARGE)
+        wrong = no_whole_numbers(X)
         if wrong.any():
             raise ValueError(
                 f"X holds {shown(X[wrong][0])} in row {np.argwhere(wrong)[0, 0]}; "

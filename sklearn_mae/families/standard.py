@@ -11,23 +11,14 @@ import torch
 from torch import nn
 
 from sklearn_mae.encoders import GaussianEncoder, Posterior
+from sklearn_mae.families import COLUMN_FAMILIES
 from sklearn_mae.families.base import ColumnFamily
-from sklearn_mae.families.bernoulli import Bernoulli
 from sklearn_mae.families.categorical import Categorical
-from sklearn_mae.families.counts import NegativeBinomial, Poisson
-from sklearn_mae.families.gaussian import Gaussian, Heteroscedastic
 from sklearn_mae.families.table import TableLikelihood
 from sklearn_mae.model import LatentVariableModel
 
 __all__ = ["set_scale", "standard_columns", "standard_likelihood", "standard_model"]
 
-NUMERIC = {
-    "bernoulli": Bernoulli,
-    "gaussian": Gaussian,
-    "heteroscedastic": Heteroscedastic,
-    "negative_binomial": NegativeBinomial,
-    "poisson": Poisson,
-}
 # what such a family would have learned of each column
 LEARNED = {"mean_": 0.0, "scale_": 1.0, "support_": np.inf, "rate_": 1.0, "size_": 1.0}
 
@@ -46,7 +37,7 @@ def standard_columns(name: str, columns: int | Sequence[int]) -> ColumnFamily:
         family = Categorical()
         family.categories_ = [np.arange(float(n)) for n in columns]
         return family
-    numeric = NUMERIC[name]()
+    numeric = COLUMN_FAMILIES[name]()
     for attribute in numeric.state:
         setattr(numeric, attribute, np.full(columns, LEARNED[attribute]))
     return numeric
