@@ -344,6 +344,7 @@ def test_a_fit_is_finite_or_it_fails(small, params, what, warm_start):
     assert mae.n_iter_ == figures[-1] * warm_start + 2
 
 
+@pytest.mark.usefixtures("whole_fits")
 def test_a_figure_that_is_not_finite_is_refused(small, monkeypatch):
     found = Bracket(0.0, np.inf, 0.0, 0.0, "sandwich")
     monkeypatch.setattr(certification, "information_of_model", lambda *_, **__: found)
