@@ -1,6 +1,7 @@
 """Estimates of the model's information, against closed forms and brute force."""
 
 import copy
+import functools
 import itertools
 from types import SimpleNamespace
 
@@ -637,7 +638,8 @@ def hostile(*functions, d=1, scale=0.2, angle=0.0):
     return model, d * information_of_column(functions, scale)
 
 
-def information_of_column(functions, scale, n=40_000):
+@functools.cache
+def information_of_column(functions, scale, n=20_000):
     """H(x) - H(x|z) of one column, by quantiles of z and equal steps of x."""
     z = torch.special.ndtri((torch.arange(n).double() + 0.5) / n)
     loc = torch.stack([f(z) for f in functions], -1)
@@ -652,10 +654,12 @@ def information_of_column(functions, scale, n=40_000):
     return (negentropy - float(torch.special.xlogy(p_x, p_x).sum())) * step
 
 
+@functools.cache  # the same function each time, for the information of its column
 def periodic(k):
     return lambda u: torch.cos(2 * torch.pi * k * u)
 
 
+@functools.cache
 def saw(k):
     return lambda u: torch.remainder(k * u, 1.0)
 

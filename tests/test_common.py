@@ -115,7 +115,7 @@ class OnCounts(MutualAutoencoder):
 
 
 def small(cls=MutualAutoencoder, **params):
-    return cls(max_epochs=3, hidden_layer_sizes=(16,), **params)
+    return cls(max_epochs=2, hidden_layer_sizes=(16,), **params)
 
 
 def all_checks(variation, estimator):
