@@ -16,7 +16,7 @@ from torch.quasirandom import SobolEngine
 
 from sklearn_mae.encoders import Bound
 from sklearn_mae.information import Bracket
-from sklearn_mae.model import LatentVariableModel, draw, transport
+from sklearn_mae.model import LatentVariableModel, Rows, draw, transport
 
 __all__ = ["Evaluation"]
 
@@ -63,7 +63,7 @@ class Evaluation:
     def __init__(self, model: LatentVariableModel, rule, seed: int):
         self.model, self.rule, self.seed = model, rule, seed
 
-    def mean_codes(self, x: Tensor) -> Tensor:
+    def mean_codes(self, x: Rows) -> Tensor:
         """Posterior means, shape (n, d)."""
 
         def mean(x):
@@ -72,7 +72,7 @@ class Evaluation:
 
         return self._by_rows(mean, self.n_groups * self.rule.n_draws, x)
 
-    def bound(self, x: Tensor, keys: Tensor | None = None) -> Bound:
+    def bound(self, x: Rows, keys: Tensor | None = None) -> Bound:
         """Bound on log p(x), distortion and rate of each row; keys (n, k d + 1)."""
         k = self.rule.n_draws
 
@@ -85,7 +85,7 @@ class Evaluation:
         return Bound(*parts.unbind(-1))
 
     def log_likelihood(
-        self, x: Tensor, n_importance: int, keys: Tensor | None = None
+        self, x: Rows, n_importance: int, keys: Tensor | None = None
     ) -> Tensor:
         """Importance-weighted estimate of log p(x), shape (n,); keys (n, k d + 1)."""
 
@@ -96,15 +96,15 @@ class Evaluation:
 
         return self._by_rows(log_likelihood, n_importance, x, keys)
 
-    def conditional(self, x: Tensor, z: Tensor) -> Tensor:
+    def conditional(self, x: Rows, z: Tensor) -> Tensor:
         """Log p(x|z) row by row, shape (n,)."""
 
         def log_prob(x, z):
-            return self.model.likelihood(z).log_prob(x)
+            return self.model.log_lik(x, z)
 
         return self._by_rows(log_prob, 1, x, z, encoded=False)
 
-    def posterior(self, x: Tensor, z: Tensor) -> Tensor:
+    def posterior(self, x: Rows, z: Tensor) -> Tensor:
         """Log q(z|x) of the code row by row, shape (n,)."""
         k = self.rule.n_draws
 
@@ -115,7 +115,7 @@ class Evaluation:
         return self._by_rows(log_density, self.n_others * k, x, z)
 
     @torch.no_grad()
-    def encoder_information(self, x: Tensor, noise: Tensor) -> EncoderInformation:
+    def encoder_information(self, x: Rows, noise: Tensor) -> EncoderInformation:
         """Integrands of bounds on I_q(x, z) over all rows, one code z for each.
 
         For any f(x, z) > 0, E log f(x_i, z_i) / mean_j f(x_j, z_i) is a lower bound
@@ -153,7 +153,7 @@ class Evaluation:
         upper = density - torch.cat(others) if exact else None
         return EncoderInformation(lower, upper, lower - weights)
 
-    def encoder_mutual_info(self, x: Tensor, noise: Tensor) -> dict:
+    def encoder_mutual_info(self, x: Rows, noise: Tensor) -> dict:
         """Bracket of I_q(x, z) and of KL(q(z) || p(z)) = R - I_q, in nats."""
         n = len(x)
         found = self.encoder_information(x, noise)
@@ -182,14 +182,16 @@ class Evaluation:
             "capped": rate > math.log(n),
         }
 
-    def decode(self, z: Tensor) -> Tensor:
-        """What inverse_transform returns for codes (..., d), shape (..., D)."""
-        flat = self._by_rows(
-            self.model.likelihood.decode, 1, z.flatten(0, -2), encoded=False
-        )
+    def decode(self, z: Tensor, given: Tensor | None = None) -> Tensor:
+        """What inverse_transform returns for codes (..., n, d), shape (..., n, D)."""
+        arrays = [z.flatten(0, -2)]
+        if given is not None:
+            arrays.append(given.expand(*z.shape[:-1], -1).flatten(0, -2))
+        decode = self.model.likelihood.decode
+        flat = self._by_rows(decode, 1, *arrays, encoded=False)
         return flat.unflatten(0, z.shape[:-1])
 
-    def encoded_draws(self, x: Tensor, noise: Tensor) -> Tensor:
+    def encoded_draws(self, x: Rows, noise: Tensor) -> Tensor:
         """Draws from the code's distribution by noise of shape (n, k d + 1)."""
         k, d = self.rule.n_draws, self.model.n_components
 
@@ -207,10 +209,10 @@ class Evaluation:
         return self.rule.n_draws * self.model.n_components + 1
 
     @torch.no_grad()
-    def sample(self, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    def sample(self, n: int, generator: torch.Generator) -> tuple[Rows, Tensor]:
         """Joint draws (x, z) of the model."""
         z = self.model.independent_codes(n, generator)
-        p = self.model.likelihood(z)
+        p = self.model.rows(z, generator)
         return draw(p, (), generator, reparametrised=False), z
 
     def _noise(self, n_groups: int, n_draws: int, keys: Tensor | None = None) -> Tensor:
@@ -228,7 +230,7 @@ class Evaluation:
         normals = torch.special.ndtri(u.clamp(1e-12, 1 - 1e-12))
         return normals.unflatten(-1, (n_draws, -1)).movedim(-2, 1)
 
-    def _proposals(self, x: Tensor, noise: Tensor) -> tuple[Distribution, Tensor]:
+    def _proposals(self, x: Rows, noise: Tensor) -> tuple[Distribution, Tensor]:
         q = self.model.q(x)
         z = transport(q, noise)
         if z is None:  # no map: the noise is a seed, row by row (see _by_rows)
@@ -242,7 +244,7 @@ class Evaluation:
         self,
         function: Callable,
         n_draws: int,
-        *arrays: Tensor | None,
+        *arrays: Rows | Tensor | None,
         encoded: bool = True,
     ) -> Tensor:
         """Apply a function of rows, encoded or not, to chunks of them."""

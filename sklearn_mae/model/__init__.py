@@ -11,6 +11,7 @@ from sklearn_mae.model.distributions import (
 from sklearn_mae.model.latent import MAX_OUTCOMES, Cost, LatentVariableModel
 from sklearn_mae.model.networks import ACTIVATIONS, mlp
 from sklearn_mae.model.prior import BlockPrior, Prior, StandardNormal
+from sklearn_mae.model.rows import Pool, RowDistribution, Rows
 from sklearn_mae.model.torch_state import plain_torch, private_random
 
 __all__ = [
@@ -21,8 +22,11 @@ __all__ = [
     "Cost",
     "DiagonalNormal",
     "LatentVariableModel",
+    "Pool",
     "Prior",
     "PrivateDistribution",
+    "RowDistribution",
+    "Rows",
     "StandardNormal",
     "draw",
     "mlp",

@@ -13,13 +13,12 @@ import numpy as np
 import torch
 from skorch import NeuralNet
 from skorch.callbacks import EpochTimer, PassthroughScoring
-from torch import Tensor
 from torch.utils.data import Dataset
 
-from sklearn_mae.model import draw, private_random
+from sklearn_mae.model import Rows, draw, private_random
 from sklearn_mae.training.constraints import Constraint, Step, Term
 
-__all__ = ["FIGURES", "Batches", "MutualAutoencoderNet", "Rows"]
+__all__ = ["FIGURES", "Batches", "MutualAutoencoderNet", "TrainingRows"]
 
 FIGURES = (
     "loss",
@@ -33,10 +32,10 @@ FIGURES = (
 )
 
 
-class Rows(Dataset):
-    """Rows of a tensor, handed out in batches rather than one by one."""
+class TrainingRows(Dataset):
+    """Rows, handed out in batches rather than one by one."""
 
-    def __init__(self, x: Tensor):
+    def __init__(self, x: Rows):
         self.x = x
 
     def __len__(self):
@@ -50,7 +49,9 @@ class Batches:
     network, and draws from torch's global generator.
     """
 
-    def __init__(self, dataset: Rows, batch_size: int, generator: torch.Generator):
+    def __init__(
+        self, dataset: TrainingRows, batch_size: int, generator: torch.Generator
+    ):
         self.x, self.generator = dataset.x, generator
         self.n_batches = -(-len(dataset) // batch_size)
 
@@ -63,7 +64,7 @@ class Batches:
             len(x), generator=self.generator, device=self.generator.device
         )
         for rows in order.tensor_split(self.n_batches):
-            yield x.index_select(0, rows)
+            yield x.map(lambda field, rows=rows: field.index_select(0, rows))
 
 
 class StopTraining(Exception):
