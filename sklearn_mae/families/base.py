@@ -232,7 +232,7 @@ class Likelihood(nn.Module):
         """
         raise _missing(self, "decode")
 
-    def fisher_information(self, z: Tensor, x: Rows) -> Tensor | None:
+    def fisher_information(self, z: Tensor, x: Rows | None = None) -> Tensor | None:
         """Of rows x about z, shape (n, d, d), in float64; None where unknown."""
         return None
 

@@ -278,7 +278,7 @@ class SequenceLikelihood(Likelihood):
         return PerToken(model.posterior, model.prior)
 
     @torch.no_grad()
-    def fisher_information(self, z: Tensor, x: Rows) -> Tensor:
+    def fisher_information(self, z: Tensor, x=None) -> Tensor:
         """What the next words tell about z, given the prefixes of x: (n, d, d).
 
         Sum over t of E[score score'] of p(x_t|x_<t, z), whose mean over x is the Fisher
@@ -286,7 +286,7 @@ class SequenceLikelihood(Likelihood):
         times: exact to a few parts in a thousand.
         """
         d = z.shape[-1]
-        words_of_x = _used(x.values)
+        words_of_x = _used(Rows.of(x).values)
         step = 1e-3 if z.dtype == torch.float64 else 1e-2
         shifts = step * torch.eye(d + 1, d, dtype=z.dtype, device=z.device).roll(1, 0)
         shifts[0] = 0

@@ -108,7 +108,7 @@ class TableLikelihood(Likelihood):
         """Return each column's point."""
         return self.family.point(self(z))
 
-    def fisher_information(self, z: Tensor, x: Rows) -> Tensor | None:
+    def fisher_information(self, z: Tensor, x: Rows | None = None) -> Tensor | None:
         """Of x about z, shape (n, d, d), in float64; the same for every x."""
         terms = self.family.fisher_terms(self(z))
         if terms is None:

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from skorch import NeuralNet
 from skorch.callbacks import EpochTimer, PassthroughScoring
+from torch import Tensor
 from torch.utils.data import Dataset
 
 from sklearn_mae.model import Rows, draw, private_random
@@ -35,8 +36,8 @@ FIGURES = (
 class TrainingRows(Dataset):
     """Rows, handed out in batches rather than one by one."""
 
-    def __init__(self, x: Rows):
-        self.x = x
+    def __init__(self, x: Rows | Tensor):
+        self.x = Rows.of(x)
 
     def __len__(self):
         return len(self.x)
