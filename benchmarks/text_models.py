@@ -17,7 +17,7 @@ from sklearn_mae.estimator.parts import build_model, build_net
 from sklearn_mae.evaluation import Evaluation
 from sklearn_mae.families import Structure, row_family
 from sklearn_mae.text import END, PAD
-from sklearn_mae.training import ProgressBar, Rows
+from sklearn_mae.training import ProgressBar, TrainingRows
 
 SIZES = {
     # to see that everything works
@@ -200,7 +200,7 @@ def untrained(params: MutualAutoencoder, X: np.ndarray):
     -------
     net : MutualAutoencoderNet
         ``net.module_`` is the model.
-    rows : Rows
+    rows : TrainingRows
         What it trains on.
     """
     structure = Structure.of(params)
@@ -210,7 +210,7 @@ def untrained(params: MutualAutoencoder, X: np.ndarray):
     model = build_model(structure, family, x[:2], seed).to(params.device)
     progress = ProgressBar(disable=True)
     net = build_net(params, model, family, len(X), seed, {}, progress).initialize()
-    return net, Rows(x.to(params.device))
+    return net, TrainingRows(x.to(params.device))
 
 
 def train(corpus: Corpus, size: dict, seed: int, rule, n_components: int):
