@@ -26,8 +26,8 @@ UNKNOWN_WORD = "<unk>"
 UNKNOWN_WORD_PATTERN = re.compile(r"<unk>|\[unk\]", re.IGNORECASE)
 # stands for combining marks and joiners in token_pattern: re has no such class
 COMBINING = r"\p{M}"
-# fit warns of a text that needs over so many times the columns that 95 % of the texts
-# need, and at least so many more: it sets the number of columns of all
+# fit warns where the longest text, which sets the number of columns, needs more than
+# this many times the columns that 95 % of the texts need, and at least this many more
 OUTLIER_RATIO, OUTLIER_COLUMNS = 2, 10
 # parameters of CountVectorizer that say how a text is split into words
 ANALYZER_PARAMETERS = ("lowercase", "preprocessor", "tokenizer", "token_pattern")
