@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from sklearn_mae.model import Rows, draw, private_random
+from sklearn_mae.training.adam import Adam
 from sklearn_mae.training.constraints import Constraint, Step, Term
 
 __all__ = ["FIGURES", "Batches", "MutualAutoencoderNet", "TrainingRows"]
@@ -138,14 +139,16 @@ class MutualAutoencoderNet(NeuralNet):
         theta = [*model.likelihood.parameters(), *model.encoder.parameters()]
         self._theta = [p for p in theta if p.requires_grad]  # a user may freeze some
         self._omega = list(model.posterior.parameters())
+        # (a list: the first of several callbacks would use a generator up)
+        self._named = list(model.named_parameters())
         self.optimizer_ = self.adam(self._theta)
         self.optimizer_posterior_ = self.adam(self._omega)
         return self
 
-    def adam(self, parameters) -> torch.optim.Adam:
+    def adam(self, parameters) -> Adam:
         """Return an optimiser at the net's rate."""
         fused = all(p.device.type in ("cpu", "cuda") for p in parameters)
-        return torch.optim.Adam(parameters, lr=self.lr, fused=fused)
+        return Adam(parameters, lr=self.lr, fused=fused)
 
     def partial_fit(self, X, y=None, classes=None, **fit_params):
         """Train. Only a callback's KeyboardInterrupt ends it normally."""
@@ -283,10 +286,7 @@ class MutualAutoencoderNet(NeuralNet):
         self.optimizer_.zero_grad()
         # theta and phi alone: the bounds' gradient is taken at fixed omega
         loss.backward(inputs=self._theta)
-        # (a list: the first of several callbacks would use a generator up)
-        self.notify(
-            "on_grad_computed", named_parameters=[*self.get_all_learnable_params()]
-        )
+        self.notify("on_grad_computed", named_parameters=self._named)
         self.optimizer_.step()
         if objectives:
             self.optimizer_posterior_.step()
@@ -321,7 +321,7 @@ class MutualAutoencoderNet(NeuralNet):
         self.module_.eval()
         self.generator = self.iterator_train__generator = None
         self.constraints = ()
-        for name in ("_theta", "_omega", "_totals", "_means"):
+        for name in ("_theta", "_omega", "_named", "_totals", "_means"):
             self.__dict__.pop(name, None)  # a net rebuilt after loading trained nothing
         self.optimizer_.zero_grad()
         self.optimizer_posterior_.zero_grad()
