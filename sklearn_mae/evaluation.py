@@ -7,7 +7,7 @@ noise that is handed in. Computed in the model's own precision, chunk by chunk.
 
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -16,14 +16,25 @@ from torch.quasirandom import SobolEngine
 
 from sklearn_mae.encoders import Bound
 from sklearn_mae.information import Bracket
-from sklearn_mae.model import LatentVariableModel, Rows, draw, transport
+from sklearn_mae.model import (
+    LatentVariableModel,
+    Rows,
+    draw,
+    in_single_precision,
+    transport,
+)
 
-__all__ = ["Evaluation"]
+__all__ = ["Evaluation", "MixedPrecision"]
 
 # codes decoded in one call
 DECODED_AT_ONCE = 4_096
 # numbers held at once where every row meets every code
 PAIRED_AT_ONCE = 4_000_000
+# Rows of a chunk in single precision are a multiple of this: the rounding of a product
+# of matrices, and of sums, hangs on its shape and on where in a block a row stands.
+BLOCK = 64
+# features beyond which a row's figures are computed in double precision
+FARTHEST = 100.0
 
 
 def _at_least_zero(value: float) -> float:
@@ -53,6 +64,9 @@ class Evaluation:
         Rule of the encoder (``encoders.py``).
     seed : int
         Of the fixed draws.
+    padded : bool
+        Whether all chunks are of one size, so that a row's rounding does not hang on
+        the rows beside it.
     """
 
     # groups of draws behind a row's mean code and bounds; powers of two for Sobol
@@ -60,8 +74,9 @@ class Evaluation:
     # groups of other draws behind the density of a resampled code
     n_others = 128
 
-    def __init__(self, model: LatentVariableModel, rule, seed: int):
+    def __init__(self, model: LatentVariableModel, rule, seed: int, padded=False):
         self.model, self.rule, self.seed = model, rule, seed
+        self.padded = padded
 
     def mean_codes(self, x: Rows) -> Tensor:
         """Posterior means, shape (n, d)."""
@@ -228,7 +243,7 @@ class Evaluation:
         if keys is not None:
             u = (u + torch.special.ndtr(keys[:, :size])).frac()
         normals = torch.special.ndtri(u.clamp(1e-12, 1 - 1e-12))
-        return normals.unflatten(-1, (n_draws, -1)).movedim(-2, 1)
+        return normals.unflatten(-1, (n_draws, -1)).movedim(-2, 1).contiguous()
 
     def _proposals(self, x: Rows, noise: Tensor) -> tuple[Distribution, Tensor]:
         q = self.model.q(x)
@@ -254,8 +269,16 @@ class Evaluation:
             q = self.model.q(given[0][:1])
             if transport(q, self._noise(1, 1)) is None:
                 rows = 1
+        n = len(given[0])
+        if self.padded:
+            rows = max(BLOCK, rows // BLOCK * BLOCK)
+            index = torch.arange(
+                -(-n // rows) * rows, device=self.model.reference.device
+            ).clamp_max(n - 1)
+            # (the order of a sum hangs on the layout, too)
+            given = [array[index].contiguous() for array in given]
         chunks = zip(*(array.split(rows) for array in given), strict=True)
-        found = torch.cat([function(*chunk) for chunk in chunks])
+        found = torch.cat([function(*chunk) for chunk in chunks])[:n]
         broken = found.isnan().flatten(1).any(1) if found.ndim > 1 else found.isnan()
         if broken.any():
             raise ValueError(
@@ -264,3 +287,64 @@ class Evaluation:
                 "Distribution does not hold for it (look at it, or leave it out)."
             )
         return found
+
+
+class MixedPrecision:
+    """Codes and bounds of rows, in single precision where that is good enough.
+
+    It is where both precisions agree on draws of the model, for rows whose features are
+    not far from those. A row's figures are a function of that row, bit for bit.
+
+    Parameters
+    ----------
+    model : LatentVariableModel
+        In evaluation mode and double precision.
+    rule : object
+        Rule of the encoder (``encoders.py``).
+    seed : int
+        Of the fixed draws.
+    """
+
+    def __init__(self, model: LatentVariableModel, rule, seed: int):
+        self.exact = Evaluation(model, rule, seed)
+        generator = torch.Generator(model.reference.device).manual_seed(seed)
+        # sequences are no features, and their codes are costly
+        single = in_single_precision(model, generator) if model.many_codes else None
+        self.single = None if single is None else Evaluation(single, rule, seed, True)
+
+    def mean_codes(self, x: Rows) -> Tensor:
+        """Posterior means, shape (n, d), float64."""
+        return self._each(lambda by, x: by.mean_codes(x), x)
+
+    def encoded_draws(self, x: Rows, noise: Tensor) -> Tensor:
+        """Draws from the code's distribution by noise of shape (n, k d + 1)."""
+        return self._each(lambda by, *given: by.encoded_draws(*given), x, noise)
+
+    def bound(self, x: Rows, keys: Tensor | None = None) -> Bound:
+        """Bound on log p(x), distortion and rate of each row; keys (n, k d + 1)."""
+
+        def parts(by, *given):
+            bound = by.bound(*given)
+            return torch.stack([bound.distortion, bound.rate], -1)
+
+        given = [x] if keys is None else [x, keys]
+        distortion, rate = self._each(parts, *given).unbind(-1)
+        return Bound(-(distortion + rate), distortion, rate)
+
+    def _each(self, function: Callable, x: Rows, *arrays: Tensor) -> Tensor:
+        """Apply a function of an evaluation and rows to the rows that are its own."""
+        if self.single is None:
+            return function(self.exact, x, *arrays)
+        seen = self.exact.model.seen(x)
+        near = seen.abs().flatten(1).amax(1) <= FARTHEST  # nor where it is NaN
+        found = []
+        for by, own in ((self.single, near), (self.exact, ~near)):
+            if own.any():
+                some: list[Any] = [x[own], *(array[own] for array in arrays)]
+                if by is self.single:
+                    some = [field.float() for field in some]
+                found.append((own, function(by, *some).double()))
+        both = found[0][1].new_empty(len(x), *found[0][1].shape[1:])
+        for own, values in found:
+            both[own] = values
+        return both

@@ -17,7 +17,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from sklearn_mae.encoders import Bound
 from sklearn_mae.estimator.arguments import as_tensor, seed_from, to_numpy
-from sklearn_mae.evaluation import Evaluation
+from sklearn_mae.evaluation import Evaluation, MixedPrecision
 from sklearn_mae.families import RowFamily, Structure
 from sklearn_mae.information import Bracket, information_of_model
 from sklearn_mae.model import LatentVariableModel, Rows, plain_torch
@@ -95,6 +95,11 @@ class Fitted:
         model = copy.deepcopy(self.model).double().eval()
         return Evaluation(model, self.net_.rule, self.seed)
 
+    def codes(self) -> MixedPrecision:
+        """Return what computes codes and bounds, in single precision where it may."""
+        exact = self.evaluation()
+        return MixedPrecision(exact.model, exact.rule, exact.seed)
+
     def tensor(self, array: np.ndarray) -> torch.Tensor:
         """Return a copy on the model's device."""
         return as_tensor(array, torch.float64, self.model.reference.device)
@@ -121,9 +126,9 @@ class Fitted:
 
     def bound(self, seen: Rows, keys: np.ndarray) -> Bound:
         """Return the figures of rows, as ``family`` transforms and keys them."""
-        evaluation = self.evaluation()
-        noise = self.noise(keys, evaluation.n_noise)
-        return evaluation.bound(seen.map(self.tensor), noise)
+        codes = self.codes()
+        noise = self.noise(keys, codes.exact.n_noise)
+        return codes.bound(seen.map(self.tensor), noise)
 
     def mutual_info(
         self,

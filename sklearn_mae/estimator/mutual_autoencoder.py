@@ -412,12 +412,11 @@ default="auto"
             Posterior means, or with ``codes="sample"`` one draw from each posterior.
         """
         X = self._checked(X)
-        evaluation = self._fitted.evaluation()
-        x = self._fitted.seen(X)
+        codes, x = self._fitted.codes(), self._fitted.seen(X)
         if self.codes == "mean":
-            z = evaluation.mean_codes(x)
+            z = codes.mean_codes(x)
         else:
-            z = evaluation.encoded_draws(x, self._keys(X, evaluation))
+            z = codes.encoded_draws(x, self._keys(X, codes.exact))
         return as_type(to_numpy(z), X.dtype)
 
     @at_once
@@ -465,7 +464,7 @@ default="auto"
         X = self._checked(X)
         x = self._fitted.seen(X)
         if n_samples is None:
-            z = self._fitted.evaluation().mean_codes(x)
+            z = self._fitted.codes().mean_codes(x)
         else:
             z = self._drawn_codes(x, n_samples, random_state)
         return self._decoded(z, X.dtype, x.given)
@@ -495,9 +494,9 @@ default="auto"
                 f"X_a has {len(X_a)} rows and X_b {len(X_b)}; interpolate goes from "
                 "each row of X_a to the same row of X_b. Pass tables of equal length."
             )
-        evaluation = self._fitted.evaluation()
+        codes = self._fitted.codes()
         a, b = self._fitted.seen(X_a), self._fitted.seen(X_b)
-        ends = evaluation.mean_codes(a), evaluation.mean_codes(b)
+        ends = codes.mean_codes(a), codes.mean_codes(b)
         t = torch.linspace(0, 1, n_steps, dtype=ends[0].dtype, device=ends[0].device)
         z = torch.lerp(ends[0], ends[1], t[:, None, None])
         return self._decoded(z, X_a.dtype, a.given)

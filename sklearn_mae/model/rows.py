@@ -67,6 +67,16 @@ class Rows:
             lambda field: field.double() if field.is_floating_point() else field
         )
 
+    def float(self) -> "Rows":
+        """Take numbers to float32; indices and marks stay."""
+        return self.map(
+            lambda field: field.float() if field.is_floating_point() else field
+        )
+
+    def contiguous(self) -> "Rows":
+        """Lay the entries of a row side by side."""
+        return self.map(lambda field: field.contiguous())
+
     @property
     def shape(self):
         """Shape of the values."""
