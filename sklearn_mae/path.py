@@ -98,11 +98,12 @@ def information_path(
     >>> from sklearn_mae import MutualAutoencoder, information_path
     >>> X, _ = load_iris(return_X_y=True)
     >>> mae = MutualAutoencoder(
-    ...     n_components=3, hidden_layer_sizes=(16,), max_epochs=500, random_state=0
+    ...     n_components=3, hidden_layer_sizes=(16,), max_epochs=200, lr=5e-3,
+    ...     random_state=0,
     ... )
-    >>> path = information_path(mae, X, [0.5, 1.0])
+    >>> path = information_path(mae, X, [1.0, 1.5])
     >>> path.information.round(1)
-    array([0.5, 1. ])
+    array([1. , 1.5])
     """
     before, estimator = autoencoder_in(estimator, "information_path")
     targets = sorted(_checked_targets(Ms), key=lambda M: (M is None, M))
@@ -308,7 +309,7 @@ def information_report(estimator: BaseEstimator, X: ArrayLike) -> InformationRep
     >>> from sklearn_mae import MutualAutoencoder, information_report
     >>> X, _ = load_iris(return_X_y=True)
     >>> mae = MutualAutoencoder(
-    ...     M=1, n_components=2, hidden_layer_sizes=(16,), max_epochs=20,
+    ...     M=1, n_components=3, hidden_layer_sizes=(16,), max_epochs=20,
     ...     random_state=0,
     ... )
     >>> report = information_report(mae.fit(X), X)

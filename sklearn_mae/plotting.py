@@ -82,9 +82,10 @@ class InformationPathDisplay(_Display):
     >>> from sklearn_mae.plotting import InformationPathDisplay
     >>> X, _ = load_iris(return_X_y=True)
     >>> mae = MutualAutoencoder(
-    ...     n_components=2, hidden_layer_sizes=(16,), max_epochs=500, random_state=0
+    ...     n_components=3, hidden_layer_sizes=(16,), max_epochs=200, lr=5e-3,
+    ...     random_state=0,
     ... )
-    >>> display = InformationPathDisplay.from_estimator(mae, X, [0.5, 1.0])
+    >>> display = InformationPathDisplay.from_estimator(mae, X, [1.0, 1.5])
     >>> display.ax_.get_ylabel()
     'held-out log p(x), nats'
     """

@@ -63,7 +63,7 @@ def information_scorer(
     >>> from sklearn_mae import MutualAutoencoder, information_scorer
     >>> X, _ = load_iris(return_X_y=True)
     >>> mae = MutualAutoencoder(
-    ...     M=None, n_components=2, hidden_layer_sizes=(16,), max_epochs=20,
+    ...     M=None, n_components=3, hidden_layer_sizes=(16,), max_epochs=20,
     ...     random_state=0,
     ... )
     >>> results = cross_validate(mae, X, scoring=information_scorer, cv=2)

@@ -20,26 +20,56 @@ def small():
     return build
 
 
-# of tests that are about other things than what a fit reached
+# Modules whose tests are about other things than what a fit reached.
 QUICK = {
     "test_callbacks",
     "test_common",
     "test_counts",
+    "test_estimator",
     "test_estimator_input",
+    "test_estimator_text",
+    "test_estimator_training",
     "test_faults",
     "test_plotting",
     "test_saving",
+    "test_scoring",
     "test_threads",
 }
 
 
-@pytest.fixture(autouse=True)
-def _quick_end_of_fits(request, monkeypatch):
-    """Let short fits land and certify by a fifth of the draws."""
-    module = getattr(request, "module", None)  # a docstring's examples have none
-    if module is not None and module.__name__.rpartition(".")[2] in QUICK:
-        from sklearn_mae.training import MutualAutoencoderNet, certification
+def end_at_once(patch):
+    """Let fits end by a rough bracket: the end of a tiny fit costs most of it.
 
-        monkeypatch.setattr(certification, "DRAWS_OF_SHORT", 100)
-        monkeypatch.setattr(certification, "FEWEST_DECODES", 6_000)
-        monkeypatch.setattr(MutualAutoencoderNet, "n_calibrations", 3)
+    r_omega is trained no further and I is not landed on M. A few draws calibrate and
+    certify, whatever the model: no grid, no sum over outcomes.
+    """
+    from sklearn_mae.estimator import fitting
+    from sklearn_mae.information import estimate_sandwich, training_bias
+    from sklearn_mae.training import certification, constraints
+
+    def calibrated(model, n_samples, *rest):
+        return training_bias(model, 25, *rest)
+
+    def certified(model, n_samples, tol, generator, budget):
+        return estimate_sandwich(model, 25, 8, generator)
+
+    patch.setattr(fitting, "settle", lambda net, seed, progress: None)
+    patch.setattr(constraints, "training_bias", calibrated)
+    patch.setattr(certification, "information_of_model", certified)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _quick_fits(request):
+    module = getattr(request, "module", None)  # a docstring's examples have none
+    with pytest.MonkeyPatch.context() as patch:
+        if module is not None and module.__name__.rpartition(".")[2] in QUICK:
+            end_at_once(patch)
+        yield patch
+
+
+@pytest.fixture
+def whole_fits(_quick_fits):
+    """Let a test of a quick module fit as users do: it is about the end of a fit."""
+    _quick_fits.undo()
+    yield
+    end_at_once(_quick_fits)

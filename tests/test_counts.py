@@ -437,6 +437,7 @@ def test_constant_columns(small, name):
     )
 
 
+@pytest.mark.usefixtures("whole_fits")
 @pytest.mark.parametrize("scale", [1e6, 1e12])
 @every_family
 def test_huge_counts(small, name, scale):
@@ -451,6 +452,7 @@ def test_huge_counts(small, name, scale):
     assert np.isfinite(mae.transform(drawn)).all()
 
 
+@pytest.mark.usefixtures("whole_fits")
 @every_family
 def test_rare_counts(small, name):
     X = np.zeros((60, 2))
@@ -481,6 +483,7 @@ def test_warm_start(small, name):
 # Known truth
 
 
+@pytest.mark.usefixtures("whole_fits")
 def test_size_is_found():
     """Without a code to tell, r is that of the data."""
     X = stats.nbinom(2, 2 / (2 + 6.0)).rvs((800, 2), random_state=1).astype(float)

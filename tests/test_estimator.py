@@ -149,7 +149,9 @@ def test_distortion_is_the_mean_over_codes(fitted, likelihood, encoder):
     mae, X = fitted(likelihood, encoder), TABLES[likelihood]
     draws = mae.sample_posterior(X, 100, random_state=0)
 
-    log_probs = np.array([mae.conditional_log_prob(X, Z) for Z in draws])
+    rows = np.tile(X, (100, 1))
+    log_probs = mae.conditional_log_prob(rows, draws.reshape(len(rows), -1))
+    log_probs = log_probs.reshape(100, -1)
 
     # 100 draws here and at least 16 in distortion, the rows' own; false alarm: one in a
     # million
@@ -195,20 +197,20 @@ def test_posterior_density_is_that_of_the_draws(small, likelihood, encoder):
     mae = small(
         likelihood=likelihood, encoder=encoder, n_components=1, max_epochs=100
     ).fit(X)
-    grid = np.linspace(-8, 8, 1_601)
+    grid = np.linspace(-8, 8, 401)
     rows = np.repeat(X[:4], len(grid), axis=0)
 
     log_q = mae.posterior_log_prob(rows, np.tile(grid, 4)[:, None]).reshape(4, -1)
 
     mass = np.exp(log_q) * (grid[1] - grid[0])
     np.testing.assert_allclose(mass.sum(axis=1), 1, atol=0.03)
-    draws = mae.sample_posterior(X[:4], 2_000, random_state=0)[..., 0]
+    draws = mae.sample_posterior(X[:4], 500, random_state=0)[..., 0]
     for moment in (1, 2):
         powers = draws**moment
         expected = (mass * grid**moment).sum(axis=1) / mass.sum(axis=1)
-        # 2,000 draws here, at least 128 groups of other draws there; eight comparisons
+        # 500 draws here, at least 128 groups of other draws there; eight comparisons
         # for each case, false alarm: one in a hundred thousand
-        se = powers.std(axis=0, ddof=1) * np.sqrt(1 / 2_000 + 1 / 128)
+        se = powers.std(axis=0, ddof=1) * np.sqrt(1 / 500 + 1 / 128)
         assert np.all(np.abs(powers.mean(axis=0) - expected) < 5 * se)
 
 
@@ -301,6 +303,7 @@ def test_probabilities_sum_to_one(fitted, likelihood):
     assert np.exp(log_probs).sum() == pytest.approx(1, abs=1e-9)
 
 
+@pytest.mark.usefixtures("whole_fits")
 @pytest.mark.parametrize("encoder", ENCODERS)
 @pytest.mark.parametrize("likelihood", ["gaussian", "heteroscedastic"])
 def test_figures_follow_the_units_of_the_columns(small, likelihood, encoder):
@@ -403,6 +406,7 @@ def test_samples_resemble_the_data(small):
     assert (ratio < 1.4).all()
 
 
+@pytest.mark.usefixtures("whole_fits")
 def test_samples_and_their_codes_are_joint(small):
     X = TABLES["gaussian"]
     mae = small(M=None, n_components=2, max_epochs=300).fit(X)
@@ -524,12 +528,13 @@ def use_everything(mae, X, random_state):
     mae.conditional_log_prob(X, Z)
     mae.interpolate(X, X)
     mae.mutual_info()
-    mae.mutual_info(random_state=random_state)
+    mae.mutual_info(100, 9.0, random_state=random_state)
     mae.sample(3, random_state=random_state)
     mae.sample_posterior(X, random_state=random_state)
     mae.reconstruct(X, 2, random_state=random_state)
 
 
+@pytest.mark.usefixtures("whole_fits")
 @pytest.mark.parametrize("constraint", ["both", "paper"])
 @every_likelihood
 def test_global_generators_are_left_alone(small, likelihood, constraint):
@@ -542,6 +547,7 @@ def test_global_generators_are_left_alone(small, likelihood, constraint):
     assert before == GlobalStates()
 
 
+@pytest.mark.usefixtures("whole_fits")
 def test_none_takes_one_number_from_numpy_alone(small, numpy_seed):
     numpy_seed(3)
     before = GlobalStates()
@@ -628,6 +634,7 @@ def assert_same_fit(one, other):
         np.testing.assert_array_equal(values, other.history_[name])
 
 
+@pytest.mark.usefixtures("whole_fits")
 @pytest.mark.parametrize("encoder", ["resampling", Encoder])
 @pytest.mark.parametrize("likelihood", ["gaussian", "bernoulli"])
 def test_fits_in_threads_equal_sequential_ones(small, likelihood, encoder):
@@ -658,6 +665,7 @@ def test_methods_in_threads_equal_sequential_ones(fitted):
     assert sequential == parallel
 
 
+@pytest.mark.usefixtures("whole_fits")
 def test_fit_does_not_write_to_the_data(small):
     X = NUMBERS.copy()
     X.setflags(write=False)
@@ -774,6 +782,7 @@ def test_pipeline_with_an_ordinal_encoder(small):
     assert set(back[:, 1]) <= {"S", "M", "L"}
 
 
+@pytest.mark.usefixtures("whole_fits")
 @pytest.mark.parametrize("backend", ["loky", "threading"])
 def test_supervised_search_equals_the_sequential_one(small, backend):
     y = (FACTORS[:, 0] > 0).astype(int)
@@ -846,6 +855,7 @@ def test_what_a_subclass_sets_does_not_hide_the_record():
     assert loaded.n_features_in_ == 3
 
 
+@pytest.mark.usefixtures("whole_fits")
 @pytest.mark.parametrize("M", [None, 0, 3.0])
 def test_a_certificate_that_is_no_number_is_a_diverged_fit(monkeypatch, M):
     X = np.random.default_rng(0).normal(size=(30, 3))

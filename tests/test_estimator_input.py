@@ -138,6 +138,7 @@ def test_one_row(small, likelihood):
         small(likelihood=likelihood).fit(BITS[:1])
 
 
+@pytest.mark.usefixtures("whole_fits")
 @pytest.mark.parametrize("likelihood", ["gaussian", "bernoulli", "categorical"])
 @pytest.mark.parametrize("encoder", ["gaussian", "resampling"])
 @pytest.mark.parametrize("constraint", ["both", "paper"])
@@ -346,6 +347,7 @@ def test_unknown_devices(small, device):
         small(device=device).fit(X)
 
 
+@pytest.mark.usefixtures("whole_fits")
 @pytest.mark.parametrize("likelihood", ["bernoulli", "categorical"])
 def test_more_information_than_there_is(small, likelihood):
     mae = small(M=50.0, likelihood=likelihood)
@@ -367,8 +369,8 @@ def test_parameters_are_checked_before_the_data():
 
 
 def synthetic():
-    factors = rng.normal(size=(2000, 5))
-    return factors @ rng.normal(size=(5, 50)) + rng.normal(size=(2000, 50))
+    factors = rng.normal(size=(500, 5))
+    return factors @ rng.normal(size=(5, 50)) + rng.normal(size=(500, 50))
 
 
 def with_id_and_constant():
@@ -388,6 +390,7 @@ FIRST_TABLES = {
 }
 
 
+@pytest.mark.usefixtures("whole_fits")
 @pytest.mark.parametrize("M", [3.0, None])
 @pytest.mark.parametrize("name", FIRST_TABLES)
 def test_first_tables(small, name, M):

@@ -244,9 +244,10 @@ def test_conditional_log_prob_is_the_model_s(fitted):
     np.testing.assert_allclose(mae.conditional_log_prob(X, codes), expected, rtol=1e-9)
 
 
+@pytest.mark.usefixtures("whole_fits")
 @every_encoder
-def test_information(fitted, encoder):
-    mae = fitted(encoder)[-1]
+def test_information(encoder):
+    mae = build(encoder=encoder).fit(X)
     found = mae.mutual_info(n_samples=100, tol=9.0)
     of_codes = mae.encoder_mutual_info(X)
 

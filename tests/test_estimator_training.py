@@ -159,6 +159,7 @@ def test_warm_start_goes_on_from_the_weights(small):
         np.testing.assert_allclose(values, before[name], atol=1e-8)
 
 
+@pytest.mark.usefixtures("whole_fits")
 def test_without_warm_start_everything_starts_anew(small):
     mae = small().fit(X)
     fresh = small().fit(X)
@@ -167,6 +168,7 @@ def test_without_warm_start_everything_starts_anew(small):
     assert mae.n_iter_ == 3
 
 
+@pytest.mark.usefixtures("whole_fits")
 def test_warm_start_of_the_first_fit(small):
     assert_same_fit(small(warm_start=True).fit(X), small().fit(X))
 
@@ -312,6 +314,7 @@ class Spoiler(Callback):
 DIVERGED = r"Training diverged by its end \({}.*Use a smaller lr \(lr={} was given\)"
 
 
+@pytest.mark.usefixtures("whole_fits")
 @pytest.mark.parametrize("warm_start", [False, True])
 @pytest.mark.parametrize(
     ("params", "what"),
@@ -354,6 +357,7 @@ def test_a_figure_that_is_not_finite_is_refused(small, monkeypatch):
 # --- rate_ and figures at 0 -----------------------------------------------------------
 
 
+@pytest.mark.usefixtures("whole_fits")
 @pytest.mark.parametrize("M", [None, 1.0])
 @pytest.mark.parametrize("encoder", ["gaussian", "resampling"])
 def test_the_rate_of_the_training_rows(small, encoder, M):
@@ -390,6 +394,7 @@ def test_the_rate_of_many_rows_is_that_of_some(small, monkeypatch, likelihood, l
         assert ours == pytest.approx(theirs, rel=1e-9)
 
 
+@pytest.mark.usefixtures("whole_fits")
 def test_a_likelihood_says_what_its_certificates_may_cost(small, monkeypatch):
     cost = Cost(budget=123, fit_budget=40_000, fit_samples=70, refinement=0.01)
     monkeypatch.setattr(TableLikelihood, "cost", cost)
@@ -411,6 +416,7 @@ def test_a_likelihood_says_what_its_certificates_may_cost(small, monkeypatch):
     assert brackets[-1] == (50, 123)
 
 
+@pytest.mark.usefixtures("whole_fits")
 def test_information_next_to_nothing_is_not_negative(small, monkeypatch):
     found = Bracket(-0.02, 0.01, 0.001, 0.001, "sandwich")
     for module in (certification, fitted):
@@ -550,6 +556,7 @@ def fit_quietly(mae):
     return mae.fit(X).transform(X)[0, 0]
 
 
+@pytest.mark.usefixtures("whole_fits")
 @pytest.mark.parametrize("prefer", [None, "threads", "processes"])
 def test_silence(small, capfd, prefer):
     if prefer is None:
@@ -570,6 +577,7 @@ def lines_of(capfd):
     return [line.rstrip() for line in err.split("\r") if line.strip()]
 
 
+@pytest.mark.usefixtures("whole_fits")
 def test_verbose_shows_one_bar_until_fit_returns(small, capfd):
     small(max_epochs=5, verbose=1).fit(X)
 
@@ -583,6 +591,7 @@ def test_verbose_shows_one_bar_until_fit_returns(small, capfd):
     assert max(map(len, lines)) <= 100
 
 
+@pytest.mark.usefixtures("whole_fits")
 def test_the_bar_of_a_stopped_training_is_closed(small, capfd):
     mae = small(max_epochs=50, verbose=1, callbacks=[Stop("on_epoch_end", 2)]).fit(X)
 
@@ -590,6 +599,7 @@ def test_the_bar_of_a_stopped_training_is_closed(small, capfd):
     pickle.dumps(mae)
 
 
+@pytest.mark.usefixtures("whole_fits")
 def test_the_bar_of_a_failed_fit_is_closed_where_it_was(small, capfd):
     with pytest.raises(ValueError, match="diverged"):
         small(M=None, lr=1e30, verbose=1).fit(X)
@@ -608,6 +618,7 @@ def warnings_of_fit(mae, X):
     return caught
 
 
+@pytest.mark.usefixtures("whole_fits")
 @pytest.mark.parametrize(
     ("params", "rows", "causes"),
     [
@@ -654,6 +665,7 @@ def test_one_warning_names_all_causes(small, params, rows, causes):
         assert re.search(cause, message)
 
 
+@pytest.mark.usefixtures("whole_fits")
 @pytest.mark.parametrize("likelihood", ["gaussian", "bernoulli"])
 def test_no_warning_without_a_target(small, likelihood):
     assert not warnings_of_fit(small(M=None, likelihood=likelihood), BITS)
@@ -1028,6 +1040,7 @@ def test_encoder_callables(small, encoder, n_resamples):
     np.testing.assert_array_equal(copied.transform(X), mae.transform(X))
 
 
+@pytest.mark.usefixtures("whole_fits")
 @pytest.mark.parametrize("constraint", ["both", "paper"])
 @pytest.mark.parametrize(
     ("likelihood", "rows"),
@@ -1068,6 +1081,7 @@ class DifferentInTraining(NormalLikelihood):
         return Independent(Normal(p.mean + shift, p.stddev), 1)
 
 
+@pytest.mark.usefixtures("whole_fits")
 @pytest.mark.parametrize("likelihood", [Frozen, DifferentInTraining])
 def test_a_likelihood_callable_may_train_in_part(small, likelihood):
     mae = small(likelihood=likelihood, M=0.5, max_epochs=20).fit(X)
@@ -1075,6 +1089,7 @@ def test_a_likelihood_callable_may_train_in_part(small, likelihood):
     assert np.isfinite(mae.mutual_info_)
 
 
+@pytest.mark.usefixtures("whole_fits")
 def test_a_fit_that_is_too_short_says_so_and_is_not_forced(small):
     """What training left far off is not landed by the decoder alone."""
     short = small(M=3.0, n_components=2, max_epochs=20)
@@ -1098,6 +1113,7 @@ class PartlyTrainable(NormalLikelihood):
         return Independent(Normal(p.mean + self.frozen, p.stddev), 1)
 
 
+@pytest.mark.usefixtures("whole_fits")
 def test_a_likelihood_callable_may_hold_parameters_that_do_not_train(small):
     mae = small(likelihood=PartlyTrainable, M=0.5, max_epochs=20).fit(X)
     likelihood = mae.net_.module_.likelihood.module
@@ -1176,6 +1192,7 @@ def test_one_categorical_column_has_a_table(small):
     assert apart.min() > 0.5
 
 
+@pytest.mark.usefixtures("whole_fits")
 @pytest.mark.parametrize(
     "params",
     [
@@ -1284,6 +1301,7 @@ def test_a_callback_that_asks_for_a_figure_that_is_not_there(small):
         mae.fit(X)
 
 
+@pytest.mark.usefixtures("whole_fits")
 def test_the_warning_names_a_callback_that_ended_the_training(small):
     class Stop(Callback):
         def on_epoch_end(self, net, **kwargs):

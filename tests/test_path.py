@@ -21,7 +21,7 @@ X = rng.normal(size=(120, 2)) @ rng.normal(size=(2, 4)) + 0.3 * rng.normal(
     size=(120, 4)
 )
 MAE = MutualAutoencoder(
-    n_components=2, hidden_layer_sizes=(16,), max_epochs=12, random_state=0
+    n_components=3, hidden_layer_sizes=(16,), max_epochs=12, random_state=0
 )
 quiet = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
@@ -166,7 +166,7 @@ def test_report_agrees_with_the_methods():
 @quiet
 def test_report_says_when_rows_are_too_few():
     mae = MutualAutoencoder(
-        n_components=2, hidden_layer_sizes=(16,), max_epochs=300, random_state=0
+        n_components=3, hidden_layer_sizes=(16,), max_epochs=300, random_state=0
     ).fit(X)
 
     assert "; 5 rows confirm log n = 1.61 at most" in str(
@@ -177,7 +177,7 @@ def test_report_says_when_rows_are_too_few():
 
 def test_report_without_constraint_has_no_target():
     mae = MutualAutoencoder(
-        M=None, n_components=2, hidden_layer_sizes=(16,), max_epochs=2, random_state=0
+        M=None, n_components=3, hidden_layer_sizes=(16,), max_epochs=2, random_state=0
     ).fit(X)
 
     assert "M" not in information_report(mae, X).to_frame().index

@@ -359,6 +359,7 @@ def test_grid_search(small, routing):
     assert score == information_scorer(found.best_estimator_, X)["log_likelihood"]
 
 
+@pytest.mark.usefixtures("whole_fits")
 @pytest.mark.parametrize("backend", ["loky", "threading"])
 def test_parallel_search_equals_the_sequential_one(small, backend):
     sequential = search(small).fit(X).cv_results_

@@ -209,7 +209,7 @@ default="auto"
     >>> from sklearn_mae import MutualAutoencoder
     >>> X, _ = load_iris(return_X_y=True)
     >>> mae = MutualAutoencoder(
-    ...     M=1.5, n_components=3, hidden_layer_sizes=(32,), max_epochs=500,
+    ...     M=1.5, n_components=3, hidden_layer_sizes=(16,), max_epochs=200, lr=5e-3,
     ...     random_state=0,
     ... ).fit(X)
     >>> mae.transform(X).shape
