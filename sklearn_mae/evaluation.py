@@ -264,14 +264,14 @@ class Evaluation:
     ) -> Tensor:
         """Apply a function of rows, encoded or not, to chunks of them."""
         given = [array for array in arrays if array is not None]
-        rows = max(1, DECODED_AT_ONCE // n_draws)
+        n, rows = len(given[0]), max(1, DECODED_AT_ONCE // n_draws)
+        if self.padded:
+            rows = max(BLOCK, rows // BLOCK * BLOCK)
         if encoded:
             q = self.model.q(given[0][:1])
             if transport(q, self._noise(1, 1)) is None:
                 rows = 1
-        n = len(given[0])
         if self.padded:
-            rows = max(BLOCK, rows // BLOCK * BLOCK)
             index = torch.arange(
                 -(-n // rows) * rows, device=self.model.reference.device
             ).clamp_max(n - 1)
@@ -306,11 +306,13 @@ class MixedPrecision:
     """
 
     def __init__(self, model: LatentVariableModel, rule, seed: int):
-        self.exact = Evaluation(model, rule, seed)
+        # (sequences are read at their own lengths, and their codes are costly)
+        self.exact = Evaluation(model, rule, seed, padded=model.many_codes)
         generator = torch.Generator(model.reference.device).manual_seed(seed)
-        # sequences are no features, and their codes are costly
         single = in_single_precision(model, generator) if model.many_codes else None
-        self.single = None if single is None else Evaluation(single, rule, seed, True)
+        self.single = None
+        if single is not None:
+            self.single = Evaluation(single, rule, seed, padded=True)
 
     def mean_codes(self, x: Rows) -> Tensor:
         """Posterior means, shape (n, d), float64."""
