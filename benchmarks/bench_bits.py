@@ -1,12 +1,12 @@
-"""Are figures equal to the bit? Small fits of every kind, recorded and compared.
+"""Are figures equal to the bit? Records and compares small fits of every kind.
 
     python benchmarks/bench_bits.py record before.json
     python benchmarks/bench_bits.py compare before.json
 
 Of each fit: `history_`, the bracket, `rate_`, codes (means and draws), scores, samples,
-decoded codes and the figures of both certificates, as digests of their bytes. For
-changes of the code that are to change no number; figures hang on the machine and on the
-versions of torch and numpy, so both runs belong on one machine. One torch thread.
+decoded codes and the figures of both certificates, as digests of their bytes. It is for
+changes of the code that must change no number. Figures depend on the machine and on the
+versions of torch and numpy: run both on one machine. One torch thread.
 """
 
 import argparse
@@ -55,7 +55,7 @@ class NormalCodes(nn.Module):
 
 
 def fits():
-    """Names, rows and parameters."""
+    """Return rows and parameters of each fit, by name."""
     rng = np.random.default_rng(0)
     iris, wine = (load(return_X_y=True)[0] for load in (load_iris, load_wine))
     bits = (rng.normal(size=(90, 1)) + rng.normal(size=(90, 12)) > 0).astype(float)
@@ -91,7 +91,7 @@ def fits():
 
 
 def digest(*arrays) -> str:
-    """Of the bytes of arrays or numbers."""
+    """Return a digest of the bytes of arrays or numbers."""
     state = hashlib.sha256()
     for array in arrays:
         state.update(np.ascontiguousarray(array).tobytes())
@@ -99,17 +99,17 @@ def digest(*arrays) -> str:
 
 
 def figures(name, X, params) -> dict:
-    """Fit, and digest all that it gives."""
+    """Fit, and return digests of all figures."""
     mae = MutualAutoencoder(**{**COMMON, **params})
     for _ in range(2 if mae.warm_start else 1):
         mae.fit(X)
     Z = mae.transform(X)
     draws = mae.set_params(codes="sample").transform(X)
-    found = {f"history_, {key}": digest(of) for key, of in mae.history_.items()}
+    history = {f"history_, {name}": digest(v) for name, v in mae.history_.items()}
     codes = mae.encoder_mutual_info(X[:50])
     bracket = mae.mutual_info(200, tol=0.2)
     return {
-        **found,
+        **history,
         "interval": digest(mae.mutual_info_, mae.mutual_info_interval_, mae.rate_),
         "codes": digest(Z, draws),
         "scores": digest(mae.score_samples(X), mae.rate(X), mae.distortion(X)),
@@ -125,7 +125,7 @@ def figures(name, X, params) -> dict:
 
 
 def main():
-    """Record, or compare with what was recorded."""
+    """Record, or compare with a record."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("what", choices=["record", "compare"])
     parser.add_argument("path", type=Path)
@@ -144,13 +144,13 @@ def main():
         arguments.path.write_text(json.dumps(found, indent=1))
         return
     before = json.loads(arguments.path.read_text())
-    apart = [
+    different = [
         f"{name}: {figure}"
         for name in found
         for figure in found[name]
         if found[name][figure] != before[name].get(figure)
     ]
-    print("\n".join(apart) or f"equal to the bit: {len(found)} fits")
+    print("\n".join(different) or f"equal to the bit: {len(found)} fits")
 
 
 if __name__ == "__main__":

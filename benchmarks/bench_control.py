@@ -3,30 +3,26 @@
     python benchmarks/bench_control.py --data digits --M 3 6 9 12 --seeds 5
 
 Each fit uses the defaults of ``MutualAutoencoder`` on two thirds of the rows; figures
-on new rows are those of the other third. One torch thread. A row is written to the CSV
-as soon as its fit ends; rows that are there already are not run again. With
-``--table`` nothing is trained: the CSV is summarised. ``--plot PATH`` draws the fits
-of the default model, those of ``README.md``'s picture.
+on new rows are those of the other third. One torch thread. Fits that the CSV has are
+not run again; ``--table`` only summarises it. ``--plot PATH`` draws the fits of the
+default model: the picture of ``README.md``.
 
 Columns: the bracket ``low``, ``high`` (two standard errors included) of the model's
-information, the rate on training and new rows (with its standard error), the held-out
-log-likelihood by importance weighting, seconds of the fit with its certificate;
-``training_estimate`` is the lower bound that training saw last, by which the paper's
-rule steers.
-``M=none`` is the unconstrained model, ``factor_analysis`` scikit-learn's at its best
-size by held-out log-likelihood.
+information; the rate of training rows, and of new rows with its standard error; the
+held-out log-likelihood by importance weighting; seconds of the fit with its
+certificate; ``training_estimate``, the last value of the lower bound in training, which
+the paper's rule compares with M. ``M=none`` is the unconstrained model,
+``factor_analysis`` scikit-learn's with the number of components that has the best
+held-out log-likelihood.
 """
 
-import argparse
 import io
 import time
-import warnings
 from collections import defaultdict
-from pathlib import Path
 
 import numpy as np
 import torch
-from rows import append, read
+from rows import Results, messages, parser, timed_fit
 from sklearn.datasets import (
     load_breast_cancer,
     load_diabetes,
@@ -45,7 +41,7 @@ LOADERS = {
     "wine": load_wine,
     "diabetes": load_diabetes,
 }
-# of tables in the picture; told apart by the colour-blind, too
+# of the tables in the picture: distinct for the colour-blind, too
 COLORS, MARKERS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7"), "osD^"
 FIELDS = (
     "data model M seed estimate low high method rate_train rate_test rate_test_se "
@@ -54,7 +50,7 @@ FIELDS = (
 
 
 def split(data: str):
-    """Two thirds to fit on, one third held out, constant columns left out."""
+    """Return two thirds to fit on and one third held out, without constant columns."""
     X, _ = LOADERS[data](return_X_y=True)
     X_train, X_test = train_test_split(X, test_size=1 / 3, random_state=0)
     varying = X_train.std(axis=0) > 0
@@ -74,15 +70,10 @@ MODELS = {
 
 
 def run(data: str, model: str, M, seed: int) -> dict:
-    """One fit."""
+    """Return the row of one fit."""
     X_train, X_test = split(data)
-    parameters = MODELS[model]
-    mae = MutualAutoencoder(M=M, random_state=seed, **parameters)
-    start = time.perf_counter()
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        mae.fit(X_train)
-    seconds = time.perf_counter() - start
+    mae = MutualAutoencoder(M=M, random_state=seed, **MODELS[model])
+    seconds, caught = timed_fit(mae, X_train, time.perf_counter)
     low, high = mae.mutual_info_interval_
     rates = mae.rate(X_test)
     return {
@@ -101,13 +92,13 @@ def run(data: str, model: str, M, seed: int) -> dict:
         "steps": sum(epoch["train_batch_count"] for epoch in mae.net_.history),
         "seconds": f"{seconds:.1f}",
         "certificate_seconds": f"{seconds - sum(mae.net_.history[:, 'dur']):.1f}",
-        "warning": " ".join(str(w.message) for w in caught),
+        "warning": messages(caught),
         "training_estimate": f"{mae.history_['information_lower'][-1]:.3f}",
     }
 
 
 def factor_analysis(data: str) -> dict:
-    """Best held-out log-likelihood of scikit-learn's factor analysis over its size."""
+    """Return the row of the best number of components of scikit-learn's model."""
     X_train, X_test = split(data)
     scaler = StandardScaler().fit(X_train)
     A, B = scaler.transform(X_train), scaler.transform(X_test)
@@ -116,20 +107,18 @@ def factor_analysis(data: str) -> dict:
         for k in range(1, min(30, A.shape[1]))
     }
     best = max(scores, key=scores.get)
-    volume = np.log(scaler.scale_).sum()
-    row = dict.fromkeys(FIELDS, "")
-    row.update(data=data, model="factor_analysis", M=f"d={best}", seed=0)
-    row["log_likelihood"] = f"{scores[best] - volume:.3f}"
-    return row
-
-
-def key(row) -> tuple:
-    """What identifies a row."""
-    return row["data"], row["model"], str(row["M"]), str(row["seed"])
+    log_volume = np.log(scaler.scale_).sum()
+    return {
+        "data": data,
+        "model": "factor_analysis",
+        "M": f"d={best}",
+        "seed": 0,
+        "log_likelihood": f"{scores[best] - log_volume:.3f}",
+    }
 
 
 def constrained(rows: list[dict]) -> list[dict]:
-    """Keep the fits of the default model with a target."""
+    """Return the fits of the default model that have a target."""
     return [r for r in rows if r["model"] == "both" and r["M"] != "none"]
 
 
@@ -172,7 +161,7 @@ def table(rows: list[dict]) -> None:
 
 
 def plot(rows: list[dict], path: str) -> None:
-    """Draw what was reached over what was asked for, and what it bought."""
+    """Draw the information reached, the brackets and the log-likelihood over M."""
     from matplotlib.figure import Figure
     from PIL import Image
 
@@ -185,7 +174,7 @@ def plot(rows: list[dict], path: str) -> None:
         groups[row["data"]].append(row)
     n_seeds = 1 + max(int(r["seed"]) for r in rows)
     figure = Figure(figsize=(12, 4.5), dpi=100, layout="constrained", facecolor="white")
-    reached, error, bought = figure.subplots(1, 3, width_ratios=[1, 1.6, 1.2])
+    reached, error, likelihood = figure.subplots(1, 3, width_ratios=[1, 1.6, 1.2])
     places = np.arange(len(Ms))
     tolerances = np.maximum(0.05, 0.02 * np.array(Ms))
     reached.plot([0, max(Ms) + 1], [0, max(Ms) + 1], color="0.75", zorder=0)
@@ -201,7 +190,7 @@ def plot(rows: list[dict], path: str) -> None:
                 for r in group
             ]
         ).T
-        # side by side: tables, and within a table seeds
+        # tables are side by side, and within a table seeds
         seeds = np.array([int(r["seed"]) for r in group])
         x = np.searchsorted(Ms, M) + 0.85 * (
             (i + (seeds + 0.5) / n_seeds) / len(groups) - 0.5
@@ -210,7 +199,7 @@ def plot(rows: list[dict], path: str) -> None:
         error.vlines(x, low - M, high - M, color=color, linewidth=9 / (n_seeds + 2))
         own = sorted(set(M))
         means = np.array([log_p[M == each].mean() for each in own])
-        bought.plot(
+        likelihood.plot(
             own,
             means - means.max(),
             f"{MARKERS[i % len(MARKERS)]}-",
@@ -233,14 +222,14 @@ def plot(rows: list[dict], path: str) -> None:
         xticks=places,
         xticklabels=[f"{M:g}" for M in Ms],
     )
-    bought.set(
+    likelihood.set(
         title="what the information buys",
         xlabel="M, nats",
         ylabel="held-out log p(x), below its best, nats",
         xticks=Ms,
     )
-    bought.legend(frameon=False, loc="lower right")
-    for ax in (reached, error, bought):
+    likelihood.legend(frameon=False, loc="lower right")
+    for ax in (reached, error, likelihood):
         ax.spines[["top", "right"]].set_visible(False)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png")
@@ -249,11 +238,10 @@ def plot(rows: list[dict], path: str) -> None:
 
 def main():
     """Run what is missing and print the table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", nargs="+", default=list(LOADERS))
-    parser.add_argument("--M", nargs="+", type=float, default=[1, 3, 6, 9, 12])
-    parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument(
+    options = parser(
+        __doc__, "control.csv", data=list(LOADERS), M=[1, 3, 6, 9, 12], seeds=5
+    )
+    options.add_argument(
         "--model",
         nargs="+",
         default=["both"],
@@ -261,41 +249,29 @@ def main():
         help="both: the defaults; model, paper: constraints; gaussian: encoder; d=22: "
         "components, Gaussian encoder; d=32, d=64: components; none: M=None",
     )
-    parser.add_argument("--out", default="benchmarks/results/control.csv")
-    parser.add_argument("--table", action="store_true")
-    parser.add_argument("--plot", metavar="PATH", help="draw the default model's fits")
-    arguments = parser.parse_args()
+    options.add_argument("--plot", metavar="PATH", help="draw the default model's fits")
+    arguments = options.parse_args()
     torch.set_num_threads(1)
-    path = Path(arguments.out)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    rows = read(path)
-    done = {key(row) for row in rows}
-    jobs = []
-    for seed in range(arguments.seeds):
-        for model in arguments.model:
-            for data in arguments.data:
-                if model in ("none", "factor_analysis"):
-                    jobs.append((data, model, None, seed))
-                else:
-                    jobs += [(data, model, M, seed) for M in arguments.M]
-    if arguments.table:
-        jobs = []
-    for data, model, M, seed in jobs:
-        if model == "factor_analysis":
-            if seed or any(d[:2] == (data, model) for d in done):
-                continue
-            row = factor_analysis(data)
-        else:
-            label = "none" if M is None else f"{M:g}"
-            if (data, model, label, str(seed)) in done:
-                continue
-            row = run(data, model, M, seed)
-        rows.append(row)
-        append(path, FIELDS, row)
-        print({name: row[name] for name in FIELDS[:13]}, flush=True)
-    table(rows)
+    results = Results(arguments.out, FIELDS, complete=arguments.table)
+    fits = (
+        {"data": data, "model": model, "M": M, "seed": seed}
+        for seed in range(arguments.seeds)
+        for model in arguments.model
+        if model != "factor_analysis"
+        for data in arguments.data
+        for M in ([None] if model == "none" else arguments.M)
+    )
+    for case in results.missing(fits):
+        results.add(run(**case))
+    if "factor_analysis" in arguments.model:
+        analyses = (
+            {"data": data, "model": "factor_analysis"} for data in arguments.data
+        )
+        for case in results.missing(analyses):
+            results.add(factor_analysis(case["data"]))
+    table(results.rows)
     if arguments.plot is not None:
-        plot(rows, arguments.plot)
+        plot(results.rows, arguments.plot)
 
 
 if __name__ == "__main__":

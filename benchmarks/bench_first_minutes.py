@@ -1,14 +1,12 @@
-"""The first ten minutes: defaults on tables that people have at hand.
+"""The first ten minutes: defaults on common tables.
 
     python benchmarks/bench_first_minutes.py
 
-Each table goes through ``MutualAutoencoder().fit_transform`` with all defaults. The
-CSV says what came of it: codes and how long they took, or the error; and how many
-warnings there were. Nothing may end in another error than a ``ValueError`` that names
-columns. One torch thread.
+Each table goes through ``MutualAutoencoder().fit_transform`` with all defaults. The CSV
+has the outcome, codes or an error; the number of warnings; the seconds. No error but a
+``ValueError`` that names columns is allowed. One torch thread.
 """
 
-import argparse
 import csv
 import time
 import warnings
@@ -16,13 +14,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from rows import parser
 from sklearn.datasets import load_breast_cancer, load_digits, load_iris, load_wine
 
 from sklearn_mae import MutualAutoencoder
 
 
 def synthetic(n_rows=20_000, n_columns=50) -> np.ndarray:
-    """Rows near a curved surface of five dimensions."""
+    """Draw rows near a curved surface of five dimensions."""
     rng = np.random.default_rng(0)
     codes = rng.normal(size=(n_rows, 5))
     X = np.sin(codes @ rng.normal(size=(5, n_columns))) + codes @ rng.normal(
@@ -32,7 +31,7 @@ def synthetic(n_rows=20_000, n_columns=50) -> np.ndarray:
 
 
 def tables() -> dict:
-    """All tables, by name."""
+    """Return all tables, by name."""
     wine = load_wine(as_frame=True).data
     odd = wine.assign(customer_id=np.arange(len(wine)), country=1)
     strings = wine.assign(shop=np.where(wine.index % 2, "north", "south"))
@@ -51,10 +50,9 @@ def tables() -> dict:
 
 
 def main():
-    """Try all tables, write the CSV and print it as a table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--out", default="benchmarks/results/first_minutes.csv")
-    path = Path(parser.parse_args().out)
+    """Fit to all tables, write the CSV and print it as a table."""
+    arguments = parser(__doc__, "first_minutes.csv", table=False).parse_args()
+    path = Path(arguments.out)
     path.parent.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(1)
     with path.open("w", newline="") as file:

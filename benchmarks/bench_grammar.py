@@ -1,30 +1,28 @@
-"""Sentences of a grammar, whose entropy is known: what control and credit achieve.
+"""Sentences of a grammar, whose entropy is known: control, and noise of gradients.
 
     python benchmarks/bench_grammar.py [--part control credit] [--seeds 1] [--table]
 
 ``control``: M at fractions of the entropy of ``make_sentences()``; 8,000 sentences to
 train on, 2,000 new ones. The bracket ``low``, ``high`` of I(x, z), two standard errors
-included; the rate; exactly reconstructed sentences and matching words of new sentences
-from mean codes; ``kl``, the mean of log q(x) - log p(x) over new sentences, q the
-grammar, p the model by importance weighting.
+included; the rate; shares of exactly reconstructed sentences and of matching words of
+new sentences from mean codes; ``kl``, the mean of log q(x) - log p(x) over new
+sentences, q the grammar, p the model by importance weighting.
 
-``credit``: the gradient of I(x, z) in the decoder's parameters at a trained model, by
-per-token credit, by REINFORCE with the leave-one-out mean as its baseline and by plain
-REINFORCE: the sum of its variances over the parameters, divided by the squared norm of
-its mean; milliseconds for a gradient. One gradient is that of a training step upwards.
+``credit``: the gradient of I(x, z) in the decoder's parameters at a trained model, as
+in a training step that raises I, by per-token credit, by REINFORCE with the
+leave-one-out mean as baseline and by plain REINFORCE: the sum of its variances over the
+parameters, divided by the squared norm of its mean; milliseconds of one gradient.
 
-One torch thread. A row is written as soon as it is there, and not run again;
-``--table`` only summarises.
+One torch thread. Rows that the CSVs have are not run again; ``--table`` only summarises
+them. ``--out`` is the folder of both CSVs.
 """
 
-import argparse
 import time
-import warnings
 from functools import cache
 from pathlib import Path
 
 import torch
-from rows import append, read
+from rows import Results, messages, parser, timed_fit
 from text_models import ends, formatted, matches, times
 
 from sklearn_mae import MutualAutoencoder, SequenceVectorizer
@@ -35,7 +33,6 @@ from sklearn_mae.training import Information
 from sklearn_mae.training.constraints import Step
 from sklearn_mae.training.penalty import DualAscent
 
-RESULTS = Path("benchmarks/results")
 N_TRAIN, N_TEST, BATCH_SIZE = 8_000, 2_000, 64
 FRACTIONS = {
     "control": [0.25, 0.5, 0.75, 0.9, 1.0],
@@ -64,7 +61,7 @@ FILES = {"control": "text_grammar.csv", "credit": "text_gradients.csv"}
 
 @cache
 def data(n_words: int):
-    """Grammar, vectorizer, and rows to train on."""
+    """Return grammar, vectorizer, and rows to train on."""
     grammar = make_sentences(N_TRAIN, n_words=n_words, random_state=0)
     vectorizer = SequenceVectorizer()
     return grammar, vectorizer, vectorizer.fit_transform(grammar.data)
@@ -72,29 +69,27 @@ def data(n_words: int):
 
 @cache
 def fitted(settings: tuple):
-    """Estimator fitted with these settings; what it warned of."""
-    of = dict(settings)
-    _, _, X = data(of["n_words"])
-    steps_each = -(-len(X) // of["batch_size"])
+    """Return the estimator fitted with these settings, and its warnings."""
+    values = dict(settings)
+    _, _, X = data(values["n_words"])
+    steps_per_epoch = -(-len(X) // values["batch_size"])
     mae = MutualAutoencoder(
-        M=of["M"],
-        n_components=of["n_components"],
+        M=values["M"],
+        n_components=values["n_components"],
         likelihood="sequence",
         encoder="resampling",
-        hidden_layer_sizes=tuple(map(int, of["hidden"].split("-"))),
-        batch_size=of["batch_size"],
-        lr=of["lr"],
-        max_epochs=max(1, round(of["steps"] / steps_each)),
-        random_state=of["seed"],
+        hidden_layer_sizes=tuple(map(int, values["hidden"].split("-"))),
+        batch_size=values["batch_size"],
+        lr=values["lr"],
+        max_epochs=max(1, round(values["steps"] / steps_per_epoch)),
+        random_state=values["seed"],
     )
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        mae.fit(X)
-    return mae, " ".join(str(warning.message) for warning in caught)
+    _, caught = timed_fit(mae, X)
+    return mae, messages(caught)
 
 
 def control(settings: dict):
-    """Yield what one fit reached."""
+    """Yield the figures of one fit."""
     start = time.perf_counter()
     grammar, vectorizer, X = data(settings["n_words"])
     mae, warning = fitted(tuple(settings.items()))
@@ -128,7 +123,7 @@ def control(settings: dict):
 
 
 def credit(settings: dict, n_gradients: int = 200):
-    """Yield the noise of each strategy's gradient at one trained model."""
+    """Yield the variance of each strategy's gradient at one trained model."""
     mae, _ = fitted(tuple(settings.items()))
     model = mae.net_.module_
     parameters = list(model.likelihood.parameters())
@@ -137,7 +132,7 @@ def credit(settings: dict, n_gradients: int = 200):
         rising.start_from(-1.0)
         constraint = Information(rising, strategy(model), Sequences.schedule)
         generator = torch.Generator().manual_seed(settings["seed"])
-        # of two halves, whose product is unbiased for the squared norm of the mean
+        # two halves: their product is unbiased for the squared norm of the mean
         n = n_gradients // 2
         sums, squares = [], 0.0
         start = time.perf_counter()
@@ -196,24 +191,18 @@ def table(part: str, rows: list[dict]) -> None:
 
 def main():
     """Run what is missing and print the tables."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--part", nargs="+", choices=FILES, default=list(FILES))
-    parser.add_argument("--fractions", nargs="+", type=float)
-    parser.add_argument("--seeds", type=int, default=1)
-    parser.add_argument("--steps", type=int, default=3_000)
-    parser.add_argument("--n-words", type=int, default=4)
-    parser.add_argument("--out", default=str(RESULTS), help="folder of the CSVs")
-    parser.add_argument("--table", action="store_true")
-    arguments = parser.parse_args()
+    options = parser(__doc__, "", seeds=1)
+    options.add_argument("--part", nargs="+", choices=FILES, default=list(FILES))
+    options.add_argument("--fractions", nargs="+", type=float)
+    options.add_argument("--steps", type=int, default=3_000)
+    options.add_argument("--n-words", type=int, default=4)
+    arguments = options.parse_args()
     torch.set_num_threads(1)
-    folder = Path(arguments.out)
-    folder.mkdir(parents=True, exist_ok=True)
     entropy = make_sentences(1, n_words=arguments.n_words).entropy
     for part in arguments.part:
-        path = folder / FILES[part]
-        rows = read(path)
-        done = {tuple(row[name] for name in SETTINGS) for row in rows}
-        jobs = [
+        path = Path(arguments.out) / FILES[part]
+        results = Results(path, FIELDS[part], complete=arguments.table)
+        cases = (
             {
                 "n_words": arguments.n_words,
                 "n_components": 8,
@@ -227,17 +216,12 @@ def main():
             }
             for seed in range(arguments.seeds)
             for fraction in arguments.fractions or FRACTIONS[part]
-        ]
-        for settings in [] if arguments.table else jobs:
-            if tuple(str(value) for value in settings.values()) in done:
-                continue
-            run = {"control": control, "credit": credit}[part]
-            for found in run(settings):
-                row = {**formatted(found), **settings}
-                append(path, FIELDS[part], row)
-                rows.append({name: str(value) for name, value in row.items()})
-                print(row, flush=True)
-        table(part, rows)
+        )
+        run = {"control": control, "credit": credit}[part]
+        for settings in results.missing(cases):
+            for figures in run(settings):
+                results.add({**formatted(figures), **settings})
+        table(part, results.rows)
 
 
 if __name__ == "__main__":

@@ -2,41 +2,37 @@
 
     python benchmarks/bench_honesty.py [--misses 300] [--hits 300]
 
-``fit`` judges its model by a bracket of its own, and its codes by the rate of the rows
-it was fitted to. Here both are measured again: the model's information by a certificate
-with other draws and ten times the budget, the rate over all rows. With ``tolerance``
-max(0.05, 0.02 M) for the information and max(0.05, 0.05 M) + 2 se for the rate, a fit
-is
+``fit`` judges its model by its own bracket, and its codes by the rate of the rows it
+was fitted to. Here both are measured again: the model's information by a certificate
+with independent draws and ten times the budget, the rate over all rows. The tolerance
+is max(0.05, 0.02 M) for the information and max(0.05, 0.05 M) + 2 se for the rate. A
+fit is
 
-- a *miss* where one of the two lies beyond 1.5 tolerances from M (of the information:
-  the whole bracket),
-- a *hit* where both lie within 0.75 of a tolerance,
-- and not judged in between.
+- a *miss* if one of the two is more than 1.5 tolerances from M (of the information: the
+  whole bracket),
+- a *hit* if both are within 0.75 of a tolerance,
+- not judged otherwise.
 
 The rate counts under ``constraint="both"`` alone. Fits are drawn by seed from groups,
 each of which misses for one cause more often than not:
 
 - ``steps``: 3 to 60 steps;
-- ``M``: more nats than a few categories or bits hold;
+- ``M``: more nats than the entropy of a few categories or bits;
 - ``C``: a bound of 0.003 to 0.3 on the multipliers;
-- ``rate``: 60 rows of 200 random bits, whose codes lag behind the model;
+- ``rate``: 60 rows of 200 random bits, whose rate converges later than the model;
 - ``model``: ``constraint="model"`` or ``"paper"``, 100 to 400 steps;
 - ``landing``: M of 0.2 to 1 after 6 to 100 steps, the model near M, not on it;
-- ``hit``: 500 steps on small tables at four times the usual rate.
+- ``hit``: 500 steps on small tables at four times the default learning rate.
 
-One torch thread. A row is written as it comes; rows that are there already are not run
-again. With ``--table`` nothing is run: the CSV is summarised.
+One torch thread. Fits that the CSV has are not run again; ``--table`` only summarises
+it.
 """
 
-import argparse
-import time
-import warnings
 from collections import Counter
-from pathlib import Path
 
 import numpy as np
 import torch
-from rows import append, read
+from rows import Results, messages, parser, timed_fit
 from sklearn.datasets import load_iris, load_wine
 from sklearn.exceptions import ConvergenceWarning
 
@@ -51,7 +47,7 @@ BEYOND, WITHIN = 1.5, 0.75
 
 
 def factors(rng):
-    """Rows of a linear model with noise, some of whose columns are squares."""
+    """Draw rows of a linear model with noise; one column is squared."""
     n, d, D = int(rng.integers(80, 400)), int(rng.integers(1, 4)), 6
     z = rng.normal(size=(n, d))
     X = z @ rng.normal(size=(d, D)) + 0.3 * rng.normal(size=(n, D))
@@ -60,12 +56,12 @@ def factors(rng):
 
 
 def bits(rng, n=60, D=200):
-    """Random bits."""
+    """Draw random bits."""
     return rng.integers(0, 2, size=(n, D)).astype(float)
 
 
 def table(rng):
-    """A small table of numbers."""
+    """Choose a small table of numbers; return its name and rows."""
     data = str(rng.choice(["iris", "wine", "factors"]))
     if data == "factors":
         return data, factors(rng)
@@ -74,7 +70,7 @@ def table(rng):
 
 
 def few_outcomes(rng):
-    """A few bits or categories, and how many nats they hold at most."""
+    """Draw a few bits or categories; return their maximal entropy, too."""
     n = int(rng.integers(50, 300))
     if rng.random() < 0.5:
         D = int(rng.integers(2, 4))
@@ -89,7 +85,7 @@ def drawn(group: str, seed: int):
     data, X = table(rng)
     params = {
         "M": float(rng.uniform(0.3, 4)),
-        # (of two components the grid of the certificate takes longer than the fit)
+        # (with two components the certificate's grid takes longer than the fit)
         "n_components": int(rng.choice([1, 3, 4])),
         "encoder": str(rng.choice(["gaussian", "resampling"])),
         "hidden_layer_sizes": (16,),
@@ -127,14 +123,10 @@ def drawn(group: str, seed: int):
 
 
 def run(group: str, seed: int) -> dict:
-    """Fit, and judge by figures that the fit knows nothing of."""
+    """Fit, and judge by figures that are independent of the fit's."""
     data, X, params = drawn(group, seed)
     mae = MutualAutoencoder(**params)
-    start = time.process_time()
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        mae.fit(X)
-    seconds = time.process_time() - start
+    seconds, caught = timed_fit(mae, X)
     M = params["M"]
     tolerance = max(0.05, 0.02 * M)
     steps = params["max_epochs"] * -(-len(X) // 128)
@@ -145,8 +137,8 @@ def run(group: str, seed: int) -> dict:
         budget=10 * max(32_000, 750 * steps),
     )
     low, high = found.interval
-    off = sorted([abs(low - M), abs(high - M)])
-    nearest = 0.0 if low <= M <= high else off[0]
+    distances = sorted([abs(low - M), abs(high - M)])
+    nearest = 0.0 if low <= M <= high else distances[0]
     rates = mae.rate(X)
     rate, se = rates.mean(), rates.std() / len(rates) ** 0.5
     rate_off = abs(rate - M) / (max(0.05, 0.05 * M) + 2 * se)
@@ -154,7 +146,7 @@ def run(group: str, seed: int) -> dict:
         rate_off = 0.0
     if nearest / tolerance > BEYOND or rate_off > BEYOND:
         verdict = "miss"
-    elif off[1] / tolerance < WITHIN and rate_off < WITHIN:
+    elif distances[1] / tolerance < WITHIN and rate_off < WITHIN:
         verdict = "hit"
     else:
         verdict = "between"
@@ -182,7 +174,7 @@ def run(group: str, seed: int) -> dict:
         ),
         "warned": len(warned),
         "seconds": f"{seconds:.2f}",
-        "message": " ".join(str(w.message) for w in warned),
+        "message": messages(warned),
     }
 
 
@@ -191,58 +183,47 @@ def summary(rows: list[dict]) -> None:
     print("| group | fits | misses | of them warned | hits | of them warned |")
     print("|---|---|---|---|---|---|")
     for group in [*MISSES, "hit", "all"]:
-        some = [row for row in rows if group in (row["group"], "all")]
-        counts = Counter((row["verdict"], str(row["warned"]) != "0") for row in some)
+        fits = [row for row in rows if group in (row["group"], "all")]
+        counts = Counter((row["verdict"], row["warned"] != "0") for row in fits)
         misses = counts["miss", True] + counts["miss", False]
         hits = counts["hit", True] + counts["hit", False]
         print(
-            f"| {group} | {len(some)} | {misses} | {counts['miss', True]} | {hits} | "
+            f"| {group} | {len(fits)} | {misses} | {counts['miss', True]} | {hits} | "
             f"{counts['hit', True]} |"
         )
     causes = Counter(row["cause"] for row in rows if row["verdict"] == "miss")
     print("\nmissed:", ", ".join(f"{n} {cause}" for cause, n in causes.items()))
     for row in rows:
-        if (row["verdict"], str(row["warned"]) != "0") in (
-            ("miss", False),
-            ("hit", True),
-        ):
+        if (row["verdict"], row["warned"] != "0") in (("miss", False), ("hit", True)):
             print(*(f"{name}={row[name]}" for name in FIELDS))
 
 
 def main():
-    """Run until there are enough of both, and print the table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--misses", type=int, default=300)
-    parser.add_argument("--hits", type=int, default=300)
-    parser.add_argument("--out", default="benchmarks/results/honesty.csv")
-    parser.add_argument("--table", action="store_true")
-    arguments = parser.parse_args()
+    """Run until there are enough misses and hits, and print the table."""
+    options = parser(__doc__, "honesty.csv")
+    options.add_argument("--misses", type=int, default=300)
+    options.add_argument("--hits", type=int, default=300)
+    arguments = options.parse_args()
     torch.set_num_threads(1)
-    path = Path(arguments.out)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    rows = read(path)
-    done = {(row["group"], str(row["seed"])) for row in rows}
+    results = Results(arguments.out, FIELDS, complete=arguments.table)
     each = -(-arguments.misses // len(MISSES))
     wanted = {name: ("miss", each) for name in MISSES}
     wanted["hit"] = ("hit", arguments.hits)
 
     def missing(group):
         verdict, n = wanted[group]
-        found = [r for r in rows if r["group"] == group and r["verdict"] == verdict]
-        return n - len(found)
+        return n - len(results.of({"group": group, "verdict": verdict}))
 
     seed = 0
     while not arguments.table and any(missing(group) > 0 for group in wanted):
         for group in wanted:
-            # hits come in a few of the fits of their group: as many as it takes
-            for s in range(seed * 4, seed * 4 + (4 if group == "hit" else 1)):
-                if missing(group) > 0 and (group, str(s)) not in done:
-                    row = run(group, s)
-                    rows.append(row)
-                    append(path, FIELDS, row)
-                    print({name: row[name] for name in FIELDS[:-1]}, flush=True)
+            # not every fit of the group "hit" is one: it gets four in each round
+            seeds = range(seed * 4, seed * 4 + (4 if group == "hit" else 1))
+            for case in results.missing({"group": group, "seed": s} for s in seeds):
+                if missing(group) > 0:
+                    results.add(run(**case))
         seed += 1
-    summary(rows)
+    summary(results.rows)
 
 
 if __name__ == "__main__":

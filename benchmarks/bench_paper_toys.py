@@ -1,4 +1,4 @@
-"""The paper's two toy problems, with their truth from a grid.
+"""The paper's two toy problems, with the truth by sums over a grid.
 
     python benchmarks/bench_paper_toys.py [--part NAME ...] [--seeds 5] [--table]
 
@@ -11,24 +11,22 @@ categories the mean of KL(encoder || true posterior).
 
 Parts: ``ours`` (constraint="both", the defaults), ``rules`` (constraints "model" and
 "paper", and M=None), ``networks`` (the poster's networks), ``ablation`` (over C),
-``collapse`` (M=None on Unif[10]: I over the steps), ``gradients`` (strategies side by
-side: variance and time). A row is written as soon as its fit ends; fits whose rows
-are there already are not run again (``collapse`` and ``gradients`` start anew);
-``--table`` only summarises.
+``collapse`` (M=None on Unif[10]: I over the steps), ``gradients`` (variance and time of
+each strategy). Fits that the CSV has are not run again (``collapse`` and ``gradients``
+are); ``--table`` only summarises it.
 """
 
 import argparse
 import csv
 import math
 import time
-import warnings
 from collections import defaultdict
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
-from rows import append, read
+from rows import RESULTS, Results, messages, timed_fit
 from scipy.special import logsumexp
 from scipy.stats import norm
 from skorch.callbacks import Callback
@@ -41,7 +39,6 @@ from sklearn_mae.gradients import Enumeration, Reinforce, Reparametrised
 from sklearn_mae.information import infomax
 from sklearn_mae.model import draw
 
-RESULTS = Path("benchmarks/results")
 LOG_10 = math.log(10)
 TARGETS = {
     "normal": [0, 0.4, 0.8, 1.2, 2.0],
@@ -52,13 +49,13 @@ FIELDS = (
     "toy network encoder constraint M C seed information nll bound rate kl "
     "low high multiplier seconds warning"
 ).split()
-# codes from end to end of the prior, and the logarithms of their masses
+# grid of codes, and the logarithms of their prior masses
 Z = np.linspace(-7, 7, 4_001)
 LOG_MASS = norm.logpdf(Z) + math.log(Z[1] - Z[0])
 
 
 class PosterEncoder(nn.Module):
-    """The poster's encoder of categories: a normal from a two-layer network."""
+    """The poster's encoder of categories: a normal distribution, by two layers."""
 
     def __init__(self, n_features, n_components):
         super().__init__()
@@ -73,14 +70,14 @@ class PosterEncoder(nn.Module):
 
 
 def rows_of(toy: str, seed: int) -> np.ndarray:
-    """The data of a fit."""
+    """Draw the rows of a fit."""
     if toy == "normal":
         return make_split_normal(20_000, random_state=seed).data
     return make_uniform_categories(5_120, n_categories=10, random_state=seed).data
 
 
 def estimator(toy, network="paper", encoder="resampling", **parameters):
-    """An estimator for one of the toys; all else is at its default."""
+    """Return an estimator for one of the toys; all else is at its default."""
     likelihood = {"normal": "heteroscedastic", "categories": "categorical"}[toy]
     parameters = {"n_components": 1, "likelihood": likelihood, **parameters}
     if network == "poster":
@@ -100,7 +97,7 @@ def log_conditionals(mae, toy) -> tuple[np.ndarray, np.ndarray]:
         x = np.arange(10)
         X, codes = (a.reshape(-1, 1) for a in np.meshgrid(x, Z, indexing="ij"))
         return x, mae.conditional_log_prob(X, codes).reshape(10, len(Z))
-    # three points of a normal log-density tell its mean and variance
+    # three points of a normal log-density give its mean and variance
     values = [
         mae.conditional_log_prob(np.full((len(Z), 1), x), Z[:, np.newaxis])
         for x in (-1.0, 0.0, 1.0)
@@ -112,7 +109,7 @@ def log_conditionals(mae, toy) -> tuple[np.ndarray, np.ndarray]:
 
 
 def truth(mae, toy) -> tuple[float, float, np.ndarray]:
-    """Information and negative log-likelihood of a model, by sums; log p(x, z)."""
+    """Return a model's information and negative log-likelihood; log p(x, z)."""
     x, log_p = log_conditionals(mae, toy)
     step = 1.0 if toy == "categories" else x[1] - x[0]
     log_joint = log_p + LOG_MASS
@@ -138,9 +135,9 @@ def encoder_kl(mae, log_joint) -> float:
 
 @torch.no_grad()
 def mean_bound(mae, X) -> float:
-    """Mean of the bound that the encoder defines, for rows with few different values.
+    """Mean of the encoder's bound, for few different rows.
 
-    From 2,000 sets of draws a row: ``score`` takes few and relies on different rows.
+    It takes 2,000 sets of draws for each: ``score`` takes few, and averages over rows.
     """
     model, rule = mae.net_.module_, mae.net_.rule
     x = torch.tensor(X)
@@ -150,7 +147,7 @@ def mean_bound(mae, X) -> float:
 
 
 def run(toy, network, encoder, constraint, M, C, seed) -> dict:
-    """One fit and its figures."""
+    """Return the row of one fit."""
     X = rows_of(toy, seed)
     mae = estimator(
         toy,
@@ -161,15 +158,11 @@ def run(toy, network, encoder, constraint, M, C, seed) -> dict:
         constraint="both" if constraint == "none" else constraint,
         random_state=seed,
     )
-    start = time.perf_counter()
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        mae.fit(X)
-    seconds = time.perf_counter() - start
+    seconds, caught = timed_fit(mae, X, time.perf_counter)
     information, nll, log_joint = truth(mae, toy)
     low, high = mae.mutual_info_interval_
-    every = np.arange(10)[:, np.newaxis]
-    bound = mae.score(X[:5_000]) if toy == "normal" else mean_bound(mae, every)
+    categories = np.arange(10)[:, np.newaxis]
+    bound = mae.score(X[:5_000]) if toy == "normal" else mean_bound(mae, categories)
     return {
         "toy": toy,
         "network": network,
@@ -187,44 +180,44 @@ def run(toy, network, encoder, constraint, M, C, seed) -> dict:
         "high": f"{high:.4f}",
         "multiplier": f"{mae.history_['multiplier_model'][-1]:.3f}",
         "seconds": f"{seconds:.1f}",
-        "warning": " ".join(str(w.message) for w in caught),
+        "warning": messages(caught),
     }
 
 
-def jobs_of(part: str, seeds: int):
-    """What a part fits: keyword arguments of ``run``."""
+def cases_of(part: str, seeds: int):
+    """Yield the fits of a part: arguments of ``run``."""
     encoders = {"normal": ["resampling"], "categories": ["resampling", "gaussian"]}
-    job = {"network": "paper", "encoder": "resampling", "constraint": "both", "C": 10}
+    usual = {"network": "paper", "encoder": "resampling", "constraint": "both", "C": 10}
     for seed in range(seeds):
         for toy, Ms in TARGETS.items():
-            one = {**job, "toy": toy, "seed": seed}
+            case = {**usual, "toy": toy, "seed": seed}
             if part == "ours":
                 for M in Ms:
                     for encoder in encoders[toy]:
-                        yield {**one, "M": M, "encoder": encoder}
+                        yield {**case, "M": M, "encoder": encoder}
             elif part == "rules":
                 for encoder in encoders[toy]:
-                    yield {**one, "M": None, "encoder": encoder, "constraint": "none"}
+                    yield {**case, "M": None, "encoder": encoder, "constraint": "none"}
                 for constraint in ("paper", "model"):
                     for M in Ms:
-                        yield {**one, "M": M, "constraint": constraint}
+                        yield {**case, "M": M, "constraint": constraint}
             elif part == "networks":
-                encoder = {"normal": "resampling", "categories": "gaussian"}[toy]
+                case["network"] = "poster"
+                case["encoder"] = encoders[toy][-1]
                 for constraint in ("both", "paper"):
                     for M in Ms:
-                        new = {"network": "poster", "encoder": encoder}
-                        yield {**one, **new, "M": M, "constraint": constraint}
+                        yield {**case, "M": M, "constraint": constraint}
             elif part == "ablation":
-                # with the Gaussian encoder the likelihood resists information
+                # the Gaussian encoder's bound falls as I rises
                 M = {"normal": 1.2, "categories": 2}[toy]
-                one["encoder"] = encoders[toy][-1]
+                case["encoder"] = encoders[toy][-1]
                 for constraint in ("both", "paper"):
                     for C in (0.1, 0.3, 1, 3, 10):
-                        yield {**one, "M": M, "C": C, "constraint": constraint}
+                        yield {**case, "M": M, "C": C, "constraint": constraint}
 
 
 class Trajectory(Callback):
-    """Records I(x, z) of a model of categories at certain steps."""
+    """Record I(x, z) of a model of categories at certain steps."""
 
     def __init__(self, steps=()):
         self.steps = steps
@@ -243,7 +236,7 @@ class Trajectory(Callback):
 
 
 def collapse(path: Path, seeds: int) -> None:
-    """M=None on Unif[10]: how information fades over the steps."""
+    """Fit M=None to Unif[10]; write how I(x, z) falls over the steps."""
     steps = (1_000, 2_000, 4_000, 8_000, 16_000, 32_000)
     with path.open("w", newline="") as file:
         writer = csv.writer(file)
@@ -266,7 +259,7 @@ def collapse(path: Path, seeds: int) -> None:
 
 
 def gradients(path: Path, repeats: int = 300) -> None:
-    """Variance and time of each strategy's gradient of the infomax bound."""
+    """Write variance and time of each strategy's gradient of the infomax bound."""
     with path.open("w", newline="") as file:
         writer = csv.writer(file)
         header = ["toy", "strategy", "relative_variance", "milliseconds"]
@@ -293,10 +286,11 @@ def gradients(path: Path, repeats: int = 300) -> None:
                 draws = torch.stack([gradient() for _ in range(repeats)])
                 seconds = (time.perf_counter() - start) / repeats
                 mean = draws.mean(0)
-                # the squared mean, less the part of it that is noise
                 variance = draws.var(0).sum()
-                signal = mean.square().sum() - variance / repeats
-                row = [toy, name, f"{variance / signal:.3g}", f"{1e3 * seconds:.2f}"]
+                # the squared norm of the mean, without the bias by its noise
+                squared_norm = mean.square().sum() - variance / repeats
+                ratio = variance / squared_norm
+                row = [toy, name, f"{ratio:.3g}", f"{1e3 * seconds:.2f}"]
                 writer.writerow(row)
                 file.flush()
                 print("|", " | ".join(row), "|", flush=True)
@@ -313,13 +307,6 @@ def one_gradient(model, parameters, strategy, generator, n=128):
     (values,) = strategy.expectation(p, bound, generator)
     parts = torch.autograd.grad(values.mean(), parameters)
     return torch.cat([part.flatten() for part in parts])
-
-
-def key(row) -> tuple:
-    """What identifies a row."""
-    names = FIELDS[:7]
-    M = "" if row["M"] is None else f"{float(row['M']):g}" if row["M"] != "" else ""
-    return tuple(M if n == "M" else str(row[n]) for n in names)
 
 
 def worst(values) -> str:
@@ -354,18 +341,12 @@ def table(rows) -> None:
 
 
 def verdicts(rows) -> None:
-    """Theorem 2 and Fig. 4, paired over seeds."""
-    ours = [
-        r
-        for r in rows
-        if r["toy"] == "categories" and r["network"] == "paper" and r["C"] == "10"
-    ]
+    """Print what Theorem 2 and Fig. 4 claim, paired over seeds."""
+    categories = [r for r in rows if r["toy"] == "categories"]
     gaussian = [
         float(r["bound"])
-        for r in rows
-        if r["toy"] == "categories"
-        and r["encoder"] == "gaussian"
-        and float(r["information"]) > 0.05
+        for r in categories
+        if r["encoder"] == "gaussian" and float(r["information"]) > 0.05
     ]
     if gaussian:
         below = sum(bound < -LOG_10 for bound in gaussian)
@@ -374,8 +355,9 @@ def verdicts(rows) -> None:
             f"{below} of {len(gaussian)} fits with I > 0.05"
         )
     pairs = defaultdict(dict)
-    for r in ours:
-        if r["constraint"] == "both" and r["M"] != "0":
+    for r in categories:
+        default = (r["network"], r["C"], r["constraint"]) == ("paper", "10", "both")
+        if default and r["M"] != "0":
             pairs[r["M"], r["seed"]][r["encoder"]] = r
     pairs = {k: v for k, v in pairs.items() if len(v) == 2}
     by_M = defaultdict(list)
@@ -411,22 +393,16 @@ def main():
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     RESULTS.mkdir(parents=True, exist_ok=True)
-    path = RESULTS / "paper_toys.csv"
-    if not arguments.table:
-        for part in arguments.part:
-            if part == "collapse":
-                collapse(RESULTS / "paper_toys_collapse.csv", arguments.seeds)
-            elif part == "gradients":
-                gradients(RESULTS / "paper_toys_gradients.csv")
-            for job in jobs_of(part, arguments.seeds):
-                if job["toy"] not in arguments.toy:
-                    continue
-                if key(job) in {key(row) for row in read(path)}:
-                    continue
-                row = run(**job)
-                append(path, FIELDS, row)
-                print({name: row[name] for name in FIELDS[:16]}, flush=True)
-    table(read(path))
+    results = Results(RESULTS / "paper_toys.csv", FIELDS, complete=arguments.table)
+    for part in [] if arguments.table else arguments.part:
+        if part == "collapse":
+            collapse(RESULTS / "paper_toys_collapse.csv", arguments.seeds)
+        elif part == "gradients":
+            gradients(RESULTS / "paper_toys_gradients.csv")
+        for case in results.missing(cases_of(part, arguments.seeds)):
+            if case["toy"] in arguments.toy:
+                results.add(run(**case))
+    table(results.rows)
 
 
 if __name__ == "__main__":

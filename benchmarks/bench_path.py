@@ -1,15 +1,14 @@
-"""A path over M beside a fit of its own for each M: time and held-out likelihood.
+"""A path over M beside a separate fit for each M: time and held-out likelihood.
 
     python benchmarks/bench_path.py --data digits
 
 All defaults, a third of the rows held out, one torch thread. A row for each M: bracket
 (two standard errors included) and held-out log p(x) by importance weighting, of the
-path and of the fit from the start; what the path's is above, with the standard error
-of that difference from row to row; processor seconds of the fit. ``ratio`` is the time
-of the whole path over the median of such a fit.
+path and of the fit from scratch; their difference ``above``, with its standard error
+over paired rows; processor seconds of the fit from scratch. ``ratio`` is the time of
+the whole path over the median time of such a fit.
 """
 
-import argparse
 import time
 import warnings
 from pathlib import Path
@@ -17,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from bench_control import LOADERS, split
-from rows import append
+from rows import append, parser
 
 from sklearn_mae import MutualAutoencoder, information_path
 
@@ -29,19 +28,19 @@ N_IMPORTANCE = 1_000
 
 
 def rows_of(data: str, Ms: list[float], seed: int) -> list[dict]:
-    """One path and its fits from the start."""
+    """Return the rows of one path and of the fits from scratch."""
     X_train, X_test = split(data)
     mae = MutualAutoencoder(random_state=seed)
     start = time.process_time()
     path = information_path(mae, X_train, Ms, X_test=X_test)
     path_seconds = time.process_time() - start
     rows = []
-    for i, (M, ours) in enumerate(zip(path.M, path.estimators, strict=True)):
+    for i, (M, warm) in enumerate(zip(path.M, path.estimators, strict=True)):
         start = time.process_time()
-        # the same figures are computed for both
+        # a path of one target, so that the times include the same figures
         (cold,) = information_path(mae, X_train, [M], X_test=X_test).estimators
         seconds = time.process_time() - start
-        pair = [model.log_likelihood(X_test, N_IMPORTANCE) for model in (ours, cold)]
+        pair = [model.log_likelihood(X_test, N_IMPORTANCE) for model in (warm, cold)]
         above = pair[0] - pair[1]
         low, high = cold.mutual_info_interval_
         rows.append(
@@ -70,17 +69,13 @@ def rows_of(data: str, Ms: list[float], seed: int) -> list[dict]:
 
 def main():
     """Run and print."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", nargs="+", choices=LOADERS, default=["digits"])
-    parser.add_argument(
-        "--M", nargs="+", type=float, default=[1, 2, 3, 4, 5, 6, 7, 8, 9, 12]
-    )
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", default="benchmarks/results/path.csv")
-    arguments = parser.parse_args()
+    targets = [1, 2, 3, 4, 5, 6, 7, 8, 9, 12]
+    options = parser(__doc__, "path.csv", table=False, M=targets)
+    options.add_argument("--data", nargs="+", choices=LOADERS, default=["digits"])
+    options.add_argument("--seed", type=int, default=0)
+    arguments = options.parse_args()
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
-    Path(arguments.out).parent.mkdir(parents=True, exist_ok=True)
     for data in arguments.data:
         rows = rows_of(data, arguments.M, arguments.seed)
         for row in rows:

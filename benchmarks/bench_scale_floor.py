@@ -2,22 +2,19 @@
 
     python benchmarks/bench_scale_floor.py
 
-A column that the decoder learns to copy drives its standard deviation down to the
-floor (``min_scale``, a hundredth of the column's own by default). There an error of a
-few hundredths on a new row costs nats. For each data set of ``bench_control.py`` and
-some M: how many columns ended at their floor, the distortion of those and of all
+Where the decoder reproduces a column of the training rows, its standard deviation falls
+to the floor (``min_scale``, a hundredth of the column's own by default). Then an error
+of a few hundredths on a new row costs nats. For each data set of ``bench_control.py``
+and some M: how many columns ended at their floor, the distortion of those and of all
 others on training and on new rows (nats, standardised columns), and the held-out
-log-likelihood. One seed. Further rows change ``n_components`` or ``min_scale``.
+log-likelihood. One seed. Further rows change ``n_components`` or ``min_scale``. Fits
+that the CSV has are not run again; ``--table`` only summarises it.
 """
-
-import argparse
-import warnings
-from pathlib import Path
 
 import numpy as np
 import torch
 from bench_control import LOADERS, split
-from rows import append, read
+from rows import Results, parser, timed_fit
 from scipy.stats import norm
 
 from sklearn_mae import MutualAutoencoder
@@ -30,25 +27,23 @@ AT_FLOOR = 1.1  # times the floor
 
 
 def distortions(mae, X) -> tuple[np.ndarray, np.ndarray]:
-    """Mean distortion of each column standardised, and the scale of its noise."""
+    """Return each standardised column's mean distortion and noise scale."""
     draws = mae.reconstruct(X, n_samples=20, random_state=0)
     likelihood = mae.net_.module_.likelihood
     p = likelihood(torch.zeros(1, mae.n_components))
-    scale = np.exp(p.log_scale.detach().numpy()) * mae._fitted.family.family.scale_
+    unit = mae._fitted.family.family.scale_
+    scale = np.exp(p.log_scale.detach().numpy()) * unit
     log_p = norm.logpdf(X, draws, scale).mean(axis=(0, 1))
-    own = mae._fitted.family.family.scale_
-    return -log_p - np.log(own), scale / own
+    return -log_p - np.log(unit), scale / unit
 
 
 def run(data, M, n_components, min_scale) -> dict:
-    """One fit."""
+    """Return the row of one fit."""
     X_train, X_test = split(data)
     mae = MutualAutoencoder(
         M=M, n_components=n_components, min_scale=min_scale, random_state=0
     )
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        mae.fit(X_train)
+    timed_fit(mae, X_train)  # warnings are recorded, not shown
     row = {
         "data": data,
         "M": "none" if M is None else f"{M:g}",
@@ -70,31 +65,21 @@ def run(data, M, n_components, min_scale) -> dict:
 
 def main():
     """Run what is missing and print the table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--out", default="benchmarks/results/scale_floor.csv")
-    parser.add_argument("--table", action="store_true")
-    arguments = parser.parse_args()
+    arguments = parser(__doc__, "scale_floor.csv").parse_args()
     torch.set_num_threads(1)
-    path = Path(arguments.out)
-    rows = read(path)
-    jobs = [(data, M, 8, 0.01) for data in LOADERS for M in (3.0, 9.0, None)]
-    jobs += [
+    results = Results(arguments.out, FIELDS, complete=arguments.table)
+    fits = [(data, M, 8, 0.01) for data in LOADERS for M in (3.0, 9.0, None)]
+    fits += [
         ("breast_cancer", M, 22, 0.01) for M in (9.0, 12.0, 15.0, 18.0, 21.0, 24.0)
     ]
-    jobs += [("breast_cancer", 15.0, 22, 0.003), ("diabetes", None, 8, 0.05)]
-    jobs += [("diabetes", 9.0, 8, 0.05), ("diabetes", 10.7, 8, 0.01)]
-    done = {tuple(row[name] for name in FIELDS[:4]) for row in rows}
-    for data, M, d, min_scale in jobs:
-        label = "none" if M is None else f"{M:g}"
-        if arguments.table or (data, label, str(d), str(min_scale)) in done:
-            continue
-        row = run(data, M, d, min_scale)
-        rows.append(row)
-        append(path, FIELDS, row)
-        print(row, flush=True)
+    fits += [("breast_cancer", 15.0, 22, 0.003), ("diabetes", None, 8, 0.05)]
+    fits += [("diabetes", 9.0, 8, 0.05), ("diabetes", 10.7, 8, 0.01)]
+    cases = (dict(zip(FIELDS[:4], fit, strict=True)) for fit in fits)
+    for case in results.missing(cases):
+        results.add(run(**case))
     print(f"| {' | '.join(FIELDS)} |\n|{'---|' * len(FIELDS)}")
-    for row in rows:
-        print(f"| {' | '.join(str(row[name]) for name in FIELDS)} |")
+    for row in results.rows:
+        print(f"| {' | '.join(row[name] for name in FIELDS)} |")
 
 
 if __name__ == "__main__":

@@ -1,19 +1,18 @@
-"""Speed of training against a loop written by hand.
+"""Speed of training against a hand-written loop.
 
     python benchmarks/bench_speed.py [--rounds 3] [--out benchmarks/results/speed.csv]
 
-A 64-128-128 network, d = 8, batches of 128, one torch thread. The contestants take
-turns within each round, on the same machine at the same time, and only ratios are
-reported: the median over rounds of the ratio within a round.
+A 64-128-128 network, d = 8, batches of 128, one torch thread. Each round times all
+variants in turn on the same machine. Only ratios are reported: the median over rounds
+of the ratio within a round.
 
 1. M=None with the Gaussian encoder against a hand-written PyTorch loop of the same
    variational autoencoder, with torch's default Adam and with its fused one.
-2. The default constraint against M=None with the same encoder, calibration included,
-   the certificate after training apart. Calibrations are a fixed number per fit, so
-   these fits have the default number of steps.
+2. The default constraint against M=None with the same encoder, with calibration and
+   without the certificate after training. The number of calibrations per fit is fixed,
+   so these fits have the default number of steps.
 """
 
-import argparse
 import csv
 import math
 import statistics
@@ -23,6 +22,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from rows import parser
 from torch import nn
 
 from sklearn_mae import MutualAutoencoder
@@ -32,7 +32,7 @@ EPOCHS = 20
 
 
 def hand_written_loop(X: np.ndarray, fused: bool) -> float:
-    """Seconds an epoch of a plain VAE takes in a plain PyTorch loop."""
+    """Return the seconds of an epoch of a VAE in a plain PyTorch loop."""
 
     def network(n_inputs, n_outputs):
         return nn.Sequential(
@@ -64,12 +64,12 @@ def hand_written_loop(X: np.ndarray, fused: bool) -> float:
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
-            loss.item()  # a loop that shows its loss
+            loss.item()  # as a loop that reports its loss
     return (time.perf_counter() - start) / EPOCHS
 
 
 def estimator(X: np.ndarray, **parameters) -> float:
-    """Seconds an epoch of training takes, from the net's own clock."""
+    """Return the seconds of an epoch of training, as the net times it."""
     mae = MutualAutoencoder(random_state=0, **parameters)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -79,10 +79,9 @@ def estimator(X: np.ndarray, **parameters) -> float:
 
 def main():
     """Run all rounds, write the CSV and print the table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--out", default="benchmarks/results/speed.csv")
-    arguments = parser.parse_args()
+    options = parser(__doc__, "speed.csv", table=False)
+    options.add_argument("--rounds", type=int, default=3)
+    arguments = options.parse_args()
     torch.set_num_threads(1)
 
     rng = np.random.default_rng(0)
@@ -90,7 +89,7 @@ def main():
     X = np.tanh(codes @ rng.normal(size=(N_COMPONENTS, N_FEATURES)))
     X = X + 0.3 * rng.normal(size=X.shape)
 
-    contestants = {
+    variants = {
         "loop, Adam": lambda: hand_written_loop(X, fused=False),
         "loop, fused Adam": lambda: hand_written_loop(X, fused=True),
         "gaussian, M=None": lambda: estimator(
@@ -101,9 +100,9 @@ def main():
         "resampling, M=3": lambda: estimator(X, M=3),
     }
     for name in ("loop, Adam", "loop, fused Adam", "gaussian, M=None"):
-        contestants[name]()  # first calls load and compile
+        variants[name]()  # first calls load and compile
     rounds = [
-        {name: contestant() for name, contestant in contestants.items()}
+        {name: variant() for name, variant in variants.items()}
         for _ in range(arguments.rounds)
     ]
 

@@ -1,4 +1,4 @@
-"""Movie reviews: information asked for and reached, and what it buys (section 7.3).
+"""Movie reviews: information, likelihood and reconstruction over M (section 7.3).
 
     python benchmarks/bench_text.py PATH --size cpu [--only ROW ...] [--table]
 
@@ -7,40 +7,39 @@ PATH is a tab-separated file, gzipped or not, with a header and the columns ``la
 separated by spaces) and ``split`` (train or validation). Sentences of at most 8 tokens
 are used, punctuation counted. ``SIZES`` holds all settings.
 
-Rows, written to the CSV as soon as they are there, and not run again:
+Rows; those that the CSV has are not run again:
 
-- ``lm``: the decoder alone as a language model, the code held at zero. H is its
+- ``lm``: the decoder alone as a language model, the code fixed at zero. H is its
   held-out NLL per sentence. ``lm2``: another seed; perplexities are under this one.
-- ``vae``: M=None. ``mae_f``: M = f H; ``mae_1.2_narrow``: as few components as most.
+- ``vae``: M=None. ``mae_f``: M = f H. ``mae_1.2_narrow``: M = 1.2 H with as few
+  components as most rows have.
 - ``autoencoder``, ``autoencoder_wide``: the same network without noise and without KL,
-  as many components as most rows, or as those from ``mae_0.6`` on, have.
+  with as many components as most rows, or as the rows from ``mae_0.6`` on.
 - ``vae_warmup`` (weight of the KL from 0 to 1 over the first quarter of the steps),
-  ``vae_free_bits`` (each component 0.25 nats at no cost), ``vae_beta`` (weight 0.2).
-- ``tfidf_svd``: TF-IDF and TruncatedSVD of the same size, for the sentiment alone.
+  ``vae_free_bits`` (no cost below 0.25 nats a component), ``vae_beta`` (weight 0.2).
+- ``tfidf_svd``: TF-IDF and TruncatedSVD with as many components, for the sentiment.
 
 Columns: the bracket ``low``, ``high`` of I(x, z), two standard errors included, the
-better one of ``fit``'s (``fit_low``, ``fit_high``) and ``mutual_info``'s; rate, ELBO;
-held-out log-likelihood by importance weighting, and what it is above the language
-model's; shares of exactly reconstructed sentences and of matching words, position by
-position, from mean codes and from draws (unknown words count as wrong); ``code_kl``,
-the KL divergence from the prior of a normal distribution with the moments of the codes
-drawn; perplexity of samples from the prior, for each token, end mark included;
+narrower one of ``fit``'s (``fit_low``, ``fit_high``) and ``mutual_info``'s; rate, ELBO;
+held-out log-likelihood by importance weighting, and its difference from the language
+model's (``above_lm``); shares of exactly reconstructed sentences and of matching words,
+position by position, from mean codes and from draws (unknown words count as wrong);
+``code_kl``, the KL divergence from the prior of a normal distribution with the moments
+of the codes drawn; perplexity of samples from the prior, per token, end mark included;
 accuracy of a logistic regression that predicts a review's label from the code of one
 held-out sentence.
 
-``--cost`` times steps of training side by side instead.
+``--cost`` compares times of training steps instead.
 """
 
-import argparse
 import math
 import time
-import warnings
 from functools import cache
 from pathlib import Path
 
 import numpy as np
 import torch
-from rows import append, read
+from rows import Results, append, messages, parser, timed_fit
 from sklearn.decomposition import TruncatedSVD
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.pipeline import make_pipeline
@@ -68,8 +67,8 @@ from text_models import (
 from sklearn_mae.information import information_of_model
 from sklearn_mae.model import draw
 
-# up to which fraction of H fit's bracket is followed by a finer one
-FINEST = 0.6
+# largest fraction of H for which mutual_info computes a narrower bracket
+MAX_REFINED = 0.6
 FRACTIONS = [0.1, 0.2, 0.4, 0.6, 0.8, 1.2]
 ROWS = (
     ["lm", "lm2", "vae"]
@@ -78,10 +77,10 @@ ROWS = (
     + ["autoencoder", "autoencoder_wide"]
     + ["vae_warmup", "vae_free_bits", "vae_beta", "tfidf_svd"]
 )
-# rows whose code has more components: 10 learn 0.4 H fastest, and hold little more
+# rows whose code has more components: 10 learn 0.4 H fastest, and reach little more
 WIDE = ["mae_0.6", "mae_0.8", "mae_1.2", "autoencoder_wide"]
 BETA, FREE_NATS, WARMUP = 0.2, 0.25, 0.25
-# of the baselines' information posterior, before their bracket
+# steps that train the baselines' r_omega before their bracket
 REFINING_STEPS = 500
 
 SETTINGS = (
@@ -100,14 +99,14 @@ COSTS = (
 
 
 class Runner:
-    """What all rows share.
+    """Runs rows; caches the language models.
 
     Parameters
     ----------
     corpus, size, seed
         Data, settings and seed.
     H : float
-        The language model's held-out NLL; NaN before there is one.
+        The language model's held-out NLL; NaN before it is known.
     """
 
     def __init__(self, corpus: Corpus, size: dict, seed: int, H: float):
@@ -118,12 +117,11 @@ class Runner:
         return train(self.corpus, self.size, seed, WithoutCode(), 1)
 
     def run(self, name: str) -> dict:
-        """Return the figures of one row, settings that are its own among them."""
-        start = time.perf_counter()
+        """Return the figures of one row, and the settings that are its own."""
         separate = self.seed + 1_000
         if name not in ("lm", "lm2", "tfidf_svd", "autoencoder", "autoencoder_wide"):
-            self.language_model(separate)
-            start = time.perf_counter()
+            self.language_model(separate)  # outside the row's time
+        start = time.perf_counter()
         n_components = self.size["wide" if name in WIDE else "n_components"]
         row = {"n_components": n_components, "H": self.H}
         if name in ("lm", "lm2"):
@@ -183,11 +181,9 @@ class Runner:
             n_components=n_components,
             max_epochs=epochs(self.size, len(X)),
         )
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always")
-            mae.fit(X)
+        _, caught = timed_fit(mae, X)
         brackets = [mae.mutual_info_interval_]
-        if row.get("fraction", 0) <= FINEST:
+        if row.get("fraction", 0) <= MAX_REFINED:
             found = mae.mutual_info(1_000, max(0.1, 0.03 * (M or 0)))
             brackets.append(ends(found))
         row["fit_low"], row["fit_high"] = brackets[0]
@@ -196,7 +192,7 @@ class Runner:
         for part in ("model", "rate"):
             multiplier = mae.history_[f"multiplier_{part}"][-1]
             row[f"multiplier_{part}"] = "" if M is None else multiplier
-        row["warning"] = " ".join(str(warning.message) for warning in caught)
+        row["warning"] = messages(caught)
         row.update(self._describe(mae.net_.module_))
         return row
 
@@ -225,7 +221,7 @@ class Runner:
         return row
 
     def _describe(self, model, noisy=True) -> dict:
-        # only what has draws has samples to judge
+        # without noise there are no samples whose perplexity could be computed
         separate = self.language_model(self.seed + 1_000).module_ if noisy else None
         return describe(model, self.corpus, separate, self.H, self.seed, noisy)
 
@@ -233,10 +229,10 @@ class Runner:
 def costs(corpus: Corpus, name: str, n_rounds: int = 3, n_steps: int = 40):
     """Yield times of a training step with M=10 and with M=None, taken in turn.
 
-    A short fit calibrates as often as a long one, so what calibrations take is counted
-    apart and spread over the steps of the usual fit, 4,000. Fits begin untrained, when
-    the model's own sentences are longest. Of five of the constraint's terms three wait
-    for I, as 0.7 of a fit does, and two steer it.
+    A short fit calibrates as often as a long one, so calibrations are timed separately
+    and divided by the 4,000 steps of a default fit. The fits start untrained, when the
+    model's own sentences are longest. The constraint only waits in three of its five
+    terms here, as it does for 0.7 of a full fit.
     """
     size = SIZES[name]
     defaults = {**size, "hidden": (128, 128), "n_components": 8, "batch_size": 128}
@@ -272,7 +268,7 @@ def _timed(X, size: dict, encoder: str, M, n_steps: int, seed: int):
         size, seed, M=M, encoder=encoder, max_epochs=-(-n_steps // batches)
     )
     net, rows = untrained(params, X)
-    # on one thread of a shared machine its own time alone says what a step takes
+    # on a shared machine the process's own time is what a step takes
     clock = time.process_time if params.device == "cpu" else time.perf_counter
     calibrating = 0.0
     if M is not None:
@@ -291,7 +287,7 @@ def _timed(X, size: dict, encoder: str, M, n_steps: int, seed: int):
 
 
 def table(rows: list[dict]) -> None:
-    """Print what was reached, a line for each row."""
+    """Print one line for each row."""
 
     def cell(row, *names, digits=2):
         values = [row[name] for name in names]
@@ -341,20 +337,17 @@ def table(rows: list[dict]) -> None:
 
 def main():
     """Run what is missing and print the table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("path")
-    parser.add_argument("--size", choices=SIZES, default="cpu")
-    parser.add_argument("--only", nargs="+", choices=ROWS, default=ROWS, metavar="ROW")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", default="benchmarks/results/text.csv")
-    parser.add_argument("--cost", action="store_true")
-    parser.add_argument("--table", action="store_true")
-    arguments = parser.parse_args()
+    options = parser(__doc__, "text.csv")
+    options.add_argument("path")
+    options.add_argument("--size", choices=SIZES, default="cpu")
+    options.add_argument("--only", nargs="+", choices=ROWS, default=ROWS, metavar="ROW")
+    options.add_argument("--seed", type=int, default=0)
+    options.add_argument("--cost", action="store_true")
+    arguments = options.parse_args()
     size = SIZES[arguments.size]
     if size["device"] == "cpu":
         torch.set_num_threads(1)
     path = Path(arguments.out)
-    path.parent.mkdir(parents=True, exist_ok=True)
     if arguments.cost:
         path = path.with_name(path.stem + "_cost.csv")
         for row in costs(load(arguments.path, size), arguments.size):
@@ -364,28 +357,21 @@ def main():
     settings = {name: size[name] for name in ("batch_size", "lr", "steps")}
     settings.update(size=arguments.size, seed=arguments.seed)
     settings["hidden"] = "-".join(map(str, size["hidden"]))
-    same = {name: str(value) for name, value in settings.items()}
-    rows = [r for r in read(path) if all(r[k] == same[k] for k in same)]
-    done = {row["row"]: row for row in rows}
-    missing = [name for name in arguments.only if name not in done]
-    if missing and not arguments.table:
+    results = Results(path, SETTINGS + FIGURES, complete=arguments.table)
+    cases = ({**settings, "row": name} for name in arguments.only)
+    missing = [case["row"] for case in results.missing(cases)]
+    if missing:
+        done = {row["row"]: row for row in results.of(settings)}
         if "lm" not in done and "lm" not in missing:
             missing.insert(0, "lm")
         corpus = load(arguments.path, size)
         H = float(done["lm"]["H"]) if "lm" in done else math.nan
         runner = Runner(corpus, size, arguments.seed, H)
-        settings.update(
-            n_train=len(corpus.train),
-            n_words=corpus.n_words,
-        )
+        counts = {"n_train": len(corpus.train), "n_words": corpus.n_words}
         for name in missing:
-            row = dict.fromkeys(SETTINGS + FIGURES, "")
-            row.update(settings, row=name)
-            row = formatted({**row, **runner.run(name), **settings})
-            append(path, SETTINGS + FIGURES, row)
-            rows.append({name: str(value) for name, value in row.items()})
-            print({k: v for k, v in row.items() if v != ""}, flush=True)
-    table(sorted(rows, key=lambda row: ROWS.index(row["row"])))
+            row = {"row": name, **runner.run(name), **settings, **counts}
+            results.add(formatted(row))
+    table(sorted(results.of(settings), key=lambda row: ROWS.index(row["row"])))
 
 
 if __name__ == "__main__":

@@ -9,23 +9,18 @@ Tables, standardised, a part of the rows held out:
 - ``cubes``: wine's 13 columns and their products up to the third degree: 118 rows of
   559 columns, 60 held out;
 - ``factors``: 150 rows of 600 columns from a linear model of five factors, each column
-  with noise of its own: 150 held out.
+  with a noise scale of its own: 150 held out.
 
-Columns: the bracket of the model's information, ``rate_`` on the rows fitted to, the
-rate of new ones, the held-out log p(x) in nats (mean and median over rows: products
-have heavy tails), beside scikit-learn's ``FactorAnalysis`` of as many components. One
-torch thread. A row is written as it comes; rows that are there already are not run
-again. With ``--table`` nothing is run.
+Columns: the bracket of the model's information, ``rate_`` of the rows fitted to, the
+rate of new rows, the held-out log p(x) in nats (mean and median over rows: products
+have heavy tails), and that of scikit-learn's ``FactorAnalysis`` with as many
+components. One torch thread. Fits that the CSV has are not run again; ``--table`` only
+summarises it.
 """
-
-import argparse
-import time
-import warnings
-from pathlib import Path
 
 import numpy as np
 import torch
-from rows import append, read
+from rows import Results, messages, parser, timed_fit
 from sklearn.datasets import load_breast_cancer, load_wine
 from sklearn.decomposition import FactorAnalysis
 from sklearn.model_selection import train_test_split
@@ -41,21 +36,21 @@ FIELDS = (
 
 
 def products(load, degree: int):
-    """Columns and their products, standardised before and after."""
+    """Return columns and their products, standardised before and after."""
     X, _ = load(return_X_y=True)
     steps = StandardScaler(), PolynomialFeatures(degree, include_bias=False)
     return make_pipeline(*steps, StandardScaler()).fit_transform(X)
 
 
 def factors(n=300, D=600, d=5):
-    """Rows of a linear model with noise."""
+    """Draw rows of a linear model with noise."""
     rng = np.random.default_rng(0)
     signal = rng.normal(size=(n, d)) @ rng.normal(size=(d, D))
     return signal + rng.uniform(0.5, 4, size=D) * rng.normal(size=(n, D))
 
 
 def split(data: str, seed: int):
-    """Rows to fit on, rows held out."""
+    """Return rows to fit on and rows held out."""
     match data:
         case "squares":
             X, n = products(load_breast_cancer, 2), 200
@@ -67,22 +62,18 @@ def split(data: str, seed: int):
 
 
 def run(data: str, M: float, seed: int) -> dict:
-    """One fit."""
+    """Return the row of one fit."""
     X, X_new = split(data, seed)
     mae = MutualAutoencoder(M=M, random_state=seed)
-    start = time.process_time()
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        mae.fit(X)
-    seconds = time.process_time() - start
+    seconds, caught = timed_fit(mae, X)
     low, high = mae.mutual_info_interval_
-    ours = mae.log_likelihood(X_new, 1_000)
+    log_p = mae.log_likelihood(X_new, 1_000)
     scaler = StandardScaler().fit(X)
     analysis = FactorAnalysis(mae.n_components, random_state=0).fit(scaler.transform(X))
-    theirs = (
+    analysis_log_p = (
         analysis.score_samples(scaler.transform(X_new)) - np.log(scaler.scale_).sum()
     )
-    off = max(M - low, high - M, abs(mae.rate_ - M))
+    distance = max(M - low, high - M, abs(mae.rate_ - M))
     return {
         "data": data,
         "rows": len(X),
@@ -93,13 +84,13 @@ def run(data: str, M: float, seed: int) -> dict:
         "high": f"{high:.4f}",
         "rate": f"{mae.rate_:.4f}",
         "rate_new": f"{mae.rate(X_new).mean():.3f}",
-        "log_likelihood": f"{ours.mean():.1f}",
-        "median": f"{np.median(ours):.1f}",
-        "factor_analysis": f"{theirs.mean():.1f}",
-        "factor_analysis_median": f"{np.median(theirs):.1f}",
-        "within": f"{off / M:.4f}",
+        "log_likelihood": f"{log_p.mean():.1f}",
+        "median": f"{np.median(log_p):.1f}",
+        "factor_analysis": f"{analysis_log_p.mean():.1f}",
+        "factor_analysis_median": f"{np.median(analysis_log_p):.1f}",
+        "within": f"{distance / M:.4f}",
         "seconds": f"{seconds:.1f}",
-        "warning": " ".join(str(w.message) for w in caught),
+        "warning": messages(caught),
     }
 
 
@@ -116,33 +107,26 @@ def table(rows: list[dict]) -> None:
             "{log_likelihood}, {median} | {factor_analysis}, "
             "{factor_analysis_median} |".format(**row)
         )
-    near = sum(float(row["within"]) <= 0.05 for row in rows)
-    print(f"\nbracket and rate_ within 5 % of M: {near} of {len(rows)}")
+    hits = sum(float(row["within"]) <= 0.05 for row in rows)
+    print(f"\nbracket and rate_ within 5 % of M: {hits} of {len(rows)}")
 
 
 def main():
     """Run what is missing and print the table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", nargs="+", default=["squares", "cubes", "factors"])
-    parser.add_argument("--M", nargs="+", type=float, default=[1, 3, 6])
-    parser.add_argument("--seeds", type=int, default=1)
-    parser.add_argument("--out", default="benchmarks/results/wide.csv")
-    parser.add_argument("--table", action="store_true")
-    arguments = parser.parse_args()
+    tables = ["squares", "cubes", "factors"]
+    options = parser(__doc__, "wide.csv", data=tables, M=[1, 3, 6], seeds=1)
+    arguments = options.parse_args()
     torch.set_num_threads(1)
-    path = Path(arguments.out)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    rows = read(path)
-    done = {(row["data"], row["M"], str(row["seed"])) for row in rows}
-    for seed in () if arguments.table else range(arguments.seeds):
-        for data in arguments.data:
-            for M in arguments.M:
-                if (data, f"{M:g}", str(seed)) not in done:
-                    row = run(data, M, seed)
-                    rows.append(row)
-                    append(path, FIELDS, row)
-                    print(row, flush=True)
-    table(rows)
+    results = Results(arguments.out, FIELDS, complete=arguments.table)
+    cases = (
+        {"data": data, "M": M, "seed": seed}
+        for seed in range(arguments.seeds)
+        for data in arguments.data
+        for M in arguments.M
+    )
+    for case in results.missing(cases):
+        results.add(run(**case))
+    table(results.rows)
 
 
 if __name__ == "__main__":

@@ -1,17 +1,17 @@
-"""Models that no fixed grid and no single mode can read, and their information.
+"""Models that oscillate, jump or have many modes, and their information.
 
-Each latent u_i has columns of its own, so informations add up over one-dimensional
-integrals; the decoder sees z = Q u with a random rotation Q, which leaves the prior as
-it is but no structure for an estimate to exploit. The columns of a latent are
+Each latent u_i has columns of its own, so the information is a sum of one-dimensional
+integrals. The decoder sees z = Q u with a random rotation Q: the prior stays the same,
+and no axis of z is special. The columns of a latent are
 
 - ``periodic``: one or two cosines of real frequencies from 0.3 to 80, with noise;
 - ``steps``: a piecewise-constant function with 2 to 60 jumps, with noise;
 - ``saw``: a saw-tooth of a frequency from 0.3 to 80, with noise;
-- ``mixture``: one of three such functions, not said which, with noise;
+- ``mixture``: an equal mixture of three such functions, with noise;
 - ``outcomes``: two bits, or a column of 3 to 6 categories, with logits of those kinds.
 
 The truth is H(x) - H(x|u) by two quadratures over u that share no node: equal steps
-with a random shift, and quantiles. Where they differ by more than 1e-3 another model is
+with a random shift, and quantiles. If they differ by more than 1e-3, another model is
 drawn from the same generator.
 """
 
@@ -41,12 +41,12 @@ NODES = 150_000
 
 
 def log_uniform(rng, low, high):
-    """Draw between low and high, each order of magnitude alike."""
+    """Draw from the log-uniform distribution between low and high."""
     return float(np.exp(rng.uniform(np.log(low), np.log(high))))
 
 
 def wave(rng, shape):
-    """A function of one latent that oscillates or jumps, from about -1 to 1."""
+    """Draw a function of one latent that oscillates or jumps, from about -1 to 1."""
     frequency, phase = log_uniform(rng, 0.3, 80), rng.uniform()
     if shape == "periodic":
         return lambda u: torch.cos(2 * math.pi * (frequency * u + phase))
@@ -59,7 +59,7 @@ def wave(rng, shape):
 
 
 class Waves(nn.Module):
-    """Outputs of each latent's functions: u = z Q, then one after the other."""
+    """The functions of each latent u = z Q, concatenated."""
 
     def __init__(self, rotation, blocks):
         super().__init__()
@@ -73,30 +73,30 @@ class Waves(nn.Module):
             for i, block in enumerate(self.blocks)
             for function in block
         ]
-        # steps alone would leave nothing to differentiate
+        # steps alone would not depend on z for autograd
         return torch.stack(outputs, -1) + 0 * z[..., :1]
 
 
-class Noisy(nn.Module):
-    """Normal columns, or mixtures of normals of the same scale."""
+class NormalColumns(nn.Module):
+    """Normal columns, or equal mixtures of normals of the same scale."""
 
-    def __init__(self, waves, scales, n_peaks):
+    def __init__(self, waves, scales, n_normals):
         super().__init__()
-        self.waves, self.scales, self.n_peaks = waves, scales, n_peaks
+        self.waves, self.scales, self.n_normals = waves, scales, n_normals
 
     def forward(self, z):
         loc = self.waves(z)
-        if self.n_peaks == 1:
+        if self.n_normals == 1:
             return Normal(loc, self.scales.expand_as(loc), validate_args=False)
-        loc = loc.unflatten(-1, (-1, self.n_peaks))
+        loc = loc.unflatten(-1, (-1, self.n_normals))
         scale = self.scales.unsqueeze(-1).expand_as(loc)
-        peaks = Normal(loc, scale, validate_args=False)
-        shares = Categorical(torch.ones_like(loc), validate_args=False)
-        return MixtureSameFamily(shares, peaks, validate_args=False)
+        normals = Normal(loc, scale, validate_args=False)
+        weights = Categorical(torch.ones_like(loc), validate_args=False)
+        return MixtureSameFamily(weights, normals, validate_args=False)
 
 
 def hostile(rng):
-    """Kind, number of columns, model and truth; r_omega is not yet trained."""
+    """Draw kind, number of columns, model with an untrained r_omega, and truth."""
     while True:
         kind, d = str(rng.choice(KINDS)), int(rng.integers(1, 5))
         rotation = np.linalg.qr(rng.normal(size=(d, d)))[0]
@@ -115,7 +115,7 @@ def hostile(rng):
 
 def _with_noise(rng, kind, d, rotation):
     blocks, scales, truths = [], [], []
-    n_peaks = 3 if kind == "mixture" else 1
+    n_normals = 3 if kind == "mixture" else 1
     for _ in range(d):
         n_columns = int(rng.integers(1, 3)) if kind == "periodic" else 1
         shapes = rng.choice(SHAPES, 3) if kind == "mixture" else [kind] * n_columns
@@ -125,7 +125,7 @@ def _with_noise(rng, kind, d, rotation):
         truths.append([_of_noise(blocks[-1], block_scales, *at) for at in _nodes(rng)])
     waves = Waves(rotation, blocks)
     likelihood = UserLikelihood(
-        Noisy(waves, torch.tensor(scales).double(), n_peaks), len(scales)
+        NormalColumns(waves, torch.tensor(scales).double(), n_normals), len(scales)
     )
     return likelihood, None, len(scales), len(scales), truths
 
@@ -153,7 +153,7 @@ def _with_outcomes(rng, kind, d, rotation):
 
 
 def _nodes(rng):
-    """Nodes and masses over u: equal steps at a random shift, and quantiles."""
+    """Yield nodes and masses over u, and fineness: shifted equal steps; quantiles."""
     steps = torch.arange(NODES, dtype=torch.float64)
     u = (steps + rng.uniform()) * (16 / NODES) - 8
     yield u, torch.softmax(-0.5 * u.square(), 0), 1.3
@@ -163,10 +163,10 @@ def _nodes(rng):
 
 
 def _of_noise(functions, scales, u, mass, fineness):
-    """Two columns that are independent given u, or one that may be a mixture."""
+    """Information of two columns, independent given u, or of one (a mixture)."""
     loc = torch.stack([function(u) for function in functions])
     if len(scales) == 1:
-        loc = loc.unsqueeze(0)  # of one column's peaks
+        loc = loc.unsqueeze(0)  # of one column's normals
     else:
         loc = loc.unsqueeze(1)
     axes, steps = [], 1.0
@@ -179,8 +179,8 @@ def _of_noise(functions, scales, u, mass, fineness):
     for i in torch.arange(len(u)).split(4_096):
         densities = []
         for at, scale, x in zip(loc[:, :, i], scales, axes, strict=True):
-            peaks = Normal(at.unsqueeze(-1), scale, validate_args=False)
-            densities.append(peaks.log_prob(x).exp().mean(0))  # (u, x)
+            normals = Normal(at.unsqueeze(-1), scale, validate_args=False)
+            densities.append(normals.log_prob(x).exp().mean(0))  # (u, x)
         weighted = mass[i].unsqueeze(-1) * densities[0]
         if len(scales) == 2:
             p_x = p_x + weighted.T @ densities[1]

@@ -17,10 +17,10 @@ from sklearn_mae.estimator.parts import build_model, build_net
 from sklearn_mae.evaluation import Evaluation
 from sklearn_mae.families import Structure, row_family
 from sklearn_mae.text import END, PAD
-from sklearn_mae.training import ProgressBar, Rows
+from sklearn_mae.training import ProgressBar, TrainingRows
 
 SIZES = {
-    # to see that everything works
+    # to check that everything works
     "tiny": {
         "n_train": 600,
         "n_test": 100,
@@ -66,7 +66,7 @@ N_RECONSTRUCTED, N_SAMPLED, N_LABELLED, N_IMPORTANCE = 1_000, 1_000, 10_000, 200
 
 
 class Corpus(NamedTuple):
-    """Rows of word numbers, and those of labelled reviews with their texts."""
+    """Rows of word numbers; of labelled reviews also labels and texts."""
 
     train: Tensor
     test: Tensor
@@ -81,7 +81,7 @@ class Corpus(NamedTuple):
 
 
 def load(path: str, size: dict) -> Corpus:
-    """Read the sentences; the same draw each time."""
+    """Read the sentences, in a fixed random order."""
     with (gzip.open if path.endswith(".gz") else open)(
         path, "rt", encoding="utf8"
     ) as f:
@@ -126,8 +126,8 @@ def load(path: str, size: dict) -> Corpus:
 
 
 def estimator(size: dict, seed: int, **parameters) -> MutualAutoencoder:
-    """Build the estimator of all rows, unfitted."""
-    given = {
+    """Return the estimator of all rows, unfitted."""
+    usual = {
         "n_components": size["n_components"],
         "likelihood": "sequence",
         "encoder": "gaussian",
@@ -137,11 +137,11 @@ def estimator(size: dict, seed: int, **parameters) -> MutualAutoencoder:
         "device": size["device"],
         "random_state": seed,
     }
-    return MutualAutoencoder(**{**given, **parameters})
+    return MutualAutoencoder(**{**usual, **parameters})
 
 
 def epochs(size: dict, n_rows: int) -> int:
-    """Return the number of epochs that comes nearest to the number of steps."""
+    """Return the number of epochs that is closest to the number of steps."""
     return max(1, round(size["steps"] / -(-n_rows // size["batch_size"])))
 
 
@@ -167,21 +167,21 @@ def _without_rate(model, x, z):
 
 
 class Weighted(Amortised):
-    """Baselines that weigh the KL: what training maximises is no bound.
+    """Baselines that weight the KL: their objective is no bound on log p(x).
 
     Parameters
     ----------
     weight : callable
         From the number of steps so far to the KL's weight.
     free : float
-        Nats that each component holds at no cost, on average over a batch.
+        Nats of each component without cost, as a mean over a batch.
     """
 
     def __init__(self, weight, free=0.0):
         self.weight, self.free, self.step = weight, free, 0
 
     def bound(self, model, x, q, z):
-        """Objective, distortion and rate."""
+        """Return objective, distortion and rate."""
         _, distortion, rate = super().bound(model, x, q, z)
         cost = rate
         if self.free:
@@ -194,14 +194,14 @@ class Weighted(Amortised):
 
 
 def untrained(params: MutualAutoencoder, X: np.ndarray):
-    """Build the net that an estimator would train.
+    """Return the net that an estimator would train, and its rows.
 
     Returns
     -------
     net : MutualAutoencoderNet
         ``net.module_`` is the model.
-    rows : Rows
-        What it trains on.
+    rows : TrainingRows
+        The rows to train on.
     """
     structure = Structure.of(params)
     family = row_family(structure.likelihood).fit(X)
@@ -210,11 +210,11 @@ def untrained(params: MutualAutoencoder, X: np.ndarray):
     model = build_model(structure, family, x[:2], seed).to(params.device)
     progress = ProgressBar(disable=True)
     net = build_net(params, model, family, len(X), seed, {}, progress).initialize()
-    return net, Rows(x.to(params.device))
+    return net, TrainingRows(x.to(params.device))
 
 
 def train(corpus: Corpus, size: dict, seed: int, rule, n_components: int):
-    """Train a baseline by the package's own net, under a rule of its own."""
+    """Train a baseline by the package's net with another encoding rule."""
     X = corpus.train.cpu().numpy()
     params = estimator(
         size, seed, M=None, n_components=n_components, max_epochs=epochs(size, len(X))
@@ -227,7 +227,7 @@ def train(corpus: Corpus, size: dict, seed: int, rule, n_components: int):
 
 
 def times(net) -> dict:
-    """Steps, and milliseconds of each."""
+    """Return the number of steps and the milliseconds of one."""
     epochs = [epoch for epoch in net.history if "dur" in epoch]
     steps = sum(epoch["train_batch_count"] for epoch in epochs)
     return {
@@ -244,7 +244,7 @@ def language_log_prob(model, x: Tensor) -> Tensor:
 
 
 def perplexity(model, x: Tensor) -> float:
-    """Of rows, for each token, end mark included, under a language model."""
+    """Perplexity of rows under a language model, per token, end mark included."""
     n_tokens = int((x != PAD).sum())
     return math.exp(-float(language_log_prob(model, x).sum()) / n_tokens)
 
@@ -253,7 +253,7 @@ def matches(x: Tensor, found: Tensor) -> tuple[float, float]:
     """Shares of exactly reconstructed rows and of matching words."""
     words = (x != PAD) & (x != END)
     right = words & (x > END) & (x == found)
-    # a right sentence ends where it ends
+    # a sentence is exact if its end is, too
     exact = ((x == found) & (right | ~words)).all(1)
     return float(exact.float().mean()), float(right.sum() / words.sum())
 
@@ -266,7 +266,7 @@ def accuracy(corpus: Corpus, z_train, z_test) -> float:
 
 
 def describe(model, corpus: Corpus, separate, H: float, seed: int, noisy=True) -> dict:
-    """Figures of a trained model with a code.
+    """Return the figures of a trained model with a code.
 
     Parameters
     ----------
@@ -281,7 +281,7 @@ def describe(model, corpus: Corpus, separate, H: float, seed: int, noisy=True) -
     seed : int
         Of draws.
     noisy : bool
-        Whether codes are draws: those of the plain autoencoder are not.
+        Whether codes are draws; False for the plain autoencoder.
     """
     evaluation = Evaluation(model, Amortised(), seed)
     generator = torch.Generator(model.reference.device).manual_seed(seed)
@@ -329,7 +329,7 @@ def describe(model, corpus: Corpus, separate, H: float, seed: int, noisy=True) -
 
 
 def ends(found: dict) -> tuple[float, float]:
-    """Ends of a bracket, two standard errors included."""
+    """Return the ends of a bracket, two standard errors included."""
     return (
         found["lower"] - 2 * found["lower_se"],
         found["upper"] + 2 * found["upper_se"],
@@ -337,7 +337,7 @@ def ends(found: dict) -> tuple[float, float]:
 
 
 def formatted(row: dict) -> dict:
-    """Numbers as the CSV has them."""
+    """Format the numbers of a row for the CSV."""
     return {
         name: f"{value:.6g}" if isinstance(value, float) else value
         for name, value in row.items()

@@ -2,18 +2,18 @@
 Ten categories, from independent to deterministic
 =================================================
 
-Ten categories, each equally often, and a code of one component. The decoder can model
-them without the code, and a variational autoencoder's does. Each row is a model that
-was asked for M nats (Fig. 2b of the paper, Fig. 5 of its poster): a vertical slice at z
-divides 1 between the categories, p(x|z). At M = log 10 the code says which category
-it is.
+Ten equally frequent categories and a code of one component. The decoder can model them
+without the code; in a variational autoencoder it does. Each row of the figure is a
+model with a target of M nats (Fig. 2b of the paper, Fig. 5 of its poster): at each z
+the probabilities p(x|z) of the categories add up to 1. At M = log 10 the code
+determines the category.
 
-``SKLEARN_MAE_FAST=1`` trains for fewer steps, to see that everything works.
+``SKLEARN_MAE_FAST=1`` trains for fewer steps, to check that everything works.
 """
 
 # %%
-# One fit for each M. One column of categories has an encoder that is a table: one
-# normal distribution for each category.
+# One fit for each M. For one column of categories the encoder is a table: one normal
+# distribution for each category.
 
 import os
 
@@ -42,7 +42,7 @@ for M, ax in zip(TARGETS, axes, strict=True):
         max_epochs=5 if FAST else "auto",
         random_state=0,
     )
-    # the last M is the most that ten categories can hold: it is not quite reached
+    # the last M is the entropy of ten categories, which is not quite reached
     mae.fit(bunch.data)
     nll = -mae.log_likelihood(np.arange(10)[:, np.newaxis]).mean()
     print(f"M = {M:.2f}: I(x, z) = {mae.mutual_info_:.4f}, -log p(x) = {nll:.4f}")

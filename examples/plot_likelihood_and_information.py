@@ -1,19 +1,19 @@
 """
-Does the likelihood care about the code?
-========================================
+Does the likelihood depend on the code's information?
+=====================================================
 
-Maximum likelihood makes a code informative only where the decoder needs it. Both
-decoders here model the standard normal. The limited one has a fixed noise of 0.6: its
-likelihood has a maximum at one amount of information, -log 0.6 nats, and a variational
-autoencoder finds it. The expressive one, a network that gives mean and variance, has
-the same likelihood at every amount: there the likelihood leaves the choice to M (Fig. 1
-of the paper, Fig. 4 of its poster).
+Maximum likelihood makes a code informative only if the decoder needs it. Both decoders
+here model the standard normal. The limited one has a fixed noise of 0.6: its likelihood
+has a maximum at one amount of information, -log 0.6 nats, and a variational autoencoder
+finds it. The expressive one, a network that gives mean and variance, has the same
+likelihood at every amount: the likelihood does not determine the information, but M
+does (Fig. 1 of the paper, Fig. 4 of its poster).
 
-``SKLEARN_MAE_FAST=1`` trains for fewer steps, to see that everything works.
+``SKLEARN_MAE_FAST=1`` trains for fewer steps, to check that everything works.
 """
 
 # %%
-# A decoder of one's own is a module whose forward returns a torch Distribution.
+# A user's decoder is a module whose forward returns a torch Distribution.
 
 import os
 
@@ -35,7 +35,7 @@ NOISE = 0.6
 
 
 class LimitedDecoder(nn.Module):
-    """N(a z + b, 0.6^2): all it can learn is how far codes are apart."""
+    """N(a z + b, 0.6^2): only a and b are learned."""
 
     def __init__(self, n_features, n_components):
         super().__init__()
@@ -47,15 +47,15 @@ class LimitedDecoder(nn.Module):
 
 
 # %%
-# The same targets for both, each model going on from its neighbour. New rows tell the
-# likelihood.
+# The same targets for both, each model warm-started from its neighbour. The likelihood
+# is that of new rows.
 
 bunch = make_split_normal(25_000, random_state=0)
 train, new = bunch.data[:20_000], bunch.data[20_000:25_000]
 targets = [0.2, 1.0] if FAST else [0.1, 0.3, 0.5, 0.8, 1.1, 1.5]
 figure, ax = plt.subplots(figsize=(6, 4), layout="constrained")
 for name, likelihood, lr, style in (
-    # a single weight has far to go
+    # a single weight needs larger steps
     ("limited decoder: fixed noise", LimitedDecoder, 5e-3, "-"),
     ("expressive decoder", "heteroscedastic", 1e-3, "--"),
 ):
@@ -72,7 +72,7 @@ for name, likelihood, lr, style in (
     InformationPathDisplay(path).plot(ax, linestyle=style, label=name)
 
 # %%
-# The closed form of the limited one: p(x) is normal with variance a^2 + 0.6^2.
+# The closed form for the limited decoder: p(x) is normal with variance a^2 + 0.6^2.
 
 I = np.linspace(0.05, 1.6, 200)
 variance = NOISE**2 * np.exp(2 * I)

@@ -1,15 +1,14 @@
 """
-What a Gaussian encoder cannot say
-==================================
+Posteriors that a Gaussian encoder cannot represent
+===================================================
 
-Ten categories and a code that is asked to tell them apart, M = log 10. Above: the
-model's own posteriors p(z|x), one curve for each category. Below: what the encoder
-makes of them, q(z|x). Categories share the line between them with steep edges that no
-normal distribution has; the resampling encoder, which keeps one of five draws by its
-importance weight, follows them, and lets the decoder learn sharper ones (Fig. 4 of the
-paper).
+Ten categories and a code that determines the category, M = log 10. Above: the model's
+posteriors p(z|x), one curve for each category. Below: the encoder's, q(z|x). The
+model's posteriors have steep edges that no normal distribution has. The resampling
+encoder, which keeps one of five draws by its importance weight, approximates them
+better, and the decoder learns steeper ones (Fig. 4 of the paper).
 
-``SKLEARN_MAE_FAST=1`` trains for fewer steps, to see that everything works.
+``SKLEARN_MAE_FAST=1`` trains for fewer steps, to check that everything works.
 """
 
 # %%
@@ -44,7 +43,7 @@ for encoder, (above, below) in zip(("gaussian", "resampling"), axes.T, strict=Tr
         max_epochs=5 if FAST else "auto",
         random_state=0,
     )
-    # M is the most that ten categories can hold: it is not quite reached
+    # M is the entropy of ten categories, which is not quite reached
     mae.fit(bunch.data)
     model = PosteriorsDisplay.from_estimator(mae, rows, of="model", z=z, ax=above)
     learned = PosteriorsDisplay.from_estimator(mae, rows, of="encoder", z=z, ax=below)

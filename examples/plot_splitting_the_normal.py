@@ -2,18 +2,17 @@
 Splitting the normal
 ====================
 
-The standard normal is an infinite mixture of normals in many ways: for every
-correlation rho, N(0, 1) is the mean over z ~ N(0, 1) of N(rho z, 1 - rho^2). All of
-them have the same likelihood, and their codes hold anything from nothing to everything
-about x: I(x, z) = -log(1 - rho^2) / 2. A variational autoencoder picks the one that
-says nothing. Here each row is a model that was asked for M nats (Fig. 2a of the paper,
-Fig. 6 of its poster); dashed lines are the closed form.
+The standard normal is a mixture of normals in many ways: for every correlation rho,
+N(0, 1) is the mixture of N(rho z, 1 - rho^2) over z ~ N(0, 1). All have the same
+likelihood, but their information I(x, z) = -log(1 - rho^2) / 2 differs. A variational
+autoencoder finds the one without information. Here each row is a model with a target of
+M nats (Fig. 2a of the paper, Fig. 6 of its poster); dashed lines are the closed form.
 
-``SKLEARN_MAE_FAST=1`` trains for fewer steps, to see that everything works.
+``SKLEARN_MAE_FAST=1`` trains for fewer steps, to check that everything works.
 """
 
 # %%
-# Data with a known truth, and one fit for each M.
+# Data with a known density, and one fit for each M.
 
 import os
 
@@ -51,8 +50,8 @@ best = bunch.log_likelihood(bunch.data[:5_000]).mean()
 print(f"The true density has log q(x) = {best:.4f} on the same rows.")
 
 # %%
-# The conditionals. A code and its mirror image are equally good: where the model chose
-# the other sign, the closed form is drawn with it.
+# The conditionals. The sign of a code is arbitrary: the closed form is drawn with the
+# model's sign.
 
 x = np.linspace(-4, 4, 401)
 figure, axes = plt.subplots(

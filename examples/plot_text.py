@@ -2,23 +2,23 @@
 Sentences: from a language model to an autoencoder
 ==================================================
 
-A recurrent decoder models sentences well without any code, and a variational
-autoencoder's ignores its code: what it "reconstructs" are samples of a language model.
-Asked for M nats, the code says so much about the sentence, and the decoder writes the
-rest itself: a paraphrase at a few nats, the sentence itself at as many as it has
-(Fig. 3 and Tables 1 and 2 of the paper).
+A recurrent decoder models sentences well without a code. In a variational autoencoder
+it ignores the code, so that its "reconstructions" are samples of a language model. With
+a target of M nats the code holds that much of the sentence: enough for a paraphrase at
+a few nats, and for the sentence itself at its entropy (Fig. 3 and Tables 1 and 2 of the
+paper).
 
-By default the sentences come from a small grammar. Given a path, the script takes
-others: a text file with a sentence in each line, a tab-separated one with a header and
-a column ``sentence`` (either may be gzipped), or the archive or folder of the Large
-Movie Review Dataset. Those take longer, and more nats.
+By default the sentences come from a small grammar. With a path the script reads others:
+a text file with a sentence in each line, a tab-separated file with a header and a
+column ``sentence`` (either may be gzipped), or the archive or folder of the Large Movie
+Review Dataset. Those need more time and more nats.
 
-``SKLEARN_MAE_FAST=1`` trains for fewer steps, to see that everything works: ``fit``
+``SKLEARN_MAE_FAST=1`` trains for fewer steps, to check that everything works: ``fit``
 then warns that M was missed.
 """
 
 # %%
-# Sentences, a tenth of them held out.
+# Sentences; a tenth of them is held out.
 
 import gzip
 import os
@@ -73,7 +73,7 @@ if FAST:
 train, test = train_test_split(texts, test_size=0.1, random_state=0)
 
 # %%
-# One pipeline for each M: words become numbers, and those a code.
+# One pipeline for each M: a vectorizer and an autoencoder.
 
 BATCH_SIZE = 32
 epochs = max(1, round(steps * BATCH_SIZE / len(train)))
@@ -98,12 +98,12 @@ for M in targets:
     pipelines[M] = pipeline
 
 # %%
-# Fig. 3: from a sentence to its mean code and back. Words are compared position by
-# position; an unknown one (number 1) counts as wrong, and the end mark (2) as no word.
+# Fig. 3: reconstructions from mean codes. Words are compared position by position;
+# unknown words (number 1) count as wrong; the end mark (2) is no word.
 
 
 def matches(pipeline, texts):
-    """Shares of exactly reconstructed sentences and of matching words."""
+    """Return the shares of exactly reconstructed sentences and of matching words."""
     vectorizer, mae = pipeline
     X = vectorizer.transform(texts)
     right = mae.reconstruct(X) == X
@@ -134,8 +134,8 @@ figure.savefig("text.png", dpi=110)
 print("Wrote text.png\n")
 
 # %%
-# Table 1: three draws from the code of a new sentence, decoded. Each word is the most
-# probable next one, so a code that says nothing leaves the same sentence each time.
+# Table 1: a new sentence, decoded from three draws of its code. Decoding is greedy, so
+# codes without information all give the same sentence.
 
 sentence = max(test[:20], key=len)
 print(f"{'input':>8}  {sentence}")
@@ -150,6 +150,6 @@ for M, pipeline in pipelines.items():
 
 vectorizer, mae = pipelines[several]
 ends = sorted(test[:20], key=len)[-1], sorted(test[:20], key=len)[0]
-way = mae.interpolate(*(vectorizer.transform([end]) for end in ends), n_steps=8)
+path = mae.interpolate(*(vectorizer.transform([end]) for end in ends), n_steps=8)
 print(f"\nM = {several:g}, from {ends[0]!r} to {ends[1]!r}:")
-print("\n".join(vectorizer.inverse_transform(way)[:, 0]))
+print("\n".join(vectorizer.inverse_transform(path)[:, 0]))

@@ -2,12 +2,12 @@
 Choose how much a representation knows
 ======================================
 
-The main job in one script: scikit-learn's handwritten digits, codes that hold M nats
-each, a classifier on the codes. It prints a table over M, draws it, and says which M
-explains new digits best. It takes about a minute on one core.
+scikit-learn's handwritten digits, codes of M nats, and a classifier on the codes. The
+script prints and plots a table over M, and the M with the best likelihood of new
+digits. It takes about a minute on one core.
 
 Run it with ``python examples/quickstart.py``; ``SKLEARN_MAE_FAST=1`` trains for fewer
-steps, to see that everything works: ``fit`` then warns that M was missed.
+steps, to check that everything works: ``fit`` then warns that M was missed.
 """
 
 # %%
@@ -36,12 +36,11 @@ X_train, X_test, y_train, y_test = train_test_split(
 )
 
 # %%
-# One pipeline for each M, with a small network and a large learning rate, which is
-# quick; the defaults take longer and explain the digits better.
-# ``mutual_info_interval_`` brackets the model's information from both sides; ``rate``
-# is what new rows' codes cost; accuracy is that of a logistic regression on mean codes
-# and on single draws. M constrains the draws: a mean code is a feature, and its
-# decimals may carry more.
+# One pipeline for each M, with a small network and a large learning rate to save time;
+# the defaults reach a better likelihood. ``mutual_info_interval_`` brackets the model's
+# information from both sides; ``rate`` is an upper bound on the information of new
+# rows' codes; the accuracy is that of a logistic regression on mean codes and on single
+# draws. M constrains the draws: a mean code may hold more.
 
 print("   M   bracketed I(x, z)   held-out rate   log p(x)   accuracy: mean   draw")
 rows = []
@@ -86,7 +85,7 @@ best = max(rows, key=lambda row: row["log_likelihood"])
 print(f"\nThe best held-out log p(x) of these is at M = {best['M']}.")
 
 # %%
-# The same as a picture: what was asked for and what was reached, and what it buys.
+# The table as a figure: information over M, and accuracy over M.
 
 figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.8), layout="constrained")
 Ms = [row["M"] for row in rows]

@@ -1,4 +1,8 @@
-"""Representations whose information you choose: the mutual autoencoder."""
+"""Representations whose information you choose: the mutual autoencoder.
+
+Public modules: ``sklearn_mae``, ``sklearn_mae.datasets`` and ``sklearn_mae.plotting``,
+each with the names of its ``__all__``. All other modules are internal.
+"""
 
 import importlib
 from types import ModuleType
@@ -26,8 +30,8 @@ __all__ = [
 
 
 def __getattr__(name: str) -> ModuleType:
-    """Import a public module when it is first asked for: few programs need it."""
-    if name in __all__:  # what is imported above never comes here
+    """Import a public module at its first use, because few programs need it."""
+    if name in __all__:  # only modules: all other names are imported above
         return importlib.import_module(f"{__name__}.{name}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 

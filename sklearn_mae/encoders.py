@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution, Independent
 
-from sklearn_mae.model import DiagonalNormal, LatentVariableModel, mlp, normal_of
+from sklearn_mae.model import DiagonalNormal, LatentVariableModel, Rows, mlp, normal_of
 
 __all__ = [
     "Amortised",
@@ -165,10 +165,10 @@ class Amortised:
     n_draws = 1
 
     def bound(
-        self, model: LatentVariableModel, x: Tensor, q: Distribution, z: Tensor
+        self, model: LatentVariableModel, x: Rows, q: Distribution, z: Tensor
     ) -> Bound:
         """ELBO from draws z ~ q of shape (..., k, n, d), averaged over k."""
-        distortion = -model.likelihood(z).log_prob(x).mean(-2)
+        distortion = -model.log_lik(x, z).mean(-2)
         rate = model.prior.kl(q, z).expand_as(distortion)
         return Bound(-(distortion + rate), distortion, rate)
 
@@ -201,10 +201,10 @@ class Resampling:
         self.n_draws = n_draws
 
     def bound(
-        self, model: LatentVariableModel, x: Tensor, q: Distribution, z: Tensor
+        self, model: LatentVariableModel, x: Rows, q: Distribution, z: Tensor
     ) -> Bound:
         """L_k from draws z ~ q of shape (..., k, n, d); gradients pass the weights."""
-        log_lik = model.likelihood(z).log_prob(x)
+        log_lik = model.log_lik(x, z)
         log_w = log_lik + model.prior.log_prob(z) - q.log_prob(z)
         elbo = torch.logsumexp(log_w, -2) - math.log(z.shape[-3])
         distortion = -(torch.softmax(log_w, -2) * log_lik).sum(-2)
@@ -231,7 +231,7 @@ class Resampling:
         ----------
         model : LatentVariableModel
             The model.
-        x, q : Tensor, Distribution
+        x, q : Rows, Distribution
             Rows and their proposals.
         z : Tensor of shape (..., n, d)
             Points.

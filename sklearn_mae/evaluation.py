@@ -7,7 +7,7 @@ noise that is handed in. Computed in the model's own precision, chunk by chunk.
 
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -16,14 +16,25 @@ from torch.quasirandom import SobolEngine
 
 from sklearn_mae.encoders import Bound
 from sklearn_mae.information import Bracket
-from sklearn_mae.model import LatentVariableModel, draw, transport
+from sklearn_mae.model import (
+    LatentVariableModel,
+    Rows,
+    draw,
+    in_single_precision,
+    transport,
+)
 
-__all__ = ["Evaluation"]
+__all__ = ["Evaluation", "MixedPrecision"]
 
 # codes decoded in one call
 DECODED_AT_ONCE = 4_096
 # numbers held at once where every row meets every code
 PAIRED_AT_ONCE = 4_000_000
+# Rows of a chunk in single precision are a multiple of this: the rounding of a product
+# of matrices, and of sums, hangs on its shape and on where in a block a row stands.
+BLOCK = 64
+# features beyond which a row's figures are computed in double precision
+FARTHEST = 100.0
 
 
 def _at_least_zero(value: float) -> float:
@@ -53,6 +64,9 @@ class Evaluation:
         Rule of the encoder (``encoders.py``).
     seed : int
         Of the fixed draws.
+    padded : bool
+        Whether all chunks are of one size, so that a row's rounding does not hang on
+        the rows beside it.
     """
 
     # groups of draws behind a row's mean code and bounds; powers of two for Sobol
@@ -60,10 +74,11 @@ class Evaluation:
     # groups of other draws behind the density of a resampled code
     n_others = 128
 
-    def __init__(self, model: LatentVariableModel, rule, seed: int):
+    def __init__(self, model: LatentVariableModel, rule, seed: int, padded=False):
         self.model, self.rule, self.seed = model, rule, seed
+        self.padded = padded
 
-    def mean_codes(self, x: Tensor) -> Tensor:
+    def mean_codes(self, x: Rows) -> Tensor:
         """Posterior means, shape (n, d)."""
 
         def mean(x):
@@ -72,7 +87,7 @@ class Evaluation:
 
         return self._by_rows(mean, self.n_groups * self.rule.n_draws, x)
 
-    def bound(self, x: Tensor, keys: Tensor | None = None) -> Bound:
+    def bound(self, x: Rows, keys: Tensor | None = None) -> Bound:
         """Bound on log p(x), distortion and rate of each row; keys (n, k d + 1)."""
         k = self.rule.n_draws
 
@@ -85,7 +100,7 @@ class Evaluation:
         return Bound(*parts.unbind(-1))
 
     def log_likelihood(
-        self, x: Tensor, n_importance: int, keys: Tensor | None = None
+        self, x: Rows, n_importance: int, keys: Tensor | None = None
     ) -> Tensor:
         """Importance-weighted estimate of log p(x), shape (n,); keys (n, k d + 1)."""
 
@@ -96,15 +111,15 @@ class Evaluation:
 
         return self._by_rows(log_likelihood, n_importance, x, keys)
 
-    def conditional(self, x: Tensor, z: Tensor) -> Tensor:
+    def conditional(self, x: Rows, z: Tensor) -> Tensor:
         """Log p(x|z) row by row, shape (n,)."""
 
         def log_prob(x, z):
-            return self.model.likelihood(z).log_prob(x)
+            return self.model.log_lik(x, z)
 
         return self._by_rows(log_prob, 1, x, z, encoded=False)
 
-    def posterior(self, x: Tensor, z: Tensor) -> Tensor:
+    def posterior(self, x: Rows, z: Tensor) -> Tensor:
         """Log q(z|x) of the code row by row, shape (n,)."""
         k = self.rule.n_draws
 
@@ -115,7 +130,7 @@ class Evaluation:
         return self._by_rows(log_density, self.n_others * k, x, z)
 
     @torch.no_grad()
-    def encoder_information(self, x: Tensor, noise: Tensor) -> EncoderInformation:
+    def encoder_information(self, x: Rows, noise: Tensor) -> EncoderInformation:
         """Integrands of bounds on I_q(x, z) over all rows, one code z for each.
 
         For any f(x, z) > 0, E log f(x_i, z_i) / mean_j f(x_j, z_i) is a lower bound
@@ -153,7 +168,7 @@ class Evaluation:
         upper = density - torch.cat(others) if exact else None
         return EncoderInformation(lower, upper, lower - weights)
 
-    def encoder_mutual_info(self, x: Tensor, noise: Tensor) -> dict:
+    def encoder_mutual_info(self, x: Rows, noise: Tensor) -> dict:
         """Bracket of I_q(x, z) and of KL(q(z) || p(z)) = R - I_q, in nats."""
         n = len(x)
         found = self.encoder_information(x, noise)
@@ -182,14 +197,16 @@ class Evaluation:
             "capped": rate > math.log(n),
         }
 
-    def decode(self, z: Tensor) -> Tensor:
-        """What inverse_transform returns for codes (..., d), shape (..., D)."""
-        flat = self._by_rows(
-            self.model.likelihood.decode, 1, z.flatten(0, -2), encoded=False
-        )
+    def decode(self, z: Tensor, given: Tensor | None = None) -> Tensor:
+        """What inverse_transform returns for codes (..., n, d), shape (..., n, D)."""
+        arrays = [z.flatten(0, -2)]
+        if given is not None:
+            arrays.append(given.expand(*z.shape[:-1], -1).flatten(0, -2))
+        decode = self.model.likelihood.decode
+        flat = self._by_rows(decode, 1, *arrays, encoded=False)
         return flat.unflatten(0, z.shape[:-1])
 
-    def encoded_draws(self, x: Tensor, noise: Tensor) -> Tensor:
+    def encoded_draws(self, x: Rows, noise: Tensor) -> Tensor:
         """Draws from the code's distribution by noise of shape (n, k d + 1)."""
         k, d = self.rule.n_draws, self.model.n_components
 
@@ -207,10 +224,10 @@ class Evaluation:
         return self.rule.n_draws * self.model.n_components + 1
 
     @torch.no_grad()
-    def sample(self, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    def sample(self, n: int, generator: torch.Generator) -> tuple[Rows, Tensor]:
         """Joint draws (x, z) of the model."""
         z = self.model.independent_codes(n, generator)
-        p = self.model.likelihood(z)
+        p = self.model.rows(z, generator)
         return draw(p, (), generator, reparametrised=False), z
 
     def _noise(self, n_groups: int, n_draws: int, keys: Tensor | None = None) -> Tensor:
@@ -226,9 +243,9 @@ class Evaluation:
         if keys is not None:
             u = (u + torch.special.ndtr(keys[:, :size])).frac()
         normals = torch.special.ndtri(u.clamp(1e-12, 1 - 1e-12))
-        return normals.unflatten(-1, (n_draws, -1)).movedim(-2, 1)
+        return normals.unflatten(-1, (n_draws, -1)).movedim(-2, 1).contiguous()
 
-    def _proposals(self, x: Tensor, noise: Tensor) -> tuple[Distribution, Tensor]:
+    def _proposals(self, x: Rows, noise: Tensor) -> tuple[Distribution, Tensor]:
         q = self.model.q(x)
         z = transport(q, noise)
         if z is None:  # no map: the noise is a seed, row by row (see _by_rows)
@@ -242,18 +259,26 @@ class Evaluation:
         self,
         function: Callable,
         n_draws: int,
-        *arrays: Tensor | None,
+        *arrays: Rows | Tensor | None,
         encoded: bool = True,
     ) -> Tensor:
         """Apply a function of rows, encoded or not, to chunks of them."""
         given = [array for array in arrays if array is not None]
-        rows = max(1, DECODED_AT_ONCE // n_draws)
+        n, rows = len(given[0]), max(1, DECODED_AT_ONCE // n_draws)
+        if self.padded:
+            rows = max(BLOCK, rows // BLOCK * BLOCK)
         if encoded:
             q = self.model.q(given[0][:1])
             if transport(q, self._noise(1, 1)) is None:
                 rows = 1
+        if self.padded:
+            index = torch.arange(
+                -(-n // rows) * rows, device=self.model.reference.device
+            ).clamp_max(n - 1)
+            # (the order of a sum hangs on the layout, too)
+            given = [array[index].contiguous() for array in given]
         chunks = zip(*(array.split(rows) for array in given), strict=True)
-        found = torch.cat([function(*chunk) for chunk in chunks])
+        found = torch.cat([function(*chunk) for chunk in chunks])[:n]
         broken = found.isnan().flatten(1).any(1) if found.ndim > 1 else found.isnan()
         if broken.any():
             raise ValueError(
@@ -262,3 +287,66 @@ class Evaluation:
                 "Distribution does not hold for it (look at it, or leave it out)."
             )
         return found
+
+
+class MixedPrecision:
+    """Codes and bounds of rows, in single precision where that is good enough.
+
+    It is where both precisions agree on draws of the model, for rows whose features are
+    not far from those. A row's figures are a function of that row, bit for bit.
+
+    Parameters
+    ----------
+    model : LatentVariableModel
+        In evaluation mode and double precision.
+    rule : object
+        Rule of the encoder (``encoders.py``).
+    seed : int
+        Of the fixed draws.
+    """
+
+    def __init__(self, model: LatentVariableModel, rule, seed: int):
+        # (sequences are read at their own lengths, and their codes are costly)
+        self.exact = Evaluation(model, rule, seed, padded=model.many_codes)
+        generator = torch.Generator(model.reference.device).manual_seed(seed)
+        single = in_single_precision(model, generator) if model.many_codes else None
+        self.single = None
+        if single is not None:
+            self.single = Evaluation(single, rule, seed, padded=True)
+
+    def mean_codes(self, x: Rows) -> Tensor:
+        """Posterior means, shape (n, d), float64."""
+        return self._each(lambda by, x: by.mean_codes(x), x)
+
+    def encoded_draws(self, x: Rows, noise: Tensor) -> Tensor:
+        """Draws from the code's distribution by noise of shape (n, k d + 1)."""
+        return self._each(lambda by, *given: by.encoded_draws(*given), x, noise)
+
+    def bound(self, x: Rows, keys: Tensor | None = None) -> Bound:
+        """Bound on log p(x), distortion and rate of each row; keys (n, k d + 1)."""
+
+        def parts(by, *given):
+            bound = by.bound(*given)
+            return torch.stack([bound.distortion, bound.rate], -1)
+
+        given = [x] if keys is None else [x, keys]
+        distortion, rate = self._each(parts, *given).unbind(-1)
+        return Bound(-(distortion + rate), distortion, rate)
+
+    def _each(self, function: Callable, x: Rows, *arrays: Tensor) -> Tensor:
+        """Apply a function of an evaluation and rows to the rows that are its own."""
+        if self.single is None:
+            return function(self.exact, x, *arrays)
+        seen = self.exact.model.seen(x)
+        near = seen.abs().flatten(1).amax(1) <= FARTHEST  # nor where it is NaN
+        found = []
+        for by, own in ((self.single, near), (self.exact, ~near)):
+            if own.any():
+                some: list[Any] = [x[own], *(array[own] for array in arrays)]
+                if by is self.single:
+                    some = [field.float() for field in some]
+                found.append((own, function(by, *some).double()))
+        both = found[0][1].new_empty(len(x), *found[0][1].shape[1:])
+        for own, values in found:
+            both[own] = values
+        return both

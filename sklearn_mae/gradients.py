@@ -8,16 +8,17 @@ parameters of ``p`` and of ``f`` alike (paper, eq. 13 and appendix A).
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
-from sklearn_mae.model import draw
+from sklearn_mae.model import Rows, draw
 
 __all__ = ["Enumeration", "PerToken", "Reinforce", "Reparametrised"]
 
-Integrands = Callable[[Tensor, Tensor], tuple[Tensor, ...]]
+Integrands = Callable[[Rows, Tensor], tuple[Tensor, ...]]
 
 
 class Reparametrised:
@@ -36,18 +37,18 @@ class Enumeration:
 
     Parameters
     ----------
-    outcomes : Tensor of shape (S, D)
+    outcomes : Rows of shape (S, D)
         Every value that x can take.
     """
 
-    def __init__(self, outcomes: Tensor):
+    def __init__(self, outcomes: Rows):
         self.outcomes = outcomes
 
     def expectation(
         self, p: Distribution, f: Integrands, generator: torch.Generator
     ) -> tuple[Tensor, ...]:
         """Return the exact conditional mean of f for each element of p's batch."""
-        x = self.outcomes.unsqueeze(1)
+        x: Any = self.outcomes.unsqueeze(1)
         log_prob = p.log_prob(x)  # (S, n)
         probability = log_prob.exp()
         return tuple((probability * values).sum(0) for values in f(x, log_prob))
@@ -108,11 +109,11 @@ class PerToken:
     ) -> tuple[Tensor, ...]:
         """Return f at one draw of x for each element of p's batch."""
         x = draw(p, generator=generator, reparametrised=False)
-        log_probs = p.token_log_prob(x)
+        log_probs = p.base.token_log_prob(x.values)
         score = log_probs - log_probs.detach()
         with torch.no_grad():
-            before = self.posterior(x).log_ratio_before(p.z, self.prior)
-        inside = p.inside(x)
+            before = self.posterior(x.values).log_ratio_before(p.base.z, self.prior)
+        inside = p.base.inside(x.values)
         n = inside.sum(0)
 
         def credited(values):

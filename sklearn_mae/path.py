@@ -1,8 +1,8 @@
-"""What a representation's information costs and buys: over M, and of one fit.
+"""Models over a range of M, and a report of one model.
 
 Notation: model information I_p(x, z), information of the codes I_q(x, z), rate R and
-distortion D = -E log p(x|z), all in nats. Over increasing M, rate against distortion is
-the rate-distortion curve of the data under the decoder.
+distortion D = -E log p(x|z), all in nats. Rate against distortion over M is the
+rate-distortion curve of the data under the decoder.
 """
 
 import copy
@@ -32,12 +32,12 @@ if TYPE_CHECKING:
 
 __all__ = ["InformationReport", "information_path", "information_report"]
 
-# Lengths of fits, as parts of a usual one's: of the middle target's first fit, of its
-# second, and of all other targets' fits together. With many more steps in all, models
-# of much information overfit; with fewer, the middle's has not learned enough.
-FIRST_PART, SECOND_PART, WARM_PARTS = 0.6, 0.25, 1.2
-LONGEST_WARM_PART = 0.5
-TARGET = Number(Real, 0, None, closed="left")
+# Lengths of the fits of a path, as fractions of a single fit's. The middle target is
+# fitted twice. Longer fits overfit at large M, shorter ones underfit the middle target.
+FIRST_FRACTION, SECOND_FRACTION = 0.6, 0.25
+# the other targets: divided by the number of targets, and at most
+WARM_TOTAL, MAX_WARM_FRACTION = 1.2, 0.5
+TARGET_RANGE = Number(Real, 0, None, closed="left")
 
 
 def information_path(
@@ -48,29 +48,29 @@ def information_path(
     X_test: ArrayLike | None = None,
     random_state: int | np.random.RandomState | None = 0,
 ) -> Bunch:
-    """Fit models over a range of M, each going on from its neighbour.
+    """Fit models over a range of M, each warm-started from its neighbour.
 
-    As ``lasso_path``, but from the middle: that target's model is fitted from the start
-    for 0.6 of the usual number of epochs. From there the path leads up, each model
-    going on from its neighbour (for 0.12 of that number where there are ten targets,
-    for more where there are fewer and the steps are larger); then the middle one is
-    trained for 0.25 more, and the path leads down from it.
+    Like ``lasso_path``, but from the middle target, which is fitted from scratch for
+    0.6 of a single fit's epochs. The larger targets follow in increasing order; then
+    the middle model is trained for another 0.25, and the smaller targets follow in
+    decreasing order. Each of n targets but the middle one takes min(1.2 / n, 0.5) of a
+    single fit's epochs.
 
     Parameters
     ----------
     estimator : MutualAutoencoder, Pipeline or search
-        Its parameters; it is cloned and not fitted itself. In a Pipeline, rows go
-        through the steps before it, which are fitted already.
+        Gives the parameters; it is cloned, not fitted. In a Pipeline, rows go through
+        the steps before it, which must be fitted.
     X : array-like of shape (n_samples, n_features)
         Rows.
     Ms : iterable of shape (n_points,)
-        Targets in nats. They are sorted; one may be None, a model without the
-        constraint, fitted from the start, to compare with.
+        Targets in nats. They are sorted. None stands for a model without the
+        constraint, fitted from scratch, for comparison.
     X_test : array-like of shape (n_test, n_features) or None, default=None
-        New rows that rate, distortion and likelihoods are computed on. None: a third
-        of X is held out.
+        Held-out rows for rate, distortion and likelihoods. None: a third of X is held
+        out.
     random_state : int, RandomState instance or None, default=0
-        Which third.
+        Chooses that third.
 
     Returns
     -------
@@ -78,7 +78,8 @@ def information_path(
         Arrays with one entry for each target, in nats: ``M`` (NaN for None),
         ``information`` with ``information_low`` and ``information_high`` (the bracket,
         two standard errors included), ``rate``, ``distortion``, ``elbo`` and
-        ``log_likelihood`` (means over new rows); ``estimators``, the fitted models.
+        ``log_likelihood`` (means over held-out rows); ``estimators``, the fitted
+        models.
 
     Raises
     ------
@@ -88,9 +89,8 @@ def information_path(
     Warns
     -----
     ConvergenceWarning
-        Once, naming the targets that were missed and those at which the held-out
-        log-likelihood is below that of the model without the constraint, if there is
-        one.
+        Once, if targets were missed, or if the held-out log-likelihood at some is below
+        that of the model without the constraint. It names these targets.
 
     Examples
     --------
@@ -118,15 +118,15 @@ def information_path(
     _, n_epochs = resolve_lengths(
         SimpleNamespace(**plain_parameters(estimator)), len(train)
     )
-    usual = {name: getattr(estimator, name) for name in ("warm_start", "max_epochs")}
+    original = {name: getattr(estimator, name) for name in ("warm_start", "max_epochs")}
     fits: dict[int, MutualAutoencoder] = {}
     warned: dict[int, Warning | str] = {}
-    for i, neighbour, part in _order(targets):
-        first = neighbour is None
-        model = clone(estimator) if first else copy.deepcopy(fits[neighbour])
-        model.set_params(M=targets[i], warm_start=not first)
-        if part < 1:
-            model.set_params(max_epochs=math.ceil(part * n_epochs))
+    for i, start, fraction in _fit_order(targets):
+        cold = start is None
+        model = clone(estimator) if cold else copy.deepcopy(fits[start])
+        model.set_params(M=targets[i], warm_start=not cold)
+        if fraction < 1:
+            model.set_params(max_epochs=math.ceil(fraction * n_epochs))
         warned.pop(i, None)
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
@@ -138,7 +138,7 @@ def information_path(
                 warnings.warn_explicit(
                     warning.message, warning.category, warning.filename, warning.lineno
                 )
-        fits[i] = model.set_params(**usual)
+        fits[i] = model.set_params(**original)
     models = [fits[i] for i in range(len(targets))]
     log_likelihoods = [model.log_likelihood(test) for model in models]
     rows = [
@@ -150,26 +150,27 @@ def information_path(
         estimators=models,
     )
     missed = [(targets[i], warned[i]) for i in sorted(warned)]
-    complaint = _path_complaint(path.M, missed, log_likelihoods)
-    if complaint:
-        warnings.warn(complaint, ConvergenceWarning, stacklevel=2)
+    message = _warning_message(path.M, missed, log_likelihoods)
+    if message:
+        warnings.warn(message, ConvergenceWarning, stacklevel=2)
     return path
 
 
-def _order(targets):
-    """Yield the fits: place of a sorted target, of the one it goes on from, and length.
+def _fit_order(targets):
+    """Yield of each fit: target's index, index of the fit it starts from, length.
 
-    Lengths are parts of the usual one. None, the last, is fitted on its own.
+    Targets are sorted, None last. A start of None is a fit from scratch. The length is
+    a fraction of a single fit's.
     """
     n = sum(M is not None for M in targets)
     middle = n // 2
     if n == 1:
         yield middle, None, 1.0
     elif n > 1:
-        warm = min(WARM_PARTS / n, LONGEST_WARM_PART)
-        yield middle, None, FIRST_PART
+        warm = min(WARM_TOTAL / n, MAX_WARM_FRACTION)
+        yield middle, None, FIRST_FRACTION
         yield from ((i, i - 1, warm) for i in range(middle + 1, n))
-        yield middle, middle, SECOND_PART
+        yield middle, middle, SECOND_FRACTION
         yield from ((i, i + 1, warm) for i in reversed(range(middle)))
     yield from ((i, None, 1.0) for i in range(n, len(targets)))
 
@@ -182,7 +183,7 @@ def _checked_targets(Ms):
             f"Ms={Ms!r} is one target; a path has several. Pass for example [1, 3, 9]."
         ) from error
     for M in targets:
-        if M is not None and not TARGET.is_satisfied_by(M):
+        if M is not None and not TARGET_RANGE.is_satisfied_by(M):
             raise ValueError(
                 f"Ms holds {M!r}; targets are numbers of nats of at least 0, or None "
                 "for a model without the constraint. Pass for example [1, 3, 9]."
@@ -207,16 +208,16 @@ def _figures(model, X_test, log_likelihoods):
     }
 
 
-def _path_complaint(M, missed, log_likelihoods):
+def _warning_message(M, missed, log_likelihoods):
     parts = []
     if missed:
         targets = ", ".join(f"{target:g}" for target, _ in missed)
         parts.append(f"M was missed at {targets}; at {missed[0][0]:g}: {missed[0][1]}")
-    for free in np.flatnonzero(np.isnan(M)):
+    for unconstrained in np.flatnonzero(np.isnan(M)):
         worse = [
             f"{target:g}"
             for target, values in zip(M, log_likelihoods, strict=True)
-            if _is_below(values, log_likelihoods[free])
+            if _is_below(values, log_likelihoods[unconstrained])
         ]
         if worse:
             parts.append(
@@ -227,22 +228,22 @@ def _path_complaint(M, missed, log_likelihoods):
 
 
 def _is_below(values, others):
-    """Whether one mean is below the other by two standard errors, row by row."""
+    """Whether one mean is below the other by two standard errors of paired rows."""
     difference = values - others
     return difference.mean() < -2 * difference.std() / len(difference) ** 0.5
 
 
 class InformationReport:
-    """Figures of one fit on some rows, with what they mean; made to be printed.
+    """Table of a fitted model's figures on some rows, and their meaning, to print.
 
     Parameters
     ----------
     rows : list of tuple
-        Of each figure its name, value, low and high end, and meaning.
+        One for each figure: name, value, low end, high end, meaning.
 
     See Also
     --------
-    information_report : Makes one.
+    information_report : Computes the figures.
 
     Examples
     --------
@@ -287,15 +288,15 @@ class InformationReport:
 
 
 def information_report(estimator: BaseEstimator, X: ArrayLike) -> InformationReport:
-    """Say in one table what a fitted model's code holds, for the model and for rows.
+    """Report the information of a fitted model, and of its codes for rows.
 
     Parameters
     ----------
     estimator : MutualAutoencoder, Pipeline or search
-        Fitted; see :func:`~sklearn_mae.information_scorer`. Figures are of what the
-        autoencoder sees.
+        Fitted; see :func:`~sklearn_mae.information_scorer`. The figures are of the
+        autoencoder's input.
     X : array-like of shape (n_samples, n_features)
-        Rows, as `estimator` takes them, better new ones.
+        Rows, as `estimator` takes them, preferably held out.
 
     Returns
     -------

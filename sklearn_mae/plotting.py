@@ -1,9 +1,9 @@
-"""Displays: what information costs and buys, and what a code of one component means.
+"""Displays of paths over M, and of models whose code has one component.
 
-scikit-learn's convention: ``from_estimator`` computes from the public methods of a
-fitted :class:`~sklearn_mae.MutualAutoencoder` and draws; ``plot`` draws again from the
-arrays, which are attributes, and leaves ``ax_`` and ``figure_``. A display can also be
-made from arrays alone, such as those of a closed form to lay a model over.
+They follow scikit-learn's convention. ``from_estimator`` computes arrays by the public
+methods of a fitted :class:`~sklearn_mae.MutualAutoencoder` and plots them. The arrays
+are attributes: ``plot`` plots them again, and sets ``ax_`` and ``figure_``. A display
+can also be constructed from arrays alone, such as those of a closed form.
 """
 
 from collections.abc import Iterable
@@ -34,14 +34,14 @@ __all__ = [
     "PosteriorsDisplay",
 ]
 
-# where a standard normal prior has all but 1e-4 of its mass
+# a standard normal has all but 1e-4 of its mass between minus this and this
 PRIOR_RANGE = 4.0
 
 
 class _Display:
-    """What all displays share: an axis to draw on, and where it is kept."""
+    """Base class of displays: sets ``ax_`` and ``figure_``."""
 
-    def _axes(self, ax):
+    def _set_axes(self, ax):
         check_matplotlib_support(f"{type(self).__name__}.plot")
         from matplotlib import pyplot
 
@@ -52,10 +52,10 @@ class _Display:
 
 
 class InformationPathDisplay(_Display):
-    """A figure of new rows against the information of the model, over a path.
+    """One quantity of a path against another: by default log p(x) against I(x, z).
 
-    Fig. 1 of the paper is the likelihood against the information; the rate against the
-    distortion is the rate-distortion curve of the data under the decoder.
+    The default is Fig. 1 of the paper. Rate against distortion is the rate-distortion
+    curve of the data under the decoder.
 
     Parameters
     ----------
@@ -69,7 +69,7 @@ class InformationPathDisplay(_Display):
     figure_ : matplotlib Figure
         Its figure.
     container_ : matplotlib ErrorbarContainer
-        The curve; bars are brackets of the information.
+        The curve; its error bars are the brackets of the information.
 
     See Also
     --------
@@ -121,18 +121,18 @@ class InformationPathDisplay(_Display):
         Parameters
         ----------
         estimator : MutualAutoencoder, Pipeline or search
-            Its parameters; it is not fitted itself. In a Pipeline, rows go through the
-            steps before it, which are fitted already.
+            Gives the parameters; it is cloned, not fitted. In a Pipeline, rows go
+            through the steps before it, which must be fitted.
         X : array-like of shape (n_samples, n_features)
             Rows.
         Ms : iterable of shape (n_points,)
             Targets in nats.
         X_test : array-like of shape (n_test, n_features) or None, default=None
-            New rows; None: a third of X is held out.
+            Held-out rows; None: a third of X is held out.
         random_state : int, RandomState instance or None, default=0
-            Which third.
+            Chooses that third.
         x, y : str, default="information", "log_likelihood"
-            What to draw against what, see :meth:`plot`.
+            The quantities on the axes, see :meth:`plot`.
         ax : matplotlib Axes or None, default=None
             Where to draw; None makes a figure.
         **kwargs : dict
@@ -165,8 +165,8 @@ class InformationPathDisplay(_Display):
         ax : matplotlib Axes or None, default=None
             Where to draw; None makes a figure.
         x, y : str, default="information", "log_likelihood"
-            Of ``"information"``, ``"M"``, ``"rate"``, ``"distortion"``, ``"elbo"`` and
-            ``"log_likelihood"``.
+            The quantities on the axes: ``"information"``, ``"M"``, ``"rate"``,
+            ``"distortion"``, ``"elbo"`` or ``"log_likelihood"``.
         **kwargs : dict
             For matplotlib's ``Axes.errorbar``.
 
@@ -181,8 +181,8 @@ class InformationPathDisplay(_Display):
             If `x` or `y` is none of these.
         """
         self._check_names(x, y)
-        ax = self._axes(ax)
-        kept = np.isfinite(self.path.M)  # a model without M is no point of the curve
+        ax = self._set_axes(ax)
+        kept = np.isfinite(self.path.M)  # the unconstrained model is left out
         bars = {}
         for name, value in (("xerr", x), ("yerr", y)):
             if value == "information":
@@ -206,16 +206,16 @@ class InformationPathDisplay(_Display):
 class ConditionalsDisplay(_Display):
     """Curves of p(z) p(x|z) over one continuous column x, one for each code z.
 
-    Fig. 2a of the paper: how a model splits the density of x.
+    Fig. 2a of the paper: the density of x as a mixture over z.
 
     Parameters
     ----------
     x : ndarray of shape (n_points,)
-        Where the curves are known.
+        Points of the curves.
     z : ndarray of shape (n_codes,)
         Codes.
     density : ndarray of shape (n_codes, n_points)
-        The curves: p(z) p(x|z), with respect to x in its own units.
+        The curves: p(z) p(x|z), with x in its own units.
 
     Attributes
     ----------
@@ -258,12 +258,11 @@ class ConditionalsDisplay(_Display):
         ----------
         estimator : MutualAutoencoder, Pipeline or search
             Fitted to one continuous column with ``n_components=1``. In a Pipeline, x is
-            what the autoencoder sees.
+            the autoencoder's input.
         z : array-like of shape (n_codes,)
             Codes.
         x : array-like of shape (n_points,) or None, default=None
-            Where to evaluate the curves. None: over the range of 1,000 draws of the
-            model.
+            Points of the curves. None: over the range of 1,000 draws from the model.
         ax : matplotlib Axes or None, default=None
             Where to draw; None makes a figure.
         **kwargs : dict
@@ -282,13 +281,13 @@ class ConditionalsDisplay(_Display):
         _, estimator = autoencoder_in(estimator, cls.__name__)
         _check_one_component(estimator)
         _check_one_column(estimator)
-        z = _axis(z, "z")
+        z = _checked_vector(z, "z")
         if x is None:
             rows = estimator.sample(1_000, random_state=0)
             x = np.linspace(rows.min(), rows.max(), 201)
-        x = _axis(x, "x")
+        x = _checked_vector(x, "x")
         Z, X = (grid.reshape(-1, 1) for grid in np.meshgrid(z, x, indexing="ij"))
-        log_p = estimator.conditional_log_prob(_named(X, estimator), Z)
+        log_p = estimator.conditional_log_prob(_with_column_names(X, estimator), Z)
         log_p = log_p.reshape(len(z), len(x))
         density = np.exp(log_p + norm.logpdf(z)[:, np.newaxis])
         return cls(x, z, density).plot(ax, **kwargs)
@@ -308,16 +307,16 @@ class ConditionalsDisplay(_Display):
         ConditionalsDisplay
             Itself.
         """
-        ax = self._axes(ax)
-        self.lines_ = _curves(ax, self.x, self.density, kwargs)
+        ax = self._set_axes(ax)
+        self.lines_ = _plot_curves(ax, self.x, self.density, kwargs)
         ax.set(xlabel="x", ylabel="p(z) p(x|z)")
         return self
 
 
 class CategoriesDisplay(_Display):
-    """Probabilities p(x|z) of one categorical column, stacked over a code axis z.
+    """Probabilities p(x|z) of one categorical column, stacked, over the code z.
 
-    Fig. 2b of the paper: a vertical slice at z divides 1 between the categories.
+    Fig. 2b of the paper: at each z the probabilities of the categories add up to 1.
 
     Parameters
     ----------
@@ -371,7 +370,7 @@ class CategoriesDisplay(_Display):
         ----------
         estimator : MutualAutoencoder, Pipeline or search
             Fitted to one column of categories with ``n_components=1``. In a Pipeline,
-            categories are what the autoencoder sees.
+            categories are those of the autoencoder's input.
         categories : array-like of shape (n_categories,)
             Values of the column, in the order to stack them in.
         z : array-like of shape (n_points,) or None, default=None
@@ -394,11 +393,11 @@ class CategoriesDisplay(_Display):
         _, estimator = autoencoder_in(estimator, cls.__name__)
         _check_one_component(estimator)
         _check_one_column(estimator)
-        z, categories = _code_axis(z), _axis(categories, "categories")
+        z, categories = _codes_or_default(z), _checked_vector(categories, "categories")
         X, Z = (
             axis.reshape(-1, 1) for axis in np.meshgrid(categories, z, indexing="ij")
         )
-        log_p = estimator.conditional_log_prob(_named(X, estimator), Z)
+        log_p = estimator.conditional_log_prob(_with_column_names(X, estimator), Z)
         probability = np.exp(log_p).reshape(len(categories), len(z))
         return cls(z, categories, probability).plot(ax, **kwargs)
 
@@ -417,7 +416,7 @@ class CategoriesDisplay(_Display):
         CategoriesDisplay
             Itself.
         """
-        ax = self._axes(ax)
+        ax = self._set_axes(ax)
         style = {"colors": _colors(len(self.categories)), **kwargs}
         self.patches_ = ax.stackplot(self.z, self.probability, **style)
         ax.set(xlabel="z", ylabel="p(x|z)", xlim=(self.z[0], self.z[-1]), ylim=(0, 1))
@@ -425,10 +424,9 @@ class CategoriesDisplay(_Display):
 
 
 class PosteriorsDisplay(_Display):
-    """Densities over a code axis z, one for each row: the model's or the encoder's.
+    """Posterior densities over the code z, one for each row.
 
-    Fig. 4 of the paper shows the model's own posteriors p(z|x) above what the encoder
-    makes of them.
+    Fig. 4 of the paper: the model's posteriors p(z|x) above the encoder's, q(z|x).
 
     Parameters
     ----------
@@ -483,7 +481,7 @@ class PosteriorsDisplay(_Display):
         X : array-like of shape (n_rows, n_features)
             Rows.
         of : {"model", "encoder"}, default="model"
-            ``"model"``: p(z|x), from p(z) p(x|z) by a sum over the points of `z`;
+            ``"model"``: p(z|x), which is p(z) p(x|z) normalised over the points of `z`;
             ``"encoder"``: q(z|x).
         z : array-like of shape (n_points,) or None, default=None
             Codes, equally spaced; None: from -4 to 4.
@@ -504,7 +502,7 @@ class PosteriorsDisplay(_Display):
         """
         before, estimator = autoencoder_in(estimator, cls.__name__)
         _check_one_component(estimator)
-        z = _code_axis(z)
+        z = _codes_or_default(z)
         if len(z) < 2 or not np.all(np.diff(z) > 0):
             raise ValueError(
                 "z must hold at least two codes in increasing order, to integrate "
@@ -544,23 +542,23 @@ class PosteriorsDisplay(_Display):
         PosteriorsDisplay
             Itself.
         """
-        ax = self._axes(ax)
-        self.lines_ = _curves(ax, self.z, self.density, kwargs)
+        ax = self._set_axes(ax)
+        self.lines_ = _plot_curves(ax, self.z, self.density, kwargs)
         ax.set(xlabel="z", ylabel="density", xlim=(self.z[0], self.z[-1]))
         ax.set_ylim(bottom=0)
         return self
 
 
-def _named(X, estimator):
-    """Give a generated column the name that the estimator knows it by."""
+def _with_column_names(X, estimator):
+    """Return X as a DataFrame if the estimator was fitted to a named column."""
     names = getattr(estimator, "feature_names_in_", None)
     if names is None:
         return X
     return check_pandas_support("from_estimator").DataFrame(X, columns=names)
 
 
-def _curves(ax, x, curves, style):
-    """Draw curves, each in a colour of its own, the same in every row of a figure."""
+def _plot_curves(ax, x, curves, style):
+    """Plot curves, each in its own colour."""
     lines = []
     for color, curve in zip(_colors(len(curves)), curves, strict=True):
         lines += ax.plot(x, curve, **{"color": color, **style})
@@ -570,13 +568,13 @@ def _curves(ax, x, curves, style):
 def _colors(n):
     from matplotlib import colormaps
 
-    # ten that are easy to tell apart, else as many as are asked for
+    # the colours of tab10 are easier to tell apart, but there are ten of them
     if n <= 10:
         return colormaps["tab10"](np.arange(n))
     return colormaps["turbo"](np.linspace(0.05, 0.95, n))
 
 
-def _axis(values: ArrayLike, name: str) -> np.ndarray:
+def _checked_vector(values: ArrayLike, name: str) -> np.ndarray:
     values = np.asarray(values)
     if values.ndim != 1 or len(values) == 0:
         raise ValueError(
@@ -586,10 +584,10 @@ def _axis(values: ArrayLike, name: str) -> np.ndarray:
     return values
 
 
-def _code_axis(z: ArrayLike | None) -> np.ndarray:
+def _codes_or_default(z: ArrayLike | None) -> np.ndarray:
     if z is None:
         return np.linspace(-PRIOR_RANGE, PRIOR_RANGE, 401)
-    return _axis(z, "z")
+    return _checked_vector(z, "z")
 
 
 def _check_one_component(estimator):

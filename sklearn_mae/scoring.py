@@ -1,4 +1,4 @@
-"""Scorers: what cross-validation and searches may choose a model by."""
+"""A scorer for cross-validation and searches."""
 
 import warnings
 
@@ -18,17 +18,17 @@ def information_scorer(
 ) -> dict[str, float]:
     """Score a fitted MutualAutoencoder, alone or in a Pipeline, by all its figures.
 
-    For ``scoring=`` of ``cross_validate``, ``GridSearchCV`` and their like. All figures
-    are in nats and the units of what the autoencoder sees. ``log_likelihood`` is the
-    one to choose M or the encoder by (``refit="log_likelihood"``). No random draw is
-    made here: ``information`` was estimated by ``fit``.
+    It is for ``scoring=`` of ``cross_validate``, ``GridSearchCV`` and similar. All
+    figures are in nats, in the units of the autoencoder's input. Choose M or the
+    encoder by ``log_likelihood`` (``refit="log_likelihood"``). The scores are
+    deterministic: ``information`` is the estimate of ``fit``.
 
     Parameters
     ----------
     estimator : MutualAutoencoder, Pipeline or search
         Fitted. In a Pipeline, X goes through the steps before its last
-        MutualAutoencoder, samplers of imbalanced-learn left out as the Pipeline itself
-        leaves them out; steps after it do not matter. Of a search, such as
+        MutualAutoencoder; samplers of imbalanced-learn are skipped, as the Pipeline
+        itself skips them. Later steps are ignored. Of a search, such as
         ``GridSearchCV``, the best estimator is scored.
     X : array-like of shape (n_samples, n_features)
         Rows, as `estimator` takes them.
@@ -53,8 +53,8 @@ def information_scorer(
     Warns
     -----
     RuntimeWarning
-        If figures cannot be computed for X, or are not finite. They are NaN then: an
-        exception would end the whole search.
+        If figures cannot be computed for X, or are not finite. They are NaN then,
+        because an exception would end the whole search.
 
     Examples
     --------

@@ -22,14 +22,15 @@ from sklearn.utils.validation import check_is_fitted
 __all__ = ["SequenceVectorizer"]
 
 PAD, UNKNOWN, END, FIRST_WORD = range(4)
-UNKNOWN_MARK = "<unk>"
-UNKNOWN_MARKS = re.compile(r"<unk>|\[unk\]", re.IGNORECASE)
-# what stands in a token_pattern for marks and joiners; re itself knows no such class
-MARKS = r"\p{M}"
-# the longest text stretches all rows: by how much, and by how many columns, fit warns
-STRETCHED, STRETCHED_COLUMNS = 2, 10
-# parameters of CountVectorizer that say how a text becomes words
-READING = ("lowercase", "preprocessor", "tokenizer", "token_pattern")
+UNKNOWN_WORD = "<unk>"
+UNKNOWN_WORD_PATTERN = re.compile(r"<unk>|\[unk\]", re.IGNORECASE)
+# stands for combining marks and joiners in token_pattern: re has no such class
+COMBINING = r"\p{M}"
+# fit warns where the longest text, which sets the number of columns, needs more than
+# this many times the columns that 95 % of the texts need, and at least this many more
+OUTLIER_RATIO, OUTLIER_COLUMNS = 2, 10
+# parameters of CountVectorizer that say how a text is split into words
+ANALYZER_PARAMETERS = ("lowercase", "preprocessor", "tokenizer", "token_pattern")
 
 OPENING = frozenset("([{“‘«$£€#¿¡")
 CLOSING = frozenset(".,!?;:)]}%…”’»।॥؟،؛")
@@ -37,20 +38,20 @@ QUOTES = frozenset("\"'")
 CLITIC = re.compile(r"n['’]t|['’]\w+")
 
 
-class _Number(Interval):
-    """Interval of numbers: True is no count."""
+class _NumberInterval(Interval):
+    """Interval of numbers that admits no booleans."""
 
     def is_satisfied_by(self, val):
-        """Whether a parameter is such a number."""
+        """Whether a value is a number in the interval."""
         return not isinstance(val, bool) and super().is_satisfied_by(val)
 
 
 class SequenceVectorizer(TransformerMixin, BaseEstimator):
-    r"""Turn texts into rows of word numbers, and such rows into texts again.
+    r"""Turn texts into rows of word numbers, and rows into texts.
 
-    For ``MutualAutoencoder(likelihood="sequence")``, as the step before it in a
-    Pipeline. A row holds the numbers of a text's words in their order, then the end
-    mark, then padding:
+    It is the step before ``MutualAutoencoder(likelihood="sequence")`` in a Pipeline. A
+    row holds the numbers of a text's words in their order, then the end mark, then
+    padding:
 
     ====== =============================================
     number meaning
@@ -61,23 +62,23 @@ class SequenceVectorizer(TransformerMixin, BaseEstimator):
     3, ... the words of ``vocabulary_``
     ====== =============================================
 
-    Parameters mean what they mean in scikit-learn's ``CountVectorizer``. Its defaults
-    are kept, too, but for `token_pattern`: a text that is to be read again needs its
-    punctuation and its one-letter words.
+    Parameters have the meanings and defaults of scikit-learn's ``CountVectorizer``. The
+    default of `token_pattern` differs: without punctuation and one-letter words a text
+    cannot be restored.
 
     Parameters
     ----------
     max_length : int or None, default=None
         Number of columns, the end mark included: texts of `max_length` words or more
         are cut to their first ``max_length - 1`` words, counted and warned of. None:
-        room for the longest text seen in fit; a model takes the longer for it, so
-        that it is better to cut a few long ones.
+        as many as the longest text seen in fit needs. A model's time grows with the
+        number of columns, so cutting a few long texts saves time.
     lowercase : bool, default=True
-        Whether to turn texts to lower case. They do not come back capitalised.
+        Whether to turn texts to lower case. Capitals are not restored.
     preprocessor : callable or None, default=None
-        Function from text to text, in place of turning it to lower case.
+        Function from text to text that replaces the conversion to lower case.
     tokenizer : callable or None, default=None
-        Function from text to words, strings, in place of `token_pattern`.
+        Function from text to words, strings, that replaces `token_pattern`.
     token_pattern : str or None
         Regular expression of a word, with one capturing group at most; ignored if
         `tokenizer` is given. Within brackets ``\p{M}`` stands for the marks that
@@ -88,25 +89,24 @@ class SequenceVectorizer(TransformerMixin, BaseEstimator):
             |\w[\w\p{M}]*(?:['’-]\w[\w\p{M}]*)*
             |</?\w+>|\.{2,}|-{2,}|[^\w\s][\p{M}]*
 
-        It finds words of any length and script, contractions and compounds (``don't``,
-        ``well-made``), numbers (``1.5``, ``10/10``) and tags (``<pad>``) whole, and
-        every punctuation mark as a word of its own, with runs of dots or of hyphens as
-        one. That of ``CountVectorizer`` drops punctuation and one-letter words and
-        breaks the others at it.
+        It finds words of any length and script. A contraction or compound (``don't``,
+        ``well-made``), a number (``1.5``, ``10/10``) and a tag (``<pad>``) are one word
+        each; so are a punctuation mark and a run of dots or of hyphens. The pattern of
+        ``CountVectorizer`` drops punctuation and one-letter words.
     min_df : float in [0, 1] or int, default=1
-        Words in fewer texts than this, a fraction or a number of them, are unknown
-        ones. Ignored if `vocabulary` is given.
+        Words in fewer texts than this, a fraction or a number of them, are unknown.
+        Ignored if `vocabulary` is given.
     max_df : float in [0, 1] or int, default=1.0
-        Words in more texts than this, a fraction or a number of them, are unknown
-        ones. Ignored if `vocabulary` is given.
+        Words in more texts than this, a fraction or a number of them, are unknown.
+        Ignored if `vocabulary` is given.
     max_features : int or None, default=None
         If given, only that many words are known, those with the most occurrences in
         all texts; of equally many, the first in alphabetical order. Ignored if
         `vocabulary` is given.
     vocabulary : iterable of str, mapping of str to int or None, default=None
         Known words. They are numbered from 3 in the order given, a set's in
-        alphabetical order. A mapping is what ``vocabulary_`` was earlier: word to
-        number, from 3 without gaps. None: the words of the texts seen in fit, in
+        alphabetical order. A mapping gives each word its number, from 3 without gaps,
+        as ``vocabulary_`` does. None: the words of the texts seen in fit, in
         alphabetical order.
 
     Attributes
@@ -116,7 +116,7 @@ class SequenceVectorizer(TransformerMixin, BaseEstimator):
     max_length_ : int
         Number of columns, the end mark included.
     n_cut_ : int
-        Number of texts that fit had to cut.
+        Number of texts that fit cut.
 
     See Also
     --------
@@ -124,16 +124,16 @@ class SequenceVectorizer(TransformerMixin, BaseEstimator):
 
     Notes
     -----
-    In a text, ``<unk>`` and ``[unk]``, in capitals or not, are unknown words, whatever
-    `tokenizer` would make of them. So what :meth:`inverse_transform` writes,
-    :meth:`transform` reads as the same row, with the default `token_pattern` and with
-    any tokenizer that can.
+    In a text, ``<unk>`` and ``[unk]``, in capitals or not, are unknown words for every
+    `tokenizer`. So :meth:`transform` turns a text of :meth:`inverse_transform` into the
+    same row, with the default `token_pattern` and with every tokenizer that splits
+    some spelling of the row into its words.
 
     Texts come back as their words: in lower case if `lowercase`, unknown words as
-    ``<unk>``, cut ones without their end, with single spaces where there were several
-    or line breaks, and with spaces around punctuation as English sets them. Marks are
-    kept as they came: a letter with its accent in one character or in two makes two
-    different words. Pass a `preprocessor` to make them one.
+    ``<unk>``, cut texts without their end, all white space as single spaces, and
+    spaces around punctuation by the rules of English. Unicode is not normalised: a
+    letter and its accent as one character and as two give two different words. A
+    `preprocessor` can normalise them.
 
     Examples
     --------
@@ -150,20 +150,20 @@ class SequenceVectorizer(TransformerMixin, BaseEstimator):
     """
 
     _parameter_constraints: dict = {  # noqa: RUF012
-        "max_length": [_Number(Integral, 2, None, closed="left"), None],
+        "max_length": [_NumberInterval(Integral, 2, None, closed="left"), None],
         "lowercase": ["boolean"],
         "preprocessor": [callable, None],
         "tokenizer": [callable, None],
         "token_pattern": [str, None],
         "min_df": [
-            _Number(RealNotInt, 0, 1, closed="both"),
-            _Number(Integral, 1, None, closed="left"),
+            _NumberInterval(RealNotInt, 0, 1, closed="both"),
+            _NumberInterval(Integral, 1, None, closed="left"),
         ],
         "max_df": [
-            _Number(RealNotInt, 0, 1, closed="both"),
-            _Number(Integral, 1, None, closed="left"),
+            _NumberInterval(RealNotInt, 0, 1, closed="both"),
+            _NumberInterval(Integral, 1, None, closed="left"),
         ],
-        "max_features": [_Number(Integral, 1, None, closed="left"), None],
+        "max_features": [_NumberInterval(Integral, 1, None, closed="left"), None],
         "vocabulary": [Mapping, HasMethods("__iter__"), None],
     }
 
@@ -211,8 +211,8 @@ class SequenceVectorizer(TransformerMixin, BaseEstimator):
         Raises
         ------
         ValueError, TypeError
-            If a parameter or a text is not what it must be, or no word is left. An
-            earlier fit stays.
+            If a parameter or a text is invalid, or no word is left. An earlier fit
+            stays.
 
         Warns
         -----
@@ -221,16 +221,16 @@ class SequenceVectorizer(TransformerMixin, BaseEstimator):
             the columns that 95 % of the texts need, or if the default tokenizer cannot
             find words of `vocabulary`.
         """
-        self._learn(X, stacklevel=4)
+        self._fit(X, stacklevel=4)
         return self
 
     def fit_transform(self, X: Iterable[str], y: object = None) -> np.ndarray:
-        """Learn from texts and transform them, reading them once.
+        """Fit to texts and transform them, in one pass.
 
         Parameters
         ----------
         X : iterable of str
-            Texts; a generator will do.
+            Texts; may be a generator.
         y : Ignored
             Present for API consistency.
 
@@ -239,7 +239,7 @@ class SequenceVectorizer(TransformerMixin, BaseEstimator):
         ndarray of shape (n_samples, max_length_), int64
             Word numbers, as :meth:`transform` gives them.
         """
-        return self._numbers(self._learn(X, stacklevel=5))
+        return self._numbers(self._fit(X, stacklevel=5))
 
     def transform(self, X: Iterable[str]) -> np.ndarray:
         """Turn texts into rows of word numbers.
@@ -265,24 +265,24 @@ class SequenceVectorizer(TransformerMixin, BaseEstimator):
             If texts are cut.
         """
         check_is_fitted(self)
-        texts = _read(X, _reader(self._reading))
-        _count_cut(texts, self.max_length_, stacklevel=4)
-        return self._numbers(texts)
+        tokenized = _tokenize(X, _build_analyzer(self._analyzer_parameters))
+        _count_cut(tokenized, self.max_length_, stacklevel=4)
+        return self._numbers(tokenized)
 
     def inverse_transform(self, X: ArrayLike) -> np.ndarray:
         """Turn rows of word numbers into texts.
 
-        What stands after an end mark is ignored, and so is padding. Unknown words are
-        written ``<unk>``. Words are put together as one writes them, with no space
-        before a full stop or within brackets and quotation marks, where the tokenizer
-        reads the text as the same words; else with one space between them, or with
-        nothing between them if that is what it reads as the same words.
+        Padding and all that follows an end mark are ignored. Unknown words are written
+        ``<unk>``. Words are joined by the first of three spellings that the tokenizer
+        splits into the same words: as in English, without a space before a full stop
+        or inside brackets and quotation marks; with one space between words; without
+        spaces. If there is none, one space is set between words.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, n_columns) or (n_draws, n_samples, \
 n_columns)
-            Word numbers, floats if they are whole. Any number of columns will do.
+            Word numbers, ints or whole floats. The number of columns is free.
 
         Returns
         -------
@@ -304,15 +304,15 @@ n_columns)
             input_name="X",
         )
         self._check_numbers(numbers)
-        words_of = [None, UNKNOWN_MARK, None, *self.vocabulary_]
-        read = _reader(self._reading)
+        word_of = [None, UNKNOWN_WORD, None, *self.vocabulary_]
+        analyze = _build_analyzer(self._analyzer_parameters)
         *leading, n_columns = numbers.shape
         texts = np.empty(prod(leading), dtype=object)
         rows = numbers.astype(np.int64).reshape(len(texts), n_columns)
         for i, row in enumerate(rows.tolist()):
             if END in row:
                 row = row[: row.index(END)]
-            texts[i] = _written([words_of[number] for number in row if number], read)
+            texts[i] = _join([word_of[number] for number in row if number], analyze)
         return texts.reshape(leading)
 
     def get_feature_names_out(self, input_features: object = None) -> np.ndarray:
@@ -339,55 +339,55 @@ n_columns)
         tags.transformer_tags.preserves_dtype = []
         return tags
 
-    def _learn(self, X, stacklevel):
-        """Fit, and return the words of the texts.
+    def _fit(self, X, stacklevel):
+        """Fit, and return the words of each text.
 
-        Nothing is set before everything is known: a failed fit changes nothing.
+        Attributes are set at the end: a failed fit changes none.
         """
         self._validate_params()
-        reading = {name: getattr(self, name) for name in READING}
-        read = _reader(reading)
+        parameters = {name: getattr(self, name) for name in ANALYZER_PARAMETERS}
+        analyze = _build_analyzer(parameters)
         given = None
         if self.vocabulary is not None:
             given = _checked_vocabulary(self.vocabulary)
-        texts = _read(X, read)
-        longest = max(map(len, texts), default=0)
+        tokenized = _tokenize(X, analyze)
+        longest = max(map(len, tokenized), default=0)
         if not longest:
             raise ValueError(
-                f"empty vocabulary; none of the {len(texts)} texts in X holds a word. "
-                "Pass texts with words; if these have some, look at preprocessor, "
-                "tokenizer and token_pattern."
+                f"empty vocabulary; none of the {len(tokenized)} texts in X holds a "
+                "word. Pass texts with words; if these have some, look at "
+                "preprocessor, tokenizer and token_pattern."
             )
         if given is None:
-            vocabulary = self._vocabulary_of(texts)
+            vocabulary = self._vocabulary_of(tokenized)
         else:
             vocabulary = given
             if self.tokenizer is None:
-                _warn_of_unreadable(vocabulary, read, stacklevel)
+                _warn_of_unreadable(vocabulary, analyze, stacklevel)
         max_length = longest + 1 if self.max_length is None else int(self.max_length)
-        n_cut = _count_cut(texts, max_length, stacklevel)
+        n_cut = _count_cut(tokenized, max_length, stacklevel)
         if self.max_length is None:
-            _warn_of_stretched(texts, stacklevel)
+            _warn_of_outlier_length(tokenized, stacklevel)
         self.vocabulary_ = vocabulary
         self.max_length_ = max_length
         self.n_cut_ = n_cut
-        self._reading = reading
-        return texts
+        self._analyzer_parameters = parameters
+        return tokenized
 
-    def _vocabulary_of(self, texts):
+    def _vocabulary_of(self, tokenized):
         occurrences, in_texts = Counter(), Counter()
-        for words in texts:
+        for words in tokenized:
             occurrences.update(words)
             in_texts.update(set(words))
-        del occurrences[UNKNOWN_MARK]
+        del occurrences[UNKNOWN_WORD]
         least, most = (
-            limit if isinstance(limit, Integral) else limit * len(texts)
+            limit if isinstance(limit, Integral) else limit * len(tokenized)
             for limit in (self.min_df, self.max_df)
         )
         if most < least:
             raise ValueError(
                 f"max_df={self.max_df!r} corresponds to fewer texts than min_df="
-                f"{self.min_df!r}: {most:g} and {least:g} of {len(texts)}. Lower "
+                f"{self.min_df!r}: {most:g} and {least:g} of {len(tokenized)}. Lower "
                 "min_df or raise max_df."
             )
         words = [word for word in occurrences if least <= in_texts[word] <= most]
@@ -395,15 +395,15 @@ n_columns)
             raise ValueError(
                 f"empty vocabulary; of {len(occurrences)} words none is in at least "
                 f"min_df={self.min_df!r} and at most max_df={self.max_df!r} of the "
-                f"{len(texts)} texts. Lower min_df or raise max_df."
+                f"{len(tokenized)} texts. Lower min_df or raise max_df."
             )
         words.sort(key=lambda word: (-occurrences[word], word))
         return _numbered(sorted(words[: self.max_features]))
 
-    def _numbers(self, texts):
+    def _numbers(self, tokenized):
         number_of = self.vocabulary_.get
-        X = np.full((len(texts), self.max_length_), PAD, dtype=np.int64)
-        for row, words in zip(X, texts, strict=True):
+        X = np.full((len(tokenized), self.max_length_), PAD, dtype=np.int64)
+        for row, words in zip(X, tokenized, strict=True):
             numbers = [number_of(word, UNKNOWN) for word in words[: len(row) - 1]]
             row[: len(numbers) + 1] = [*numbers, END]
         return X
@@ -427,19 +427,22 @@ n_columns)
             )
 
 
-def _reader(reading: dict) -> Callable[[str], list[str]]:
-    """Make the function from a text to its words."""
-    pattern = reading["token_pattern"]
-    if reading["tokenizer"] is None:
-        if isinstance(pattern, str) and MARKS in pattern:
-            reading = {**reading, "token_pattern": pattern.replace(MARKS, _marks())}
+def _build_analyzer(parameters: dict) -> Callable[[str], list[str]]:
+    """Return the function from a text to its words."""
+    pattern = parameters["token_pattern"]
+    if parameters["tokenizer"] is None:
+        if isinstance(pattern, str) and COMBINING in pattern:
+            parameters = {
+                **parameters,
+                "token_pattern": pattern.replace(COMBINING, _combining_ranges()),
+            }
         try:
-            re.compile(reading["token_pattern"])
+            re.compile(parameters["token_pattern"])
         except (re.error, TypeError) as error:
             raise ValueError(
                 f"token_pattern must be a regular expression. Got {pattern!r}: {error}."
             ) from error
-    vectorizer = CountVectorizer(**reading)
+    vectorizer = CountVectorizer(**parameters)
     preprocess = vectorizer.build_preprocessor()
     tokenize = vectorizer.build_tokenizer()
 
@@ -448,33 +451,33 @@ def _reader(reading: dict) -> Callable[[str], list[str]]:
         if not isinstance(prepared, str):
             raise TypeError(
                 "preprocessor must give a text, a str. It gave "
-                f"{_shown(prepared)} for the text {reprlib.repr(text)}."
+                f"{_repr_and_type(prepared)} for the text {reprlib.repr(text)}."
             )
         words = tokenize(prepared)
         if not isinstance(words, Iterable):
             raise TypeError(
                 "tokenizer must give words, an iterable of str. It gave "
-                f"{_shown(words)} for the text {reprlib.repr(text)}."
+                f"{_repr_and_type(words)} for the text {reprlib.repr(text)}."
             )
         return words
 
-    def read(text):
+    def analyze(text):
         words = []
-        for i, part in enumerate(UNKNOWN_MARKS.split(text)):
+        for i, part in enumerate(UNKNOWN_WORD_PATTERN.split(text)):
             if i:
-                words.append(UNKNOWN_MARK)
+                words.append(UNKNOWN_WORD)
             for word in filter(_is_word, words_of(part)):
-                # a tokenizer may have a mark of its own
-                unknown = UNKNOWN_MARKS.fullmatch(word)
-                words.append(UNKNOWN_MARK if unknown else word)
+                # a tokenizer, too, may write unknown words in this form
+                unknown = UNKNOWN_WORD_PATTERN.fullmatch(word)
+                words.append(UNKNOWN_WORD if unknown else word)
         return words
 
-    return read
+    return analyze
 
 
 @functools.cache
-def _marks() -> str:
-    """Return all combining marks and joiners, as ranges for a class of characters."""
+def _combining_ranges() -> str:
+    """Return all combining marks and joiners, as ranges of a character class."""
     codes = {0x200C, 0x200D} | {
         code
         for code in (*range(0x300, 0x20000), *range(0xE0100, 0xE01F0))
@@ -490,17 +493,17 @@ def _is_word(word) -> bool:
     if not isinstance(word, str):
         raise TypeError(
             "tokenizer must give words of type str. It gave "
-            f"{_shown(word)}. Convert them in it."
+            f"{_repr_and_type(word)}. Convert them in it."
         )
     return word != ""
 
 
-def _shown(value) -> str:
+def _repr_and_type(value) -> str:
     return f"{reprlib.repr(value)} of type {type(value).__name__}"
 
 
-def _read(X, read) -> list[list[str]]:
-    """Words of each of the texts, once it is known that they are texts."""
+def _tokenize(X, analyze) -> list[list[str]]:
+    """Check that X holds texts, and return the words of each."""
     if isinstance(X, str | bytes):
         kind = "string" if isinstance(X, str) else "bytes"
         raise ValueError(
@@ -520,15 +523,15 @@ def _read(X, read) -> list[list[str]]:
             "X must be an iterable over texts, such as a list or a pandas Series. Got "
             f"{reprlib.repr(X)} of type {type(X).__name__}."
         )
-    texts = []
+    tokenized = []
     for i, text in enumerate(X):
         if not isinstance(text, str):
             raise ValueError(
                 f"X must hold strings only. At position {i} it holds "
                 f"{reprlib.repr(text)} of type {type(text).__name__}. {_advice(text)}"
             )
-        texts.append(read(text))
-    return texts
+        tokenized.append(analyze(text))
+    return tokenized
 
 
 def _advice(entry) -> str:
@@ -542,32 +545,32 @@ def _advice(entry) -> str:
     return "Fill missing texts with an empty string or drop them; convert others."
 
 
-def _count_cut(texts, max_length, stacklevel) -> int:
-    """Count the texts that have too many words, and warn of them."""
-    lengths = [len(words) for words in texts]
+def _count_cut(tokenized, max_length, stacklevel) -> int:
+    """Count the texts with too many words, and warn of them."""
+    lengths = [len(words) for words in tokenized]
     n_cut = sum(length >= max_length for length in lengths)
     if n_cut:
         warnings.warn(
-            f"{n_cut} of {len(texts)} texts are longer than {max_length - 1} words and "
-            f"were cut: max_length_={max_length} columns, the end mark included. The "
-            f"longest has {max(lengths)} words. Set max_length={max(lengths) + 1} in "
-            "SequenceVectorizer to keep them whole.",
+            f"{n_cut} of {len(lengths)} texts are longer than {max_length - 1} words "
+            f"and were cut: max_length_={max_length} columns, the end mark included. "
+            f"The longest has {max(lengths)} words. Set max_length={max(lengths) + 1} "
+            "in SequenceVectorizer to keep them whole.",
             UserWarning,
             stacklevel=stacklevel,
         )
     return n_cut
 
 
-def _warn_of_stretched(texts, stacklevel):
-    lengths = np.array([len(words) for words in texts])
+def _warn_of_outlier_length(tokenized, stacklevel):
+    lengths = np.array([len(words) for words in tokenized])
     usual, longest = int(np.quantile(lengths, 0.95, method="higher")), lengths.max()
     times = (longest + 1) / (usual + 1)
-    if times > STRETCHED and longest - usual >= STRETCHED_COLUMNS:
+    if times > OUTLIER_RATIO and longest - usual >= OUTLIER_COLUMNS:
         warnings.warn(
-            f"The longest of {len(texts)} texts has {longest} words, and 95 % of them "
-            f"have {usual} at most: all rows get {longest + 1} columns, and a model "
-            f"takes up to {times:.1f} times as long for it. Set max_length={usual + 1} "
-            f"to cut the {(lengths > usual).sum()} longer ones.",
+            f"The longest of {len(lengths)} texts has {longest} words, and 95 % of "
+            f"them have {usual} at most: all rows get {longest + 1} columns, and a "
+            f"model takes up to {times:.1f} times as long for it. Set "
+            f"max_length={usual + 1} to cut the {(lengths > usual).sum()} longer ones.",
             UserWarning,
             stacklevel=stacklevel,
         )
@@ -578,7 +581,7 @@ def _numbered(words) -> dict[str, int]:
 
 
 def _checked_vocabulary(vocabulary) -> dict[str, int]:
-    """Check the vocabulary that was given, and number its words."""
+    """Check the parameter `vocabulary`, and number its words."""
     if isinstance(vocabulary, str | bytes):
         raise ValueError(
             "vocabulary must be an iterable over words or a mapping of words to "
@@ -591,10 +594,14 @@ def _checked_vocabulary(vocabulary) -> dict[str, int]:
             "or None to learn them from the texts."
         )
     for word in words:
-        if not isinstance(word, str) or not word or UNKNOWN_MARKS.fullmatch(word):
+        if (
+            not isinstance(word, str)
+            or not word
+            or UNKNOWN_WORD_PATTERN.fullmatch(word)
+        ):
             raise ValueError(
                 "vocabulary must hold words: strings, neither empty nor the mark of "
-                f"unknown words, {UNKNOWN_MARK!r}. Got {reprlib.repr(word)} of type "
+                f"unknown words, {UNKNOWN_WORD!r}. Got {reprlib.repr(word)} of type "
                 f"{type(word).__name__}. Leave it out."
             )
     if isinstance(vocabulary, Mapping):
@@ -619,8 +626,8 @@ def _checked_vocabulary(vocabulary) -> dict[str, int]:
     return _numbered(words)
 
 
-def _warn_of_unreadable(vocabulary, read, stacklevel):
-    unreadable = [word for word in vocabulary if read(word) != [word]]
+def _warn_of_unreadable(vocabulary, analyze, stacklevel):
+    unreadable = [word for word in vocabulary if analyze(word) != [word]]
     if unreadable:
         warnings.warn(
             f"{len(unreadable)} of {len(vocabulary)} words in vocabulary are not read "
@@ -631,17 +638,17 @@ def _warn_of_unreadable(vocabulary, read, stacklevel):
         )
 
 
-def _written(words: list[str], read) -> str:
-    """Put words together: as one writes them, if they are read as the same words."""
+def _join(words: list[str], analyze) -> str:
+    """Join words by the first spelling that is split into the same words."""
     spaced = " ".join(words)
-    for text in (_punctuated(words), spaced, "".join(words)):
-        if read(text) == words:
+    for text in (_join_as_english(words), spaced, "".join(words)):
+        if analyze(text) == words:
             return text
     return spaced
 
 
-def _punctuated(words: list[str]) -> str:
-    """Put words together as one writes them."""
+def _join_as_english(words: list[str]) -> str:
+    """Join words with the spaces that English sets around punctuation."""
     quotes = Counter(word for word in words if word in QUOTES)
     opened: set[str] = set()
     text = ""
@@ -650,7 +657,7 @@ def _punctuated(words: list[str]) -> str:
         opens, closes = word in OPENING, CLOSING.issuperset(word)
         if word in QUOTES:
             quotes[word] -= 1
-            # one without a partner, an apostrophe perhaps, belongs to what it follows
+            # one without a partner, such as an apostrophe, joins the word before it
             opens = word not in opened and (quotes[word] > 0 or not text)
             closes = not opens
             opened ^= {word}

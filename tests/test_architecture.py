@@ -5,6 +5,7 @@ Read from the source, so that a broken import is found even where it would work.
 
 import ast
 import io
+import re
 import subprocess
 import sys
 import tokenize
@@ -170,6 +171,35 @@ def test_all_exists_and_is_sorted(path):
         names, key=lambda name: (not name.isupper(), not name[0].isupper(), name)
     )
     assert len(names) == len(set(names))
+
+
+# --- what is public -------------------------------------------------------------------
+
+PUBLIC_NAMES = declared_names(parse(PACKAGE / "__init__.py"))
+PUBLIC_MODULES = {
+    "sklearn_mae",
+    *(f"sklearn_mae.{name}" for name in PUBLIC_NAMES if name in LEVELS),
+}
+
+
+@pytest.mark.parametrize(
+    "path", ["README.md", "CONTRIBUTING.md", "sklearn_mae/__init__.py"]
+)
+def test_documents_list_the_public_modules(path):
+    _, listed = (ROOT / path).read_text().split("Public modules: ")
+    paragraph = listed.partition("\n\n")[0]
+
+    assert set(re.findall(r"`(sklearn_mae[\w.]*)`", paragraph)) == PUBLIC_MODULES
+
+
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "examples").glob("*.py")), ids=lambda path: path.stem
+)
+def test_examples_import_what_is_public(path):
+    ours = {name for name in imported_modules(parse(path)) if "sklearn_mae" in name}
+
+    assert ours
+    assert ours <= PUBLIC_MODULES | {f"sklearn_mae.{name}" for name in PUBLIC_NAMES}
 
 
 # --- nobody asks which family it is ---------------------------------------------------

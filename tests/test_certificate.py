@@ -38,7 +38,7 @@ from sklearn_mae.information.shared_codes import (
     enumerated_means,
     row_means,
 )
-from sklearn_mae.model import Cost, StandardNormal, draw, private_random
+from sklearn_mae.model import Cost, Rows, StandardNormal, draw, private_random
 from tests.statistical import (
     assert_estimate_equal,
     assert_mean_equal,
@@ -791,15 +791,17 @@ def drawn_from(model, z0, seed=0):
     with torch.no_grad():
         p = model.likelihood(z0)
         x = draw(p, (), generator(seed), reparametrised=False)
-        return x, p.log_prob(x)
+        return Rows(x), p.log_prob(x)
 
 
 def test_a_shifted_lattice_is_unbiased():
     """Too coarse for the decoder, but right on average."""
     model, _ = hostile(periodic(2.0))
-    x = torch.linspace(-1, 1, 5).double().unsqueeze(-1)
-    fine = model.prior.lattice(20_000, x, generator())[:2]
-    coarse = [model.prior.lattice(32, x, generator(seed))[:2] for seed in range(2_000)]
+    x = Rows(torch.linspace(-1, 1, 5).double().unsqueeze(-1))
+    fine = model.prior.lattice(20_000, x.values, generator())[:2]
+    coarse = [
+        model.prior.lattice(32, x.values, generator(seed))[:2] for seed in range(2_000)
+    ]
     truth = integrate(model, x, *fine).log_marginal.exp()
     found = [integrate(model, x, *codes).log_marginal.exp() for codes in coarse]
 
@@ -856,9 +858,7 @@ def test_shared_codes_state_their_errors_honestly():
     truth = information_of_model(outcomes, 500, 1e-3, generator()).estimate
     found = [
         bracket_of_means(
-            enumerated_means(
-                outcomes, outcomes.likelihood.outcomes(), 2_000, generator(seed)
-            ),
+            enumerated_means(outcomes, outcomes.outcomes(), 2_000, generator(seed)),
             "enumeration",
         )
         for seed in range(100)

@@ -18,7 +18,7 @@ from sklearn_mae.training import (
     Information,
     Paper,
     Rate,
-    Rows,
+    TrainingRows,
 )
 from sklearn_mae.training import constraints as constraints_module
 from sklearn_mae.training.constraints import Step
@@ -246,7 +246,7 @@ def test_the_paper_s_rule_keeps_nothing():
 def test_listed_outcomes_are_summed_over_the_midpoint_rule():
     """Value and gradient are those of the sums over a fine grid, up to n^-2."""
     model = random_model("categorical", [5], 1)
-    outcomes = model.likelihood.outcomes()
+    outcomes = model.outcomes()
     penalty = DualAscent(10.0, 1.0)
     penalty.start_from(1.0)
     constraint = EnumeratedInformation(penalty, Enumeration(outcomes), Schedule())
@@ -254,7 +254,7 @@ def test_listed_outcomes_are_summed_over_the_midpoint_rule():
 
     z = torch.linspace(-8, 8, 4001, dtype=torch.float64).unsqueeze(1)
     mass = torch.softmax(-0.5 * z.square().squeeze(1), 0)
-    log_prob = model.likelihood(z).log_prob(outcomes.unsqueeze(1))
+    log_prob = model.likelihood(z).log_prob(outcomes.values.unsqueeze(1))
     marginal = (mass * log_prob.exp()).sum(1, keepdim=True)
     exact = (mass * log_prob.exp() * (log_prob - marginal.log())).sum()
     theta = list(model.likelihood.parameters())
@@ -314,7 +314,7 @@ class Kept(PerToken):
 
     def expectation(self, p, f, generator):
         def keeping(x, log_prob):
-            self.x, self.z0, self.integrands = x, p.z, f(x, log_prob)
+            self.x, self.z0, self.integrands = x, p.base.z, f(x, log_prob)
             return self.integrands
 
         return super().expectation(p, keeping, generator)
@@ -463,7 +463,7 @@ def test_prefixes_learn_in_training_and_refinement():
     heads = {"posterior.prefix_output.weight", "posterior.prefix_output.bias"}
     x, before = drawn_rows(model), parameters(model)
     net = build(of_sequences(model), model=model)
-    net.partial_fit(Rows(x))
+    net.partial_fit(TrainingRows(x))
     between = parameters(model)
     refine_posterior(net, 2)
 
@@ -476,7 +476,7 @@ def test_paper_trains_no_prefixes():
     model = sequences()
     x, before = drawn_rows(model), parameters(model)
     constraint = Paper(SignRule(1.0, 1.0), Reinforce(leave_one_out=False))
-    build(constraint, model=model).partial_fit(Rows(x))
+    build(constraint, model=model).partial_fit(TrainingRows(x))
 
     assert moved(before, model) == {"likelihood", "encoder", "posterior"}
     assert not heads_that_moved(before, model)
@@ -535,6 +535,6 @@ def test_training_reaches_the_rate_asked_for(M):
     x = torch.cat([z, -z, 0.5 * z], 1) + 0.5 * table(200, 3, seed=4)
     model = random_model("gaussian", 3, 2)
     net = build(rate(M, C=10.0), model=model, max_epochs=100)
-    net.partial_fit(Rows(x))
+    net.partial_fit(TrainingRows(x))
 
     assert np.mean(net.history[-20:, "rate"]) == pytest.approx(M, abs=0.1)

@@ -220,7 +220,7 @@ def build_strategy(name, model):
             p = model.likelihood(codes(1, model))
             return Reparametrised() if p.has_rsample else None
         case "enumeration":
-            outcomes = model.likelihood.outcomes()
+            outcomes = model.outcomes()
             return None if outcomes is None else Enumeration(outcomes)
         case "per token":
             filters = isinstance(model.posterior, SequenceFilter)
@@ -507,7 +507,7 @@ def step(model, rule, strategy, g):
         return *sandwich(weighted), model.posterior.objective(r, z0)
 
     bound = rule.bound(model, x, q, draw(q, (rule.n_draws,), g))
-    values = strategy.expectation(model.likelihood(z0), bounds, g)
+    values = strategy.expectation(model.rows(z0, g), bounds, g)
     return bound, values
 
 
@@ -532,14 +532,14 @@ def test_strategy_changes_no_value(likelihood, encoder, strategy):
     """It is the plain mean: of f at the draws, or over all outcomes."""
     model = build(likelihood, encoder).double()
     z0 = codes(16, model)
-    p = model.likelihood(z0)
+    p = model.rows(z0, generator())
 
     def f(x, log_prob):
         return log_prob + 1, (model.r(x).log_prob(z0) - log_prob) ** 2
 
     values = build_strategy(strategy, model).expectation(p, f, generator())
     if strategy == "enumeration":
-        x = model.likelihood.outcomes().unsqueeze(1)
+        x = model.outcomes().unsqueeze(1)
         log_prob = p.log_prob(x)
         plain = [(log_prob.exp() * value).sum(0) for value in f(x, log_prob)]
     else:

@@ -312,7 +312,7 @@ def test_drawn_codes_without_a_map_have_their_distribution():
 def test_joint_draws():
     model = wrong()
     x, z = Evaluation(model, Amortised(), 0).sample(50_000, generator())
-    e = (x - model.b - z @ model.W.mT) / model.sigma
+    e = (x.values - model.b - z @ model.W.mT) / model.sigma
     standard = torch.cat([z, e], -1)
 
     assert_mean_equal(standard, 0.0, resolution=0.05)

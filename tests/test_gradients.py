@@ -21,6 +21,8 @@ from sklearn_mae.information import Weighted, sandwich
 from sklearn_mae.model import (
     DiagonalNormal,
     PrivateDistribution,
+    RowDistribution,
+    Rows,
     StandardNormal,
     draw,
     private_random,
@@ -272,9 +274,16 @@ def flat_gradients(values, parameters):
 
 
 def both_gradients(strategy, likelihood, posterior, z0, g=None):
-    f = bounds(likelihood, posterior, z0)
-    values = strategy.expectation(likelihood(z0), f, g)
+    f, p = bounds(likelihood, posterior, z0), likelihood(z0)
+    if isinstance(strategy, PerToken):
+        f, p = of_values(f), RowDistribution(p)
+    values = strategy.expectation(p, f, g)
     return flat_gradients(values, [*likelihood.parameters(), *posterior.parameters()])
+
+
+def of_values(f):
+    """Let a function of values take rows."""
+    return lambda x, log_prob: f(x.values, log_prob)
 
 
 every_filter = pytest.mark.parametrize(
@@ -296,7 +305,8 @@ def test_per_token_credit_has_the_exact_expectation(monkeypatch, n, right):
     total = torch.zeros_like(exact)
     for drawn in itertools.product(range(len(outcomes)), repeat=n):
         x = outcomes[list(drawn)]
-        monkeypatch.setattr(gradients_module, "draw", lambda *_, x=x, **__: x)
+        rows = Rows(x)
+        monkeypatch.setattr(gradients_module, "draw", lambda *_, rows=rows, **__: rows)
         found = both_gradients(PerToken(posterior, PRIOR), likelihood, posterior, z0)
         total += probability[list(drawn), range(n)].prod() * found
 
@@ -326,7 +336,8 @@ def test_per_token_credit_changes_no_value(right):
     z0 = some_codes(9)
     f, p = bounds(likelihood, posterior, z0), likelihood(z0)
     x = draw(p, (), generator(2))
-    values = PerToken(posterior, PRIOR).expectation(p, f, generator(2))
+    strategy = PerToken(posterior, PRIOR)
+    values = strategy.expectation(RowDistribution(p), of_values(f), generator(2))
 
     for value, plain in zip(values, f(x, p.log_prob(x)), strict=True):
         assert_close(value, plain, rtol=1e-12, atol=1e-12)
@@ -380,7 +391,10 @@ def test_per_token_credit_spares_noise():
             p = FirstTokenTells(some_codes(8, seed=4)[:, :1], first, later)
 
             def told(x, log_prob, z=p.z):
-                return (known_from_the_first(x).log_prob(z) - PRIOR.log_prob(z),)
+                r = known_from_the_first(x.values)
+                return (r.log_prob(z) - PRIOR.log_prob(z),)
+
+            p = RowDistribution(p)
 
             (value,) = strategy.expectation(p, told, g)
             slopes = torch.autograd.grad(value.mean(), (first, later))

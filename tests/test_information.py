@@ -186,7 +186,7 @@ def bounds_of(model, z0, k, g):
 
 def test_enumeration_and_draws_have_the_same_mean():
     model = random_model("bernoulli", 3, 2)
-    strategies = Enumeration(model.likelihood.outcomes()), Reinforce()
+    strategies = Enumeration(model.outcomes()), Reinforce()
     g, gaps = generator(), []
     with torch.no_grad():
         for _ in range(300):
@@ -280,7 +280,7 @@ def test_gradient_in_the_noise_s_scale(side):
 )
 def test_gradient_of_the_enumerated_bound(kind, columns, side):
     model = random_model(kind, columns, 2)
-    value = bound_value(model, Enumeration(model.likelihood.outcomes()), side)
+    value = bound_value(model, Enumeration(model.outcomes()), side)
     parameter, entries = model.likelihood.decoder[-1].weight, [(0, 0), (2, 5)]
     gradient, differences = gradient_and_differences(model, value, parameter, entries)
 
@@ -293,7 +293,7 @@ def test_reinforced_gradient_of_the_bound(side):
     """Its mean is the enumerated one's."""
     model = random_model("bernoulli", 3, 2)
     parameter = model.likelihood.decoder[-1].weight
-    strategies = Enumeration(model.likelihood.outcomes()), Reinforce()
+    strategies = Enumeration(model.outcomes()), Reinforce()
     g, gaps = generator(3), []
     for _ in range(800):
         z0 = model.stratified_codes(128, g)

@@ -13,7 +13,7 @@ from sklearn_mae.model import Cost
 from sklearn_mae.training import (
     Information,
     ProgressBar,
-    Rows,
+    TrainingRows,
     certification,
     certify,
     landing,
@@ -30,7 +30,7 @@ def trained_near(M, constraint=None, **options):
     """A net whose constraint asks for M, and a measure of its exact information."""
     model = random_model("gaussian", 3, 1)
     net = build(constraint or two_sided(M), model=model, max_epochs=1, **options)
-    net.partial_fit(Rows(table(40)))
+    net.partial_fit(TrainingRows(table(40)))
     net.calls = 0
 
     def measure():
@@ -239,7 +239,7 @@ def test_the_posterior_trains_longer_where_information_is_only_measured(
         certification, "refine_posterior", lambda net, n_steps: refined.append(n_steps)
     )
     monkeypatch.setattr(certification, "land", lambda *given: None)
-    net = build(*[two_sided()] * constrained).partial_fit(Rows(table()))
+    net = build(*[two_sided()] * constrained).partial_fit(TrainingRows(table()))
     net.module_.likelihood.cost = Cost(refinement=refinement)
     for net.step_ in (10, 10_000):
         settled(net)

@@ -14,7 +14,7 @@ from sklearn_mae.encoders import Amortised, Resampling, UserEncoder
 from sklearn_mae.families import Schedule
 from sklearn_mae.gradients import Enumeration, Reinforce
 from sklearn_mae.model import DiagonalNormal
-from sklearn_mae.training import FIGURES, Batches, Constraint, Information, Rows
+from sklearn_mae.training import FIGURES, Batches, Constraint, Information, TrainingRows
 from sklearn_mae.training.constraints import Term
 from sklearn_mae.training.landing import refine_posterior
 from sklearn_mae.training.penalty import DualAscent, SignRule
@@ -43,23 +43,25 @@ def made(kinds):
 )
 def test_batches_hold_each_row_once(n, batch_size, sizes):
     x = torch.arange(n).unsqueeze(1)
-    batches = Batches(Rows(x), batch_size, generator())
+    batches = Batches(TrainingRows(x), batch_size, generator())
     drawn = list(batches)
 
     assert [len(batch) for batch in drawn] == sizes
     assert len(batches) == len(sizes)
-    assert torch.cat(drawn).flatten().sort().values.tolist() == list(range(n))
+    assert torch.cat(
+        [batch.values for batch in drawn]
+    ).flatten().sort().values.tolist() == list(range(n))
 
 
 def test_batches_are_shuffled_privately():
     x = torch.arange(50).unsqueeze(1)
     before = torch.get_rng_state()
-    batches = Batches(Rows(x), 50, generator())
+    batches = Batches(TrainingRows(x), 50, generator())
     (one,), (two,) = list(batches), list(batches)
-    (again,) = Batches(Rows(x), 50, generator())
+    (again,) = Batches(TrainingRows(x), 50, generator())
 
-    assert not torch.equal(one, two)
-    assert torch.equal(one, again)
+    assert not torch.equal(one.values, two.values)
+    assert torch.equal(one.values, again.values)
     assert torch.equal(torch.get_rng_state(), before)
 
 
@@ -105,7 +107,7 @@ def test_without_constraint_it_is_a_vae_step_for_step():
     x, ours, theirs = table(), random_model("gaussian", 3, 2), None
     theirs = random_model("gaussian", 3, 2)
     start = parameters(ours)
-    net = build(model=ours, max_epochs=7, seed=5).partial_fit(Rows(x))
+    net = build(model=ours, max_epochs=7, seed=5).partial_fit(TrainingRows(x))
     losses = hand_written_vae(theirs, x, 7, 20, 1e-2, seed=5)
 
     assert moved(start, ours) == {"likelihood", "encoder"}
@@ -121,7 +123,7 @@ def test_without_constraint_resampling_is_an_iwae():
     x, model = table(20), random_model("gaussian", 3, 2)
     twin = random_model("gaussian", 3, 2)
     net = build(model=model, rule=Resampling(4), max_epochs=1)
-    net.partial_fit(Rows(x))
+    net.partial_fit(TrainingRows(x))
 
     g = generator(5)
     batch = x[torch.randperm(20, generator=g)]
@@ -149,7 +151,7 @@ def test_who_moves_in_training(kinds, others):
     model = random_model("gaussian", 3, 2)
     before = parameters(model)
     net = build(*made(others + kinds), model=model)
-    net.partial_fit(Rows(table()))
+    net.partial_fit(TrainingRows(table()))
 
     everyone = {"likelihood", "encoder"} | ({"posterior"} if kinds else set())
     assert moved(before, model) == everyone
@@ -168,7 +170,7 @@ class Scripted(Constraint):
 
 def one_step(net, x):
     """Train for one batch of all rows."""
-    net.partial_fit(Rows(x))
+    net.partial_fit(TrainingRows(x))
     return net
 
 
@@ -237,7 +239,7 @@ def test_what_constraints_add_is_summed():
 
 def test_posterior_learns_twice_as_fast():
     net = build(two_sided(), max_epochs=1, batch_size=50)
-    net.partial_fit(Rows(table()))
+    net.partial_fit(TrainingRows(table()))
     (theta,), (omega,) = (
         optimiser.param_groups
         for optimiser in (net.optimizer_, net.optimizer_posterior_)
@@ -260,7 +262,7 @@ def test_constraint_acts_every_so_many_steps():
 
     constraint.term = term
     net = build(constraint, batch_size=10, max_epochs=2)  # 10 steps
-    net.partial_fit(Rows(table()))
+    net.partial_fit(TrainingRows(table()))
 
     assert seen == [0, 3, 6, 9]
     resting = []
@@ -274,7 +276,7 @@ def test_constraint_acts_every_so_many_steps():
 
     build(
         two_sided(period=3), batch_size=10, max_epochs=1, callbacks=[Watch()]
-    ).partial_fit(Rows(table()))
+    ).partial_fit(TrainingRows(table()))
     assert resting == [False, True, True, False, True]
 
 
@@ -283,7 +285,7 @@ def test_constraint_acts_every_so_many_steps():
 
 def test_history_has_the_figures():
     net = build(rate(), two_sided(), max_epochs=4)
-    net.partial_fit(Rows(table()))
+    net.partial_fit(TrainingRows(table()))
 
     assert FIGURES == (
         "loss",
@@ -314,21 +316,21 @@ def test_history_has_the_figures():
     ],
 )
 def test_unused_figures_are_nan(kinds, unused):
-    net = build(*made(kinds)).partial_fit(Rows(table()))
+    net = build(*made(kinds)).partial_fit(TrainingRows(table()))
 
     for name in FIGURES:
         assert np.isnan(net.history[:, name]).all() == (name in unused), name
 
 
 def test_loss_without_constraint_is_minus_the_bound():
-    net = build().partial_fit(Rows(table()))
+    net = build().partial_fit(TrainingRows(table()))
 
     assert net.history[:, "loss"] == [-value for value in net.history[:, "elbo"]]
 
 
 def test_figures_are_in_the_units_of_the_data():
-    plain = build().partial_fit(Rows(table()))
-    shifted = build(log_volume=2.5).partial_fit(Rows(table()))
+    plain = build().partial_fit(TrainingRows(table()))
+    shifted = build(log_volume=2.5).partial_fit(TrainingRows(table()))
 
     for name, shift in (
         ("loss", 2.5),
@@ -344,7 +346,7 @@ def test_figures_are_in_the_units_of_the_data():
 def test_history_holds_no_old_batches():
     """They would grow with the number of steps."""
     net = build(max_epochs=5)
-    net.partial_fit(Rows(table()))
+    net.partial_fit(TrainingRows(table()))
     net.release()
 
     assert not any(epoch["batches"] for epoch in net.history)
@@ -358,7 +360,7 @@ def test_learning_rate_is_constant_then_falls_to_zero():
             rates.append(net.optimizer_.param_groups[0]["lr"])
 
     net = build(max_epochs=10, batch_size=25, lr=0.1, callbacks=[Watch()])
-    net.partial_fit(Rows(table()))
+    net.partial_fit(TrainingRows(table()))
 
     assert len(rates) == net.n_steps_ == 20
     assert rates[:10] == [0.1] * 10
@@ -372,7 +374,7 @@ def test_same_generator_same_training(kinds):
     def fit(seed):
         model = random_model("gaussian", 3, 2)
         net = build(*made(kinds), model=model, seed=seed)
-        net.partial_fit(Rows(table()))
+        net.partial_fit(TrainingRows(table()))
         return parameters(model)
 
     one, two, other = fit(5), fit(5), fit(6)
@@ -385,7 +387,7 @@ def test_same_generator_same_training(kinds):
 
 def test_training_leaves_global_generators_alone():
     torch_state, numpy_state = torch.get_rng_state(), np.random.get_state()[1].copy()
-    build(rate(), two_sided()).partial_fit(Rows(table()))
+    build(rate(), two_sided()).partial_fit(TrainingRows(table()))
 
     assert torch.equal(torch.get_rng_state(), torch_state)
     np.testing.assert_array_equal(np.random.get_state()[1], numpy_state)
@@ -408,7 +410,7 @@ def test_a_user_s_module_draws_privately_and_repeatably():
         model = random_model("gaussian", 3, 2)
         torch.manual_seed(0)
         model.encoder = UserEncoder(Dropping().double())
-        build(model=model, user_supplied=True).partial_fit(Rows(table()))
+        build(model=model, user_supplied=True).partial_fit(TrainingRows(table()))
         return parameters(model)
 
     one = fit()
@@ -430,7 +432,7 @@ def test_divergence_is_a_value_error_that_names_lr(kinds, batch_size):
     net = build(*made(kinds), lr=1e200, batch_size=batch_size)
 
     with pytest.raises(ValueError, match=r"diverged in epoch \d+ .*lr=1e\+200"):
-        net.partial_fit(Rows(table()))
+        net.partial_fit(TrainingRows(table()))
 
 
 @pytest.mark.parametrize("strategy", ["enumeration", "reinforce"])
@@ -441,7 +443,7 @@ def test_divergence_of_discrete_columns(kind, columns, strategy):
     """No draw, index or probability of a NaN model may raise something else."""
     model = random_model(kind, columns, 3)
     if strategy == "enumeration":
-        strategy = Enumeration(model.likelihood.outcomes())
+        strategy = Enumeration(model.outcomes())
     else:
         strategy = Reinforce()
     constraint = Information(DualAscent(10.0, 1.0), strategy, Schedule())
@@ -450,7 +452,7 @@ def test_divergence_of_discrete_columns(kind, columns, strategy):
         x = model.likelihood(table(50, 3)).sample((), generator())
 
     with pytest.raises(ValueError, match="diverged in epoch"):
-        net.partial_fit(Rows(x))
+        net.partial_fit(TrainingRows(x))
 
 
 class Stopper(Callback):
@@ -473,7 +475,7 @@ class Stopper(Callback):
 )
 def test_a_callback_s_interrupt_ends_the_training_normally(method):
     net = build(max_epochs=10, callbacks=[Stopper(method)])
-    net.partial_fit(Rows(table()))
+    net.partial_fit(TrainingRows(table()))
 
     finished = [epoch for epoch in net.history if "loss" in epoch]
     assert len(finished) == (3 if method == "on_epoch_end" else 2)
@@ -481,7 +483,7 @@ def test_a_callback_s_interrupt_ends_the_training_normally(method):
 
 
 def test_an_interrupt_after_the_last_epoch_is_no_error():
-    net = build(callbacks=[Stopper("on_train_end")]).partial_fit(Rows(table()))
+    net = build(callbacks=[Stopper("on_train_end")]).partial_fit(TrainingRows(table()))
 
     assert len(net.history) == 3
 
@@ -491,7 +493,7 @@ def test_early_stopping_may_watch_any_figure():
         monitor="rate", patience=2, lower_is_better=False, sink=len
     )
     net = build(max_epochs=500, lr=1e-4, callbacks=[stopping])
-    net.partial_fit(Rows(table()))
+    net.partial_fit(TrainingRows(table()))
 
     assert len(net.history) < 500
 
@@ -508,19 +510,19 @@ def test_another_interrupt_passes_on():
     net = build(model=model)
 
     with pytest.raises(KeyboardInterrupt):
-        net.partial_fit(Rows(table()))
+        net.partial_fit(TrainingRows(table()))
 
 
 def test_a_callback_s_other_errors_pass_on():
     net = build(max_epochs=10, callbacks=[Stopper("on_epoch_end", ZeroDivisionError)])
 
     with pytest.raises(ZeroDivisionError):
-        net.partial_fit(Rows(table()))
+        net.partial_fit(TrainingRows(table()))
 
 
 def test_a_released_net_can_be_pickled():
     net = build(rate(), two_sided())
-    net.partial_fit(Rows(table()))
+    net.partial_fit(TrainingRows(table()))
     refine_posterior(net, 2)
     net.release()
     assert not net.constraints

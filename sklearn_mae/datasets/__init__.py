@@ -1,7 +1,8 @@
-"""Data whose entropy, likelihood and information are known, and a real set of text.
+"""Data of known entropy, likelihood and information, and sentences of film reviews.
 
 Notation: data x ~ q(x), latent code z ~ p(z), H(x) the entropy of q and I(x, z) the
-mutual information of the joint distribution that made the data. Everything is in nats.
+mutual information of the joint distribution from which the data are drawn. All figures
+are in nats.
 
 Each ``make_*`` returns a :class:`~sklearn.utils.Bunch` with at least
 
@@ -10,12 +11,12 @@ Each ``make_*`` returns a :class:`~sklearn.utils.Bunch` with at least
 - ``log_likelihood``, a function of X that gives log q(x) for each row, shape (n,);
   rows outside the support have ``-inf``;
 
-and where a latent variable made the data, ``codes`` and ``information``. A Bunch can
-be pickled. Draw training and test rows in one call: another seed is another q. Only
-:func:`make_sentences` speaks the same language whatever the seed.
+and, where there is a latent variable, ``codes`` and ``information``. A Bunch can be
+pickled. :func:`make_linear_gaussian` and :func:`make_binary_prototypes` draw q by the
+seed: draw their training and test rows in one call.
 
-:func:`fetch_imdb_sentences` brings the sentences of real film reviews, whose q(x)
-nobody knows. It follows the habits of scikit-learn's ``fetch_*``.
+:func:`fetch_imdb_sentences` loads sentences of film reviews, whose q(x) is unknown, by
+the conventions of scikit-learn's ``fetch_*``.
 """
 
 from sklearn_mae.datasets.generators import (

@@ -1,6 +1,6 @@
 """Vectors and categories whose entropy, likelihood and information are known.
 
-Each generator holds to the contract that the package ``sklearn_mae.datasets`` states.
+Each generator returns a Bunch as the package ``sklearn_mae.datasets`` describes it.
 """
 
 from functools import partial
@@ -23,12 +23,12 @@ __all__ = [
     "split_normal_correlation",
 ]
 
-_MAX_BINARY_FEATURES = 12  # 4,096 outcomes: even with as many classes, a quick sum
+_MAX_BINARY_FEATURES = 12  # 4,096 outcomes: quick to sum, even with as many classes
 
-_COUNT = [Interval(Integral, 1, None, closed="left")]
+_POSITIVE_INT = [Interval(Integral, 1, None, closed="left")]
 
 
-def _rows(X: ArrayLike, n_features: int) -> np.ndarray:
+def _checked_rows(X: ArrayLike, n_features: int) -> np.ndarray:
     rows: np.ndarray = check_array(X, input_name="X")
     if rows.shape[1] != n_features:
         raise ValueError(
@@ -38,11 +38,11 @@ def _rows(X: ArrayLike, n_features: int) -> np.ndarray:
 
 
 def split_normal_correlation(information: ArrayLike) -> np.ndarray | float:
-    r"""Return the correlation at which a split standard normal carries information.
+    r"""Return the correlation at which a split standard normal has a given I(x, z).
 
-    The conditionals :math:`p(x|z) = N(\rho z, 1 - \rho^2)` with z ~ N(0, 1) mix to the
+    With z ~ N(0, 1) the mixture of :math:`p(x|z) = N(\rho z, 1 - \rho^2)` over z is the
     standard normal for every :math:`\rho`, and :math:`I(x, z) = -\frac12 \log(1 -
-    \rho^2)`: what is returned is :math:`\rho = \sqrt{1 - e^{-2 I}}`.
+    \rho^2)`. So :math:`\rho = \sqrt{1 - e^{-2 I}}`.
 
     Parameters
     ----------
@@ -74,20 +74,20 @@ def split_normal_correlation(information: ArrayLike) -> np.ndarray | float:
 
 
 def _split_normal_log_likelihood(X: ArrayLike) -> np.ndarray:
-    return norm.logpdf(_rows(X, 1)[:, 0])
+    return norm.logpdf(_checked_rows(X, 1)[:, 0])
 
 
 @validate_params(
-    {"n_samples": _COUNT, "random_state": ["random_state"]},
+    {"n_samples": _POSITIVE_INT, "random_state": ["random_state"]},
     prefer_skip_nested_validation=True,
 )
 def make_split_normal(
     n_samples: int = 2000, *, random_state: int | np.random.RandomState | None = None
 ) -> Bunch:
-    r"""Draw the standard normal, which splits into a mixture at every information.
+    r"""Draw from the standard normal, which is a mixture for every I(x, z).
 
-    x ~ N(0, 1) is modelled equally well by :math:`p(x|z) = N(\rho z, 1 - \rho^2)` for
-    every correlation, so the optimum of the likelihood leaves I(x, z) free.
+    :math:`p(x|z) = N(\rho z, 1 - \rho^2)` models x ~ N(0, 1) equally well for every
+    correlation, so maximum likelihood does not determine I(x, z).
 
     Parameters
     ----------
@@ -106,7 +106,7 @@ def make_split_normal(
         log_likelihood : callable
             log q(x) of each row of X, ndarray of shape (n,).
         correlation : callable
-            :func:`split_normal_correlation`, the optimum with a given information.
+            :func:`split_normal_correlation`, from I(x, z) to the correlation.
 
     Raises
     ------
@@ -137,12 +137,16 @@ def make_split_normal(
 
 
 def _uniform_log_likelihood(X: ArrayLike, *, n_categories: int) -> np.ndarray:
-    x = _rows(X, 1)[:, 0]
+    x = _checked_rows(X, 1)[:, 0]
     return np.where(np.isin(x, np.arange(n_categories)), -np.log(n_categories), -np.inf)
 
 
 @validate_params(
-    {"n_samples": _COUNT, "n_categories": _COUNT, "random_state": ["random_state"]},
+    {
+        "n_samples": _POSITIVE_INT,
+        "n_categories": _POSITIVE_INT,
+        "random_state": ["random_state"],
+    },
     prefer_skip_nested_validation=True,
 )
 def make_uniform_categories(
@@ -151,13 +155,12 @@ def make_uniform_categories(
     n_categories: int = 10,
     random_state: int | np.random.RandomState | None = None,
 ) -> Bunch:
-    """Deal the uniform distribution over categories, each as often as the others.
+    """Draw from the uniform distribution over categories, with balanced counts.
 
-    The counts are balanced, so that the rows' own distribution is q(x) itself and no
-    sampling error stands between a model and the optimum: every category comes
-    ``n_samples // n_categories`` times, and the remainder goes to categories chosen at
-    random, one row each. The rows are shuffled; each alone is uniform, but together
-    they are not independent.
+    Every category has ``n_samples // n_categories`` rows; the remainder goes to
+    categories chosen at random, one row each. Without a remainder the empirical
+    distribution is q(x) itself, so that a model's optimum has no sampling error. The
+    rows are shuffled: each is uniform, but they are not independent.
 
     Parameters
     ----------
@@ -199,9 +202,9 @@ def make_uniform_categories(
     2.302585
     """
     rng = check_random_state(random_state)
-    deck = rng.permutation(n_categories)[np.arange(n_samples) % n_categories]
+    balanced = rng.permutation(n_categories)[np.arange(n_samples) % n_categories]
     return Bunch(
-        data=rng.permutation(deck)[:, np.newaxis],
+        data=rng.permutation(balanced)[:, np.newaxis],
         entropy=float(np.log(n_categories)),
         log_likelihood=partial(_uniform_log_likelihood, n_categories=n_categories),
     )
@@ -213,10 +216,10 @@ def _channel_information(log_snr: np.ndarray) -> float:
 
 
 def _log_gain(information: float, log_snr: np.ndarray) -> float:
-    """Return what to add to every log_snr so that the channels carry information."""
+    """Return the term to add to every log_snr for the channels' information."""
     if information == 0:
         return -np.inf
-    # the root lies between all channels as good as the best and the best one alone
+    # the root is between those of n channels like the best, and of the best alone
     nats = 2 * information / np.array([len(log_snr), 1])
     low, high = nats + np.log(-np.expm1(-nats)) - log_snr.max()
     return brentq(
@@ -232,15 +235,15 @@ def _gaussian_log_likelihood(
     *,
     mean: np.ndarray,
     axes: np.ndarray,
-    lengths: np.ndarray,
+    singular_values: np.ndarray,
     noise_scale: float,
 ) -> np.ndarray:
-    """Log-density of N(mean, axes diag(lengths^2) axes^T + noise_scale^2 I)."""
+    """Log-density of N(mean, axes diag(singular_values^2) axes^T + noise_scale^2 I)."""
     n_features, n_axes = axes.shape
-    x = _rows(X, n_features) - mean
+    x = _checked_rows(X, n_features) - mean
     along = x @ axes
     across = x - along @ axes.T
-    scales = np.hypot(lengths, noise_scale)
+    scales = np.hypot(singular_values, noise_scale)
     return norm.logpdf(along, scale=scales).sum(1) - (
         0.5 * np.sum((across / noise_scale) ** 2, 1)
         + (n_features - n_axes) * np.log(np.sqrt(2 * np.pi) * noise_scale)
@@ -249,9 +252,9 @@ def _gaussian_log_likelihood(
 
 @validate_params(
     {
-        "n_samples": _COUNT,
-        "n_features": _COUNT,
-        "n_components": _COUNT,
+        "n_samples": _POSITIVE_INT,
+        "n_features": _POSITIVE_INT,
+        "n_components": _POSITIVE_INT,
         "noise_scale": [Interval(Real, 0, np.inf, closed="neither")],
         "information": [Interval(Real, 0, np.inf, closed="left"), None],
         "random_state": ["random_state"],
@@ -287,7 +290,7 @@ def make_linear_gaussian(
     noise_scale : float, default=1.0
         Standard deviation of the noise, :math:`\sigma`.
     information : float or None, default=None
-        I(x, z) in nats to which W is rescaled by one factor; None leaves W as drawn.
+        I(x, z) in nats, reached by a factor of W; None leaves W as drawn.
     random_state : int, RandomState instance or None, default=None
         Source of W, the mean and the draws; an int makes them reproducible.
 
@@ -338,26 +341,28 @@ def make_linear_gaussian(
     codes = rng.standard_normal((n_samples, n_components))
     noise = noise_scale * rng.standard_normal((n_samples, n_features))
 
-    axes, lengths, _ = np.linalg.svd(weights, full_matrices=False)
-    log_snr = 2 * np.log(lengths / noise_scale)
+    axes, singular_values, _ = np.linalg.svd(weights, full_matrices=False)
+    log_snr = 2 * np.log(singular_values / noise_scale)
     if information is not None:
         log_gain = _log_gain(information, log_snr)
-        weights, lengths = (a * np.exp(log_gain / 2) for a in (weights, lengths))
+        weights, singular_values = (
+            a * np.exp(log_gain / 2) for a in (weights, singular_values)
+        )
         log_snr = log_snr + log_gain
-    carried = _channel_information(log_snr)
+    total = _channel_information(log_snr)
     return Bunch(
         data=codes @ weights.T + mean + noise,
         codes=codes,
         weights=weights,
         mean=mean,
         noise_scale=noise_scale,
-        information=carried,
-        entropy=n_features * float(norm.entropy(scale=noise_scale)) + carried,
+        information=total,
+        entropy=n_features * float(norm.entropy(scale=noise_scale)) + total,
         log_likelihood=partial(
             _gaussian_log_likelihood,
             mean=mean,
             axes=axes,
-            lengths=lengths,
+            singular_values=singular_values,
             noise_scale=noise_scale,
         ),
     )
@@ -379,7 +384,7 @@ def _log_conditionals(
 def _prototypes_log_likelihood(
     X: ArrayLike, *, prototypes: np.ndarray, flip_probability: float
 ) -> np.ndarray:
-    x = _rows(X, prototypes.shape[1])
+    x = _checked_rows(X, prototypes.shape[1])
     log_conditionals = _log_conditionals(x, prototypes, flip_probability)
     log_q = logsumexp(log_conditionals, axis=1) - np.log(len(prototypes))
     return np.where(np.isin(x, (0, 1)).all(1), log_q, -np.inf)
@@ -387,9 +392,9 @@ def _prototypes_log_likelihood(
 
 @validate_params(
     {
-        "n_samples": _COUNT,
+        "n_samples": _POSITIVE_INT,
         "n_features": [Interval(Integral, 1, _MAX_BINARY_FEATURES, closed="both")],
-        "n_classes": _COUNT,
+        "n_classes": _POSITIVE_INT,
         "flip_probability": [Interval(Real, 0, 0.5, closed="both")],
         "random_state": ["random_state"],
     },
@@ -406,9 +411,9 @@ def make_binary_prototypes(
     """Draw binary rows, noisy copies of a few prototypes.
 
     A class is drawn uniformly, and each column of its prototype is flipped
-    independently with ``flip_probability``. There are so few outcomes that entropy and
-    information are sums over all of them: from log(n_classes) without noise, as the
-    prototypes differ, down to 0 when every second column is flipped.
+    independently with ``flip_probability``. Entropy and information are sums over all
+    outcomes. The information falls from log(n_classes) without flips to 0 at a
+    probability of 0.5.
 
     Parameters
     ----------
@@ -431,11 +436,11 @@ def make_binary_prototypes(
         codes : ndarray of int of shape (n_samples,)
             Hidden class of each row.
         prototypes : ndarray of int of shape (n_classes, n_features)
-            The rows that are copied, all different.
+            The prototypes, all different.
         flip_probability : float
             As given.
         outcomes : ndarray of int of shape (2**n_features, n_features)
-            Every value of x, in counting order.
+            Every value of x, in the order of binary numbers.
         probabilities : ndarray of shape (2**n_features,)
             q(x) of each outcome.
         information : float
@@ -474,7 +479,7 @@ def make_binary_prototypes(
 
     conditionals = np.exp(_log_conditionals(outcomes, prototypes, flip_probability))
     probabilities = conditionals.mean(1)
-    surprise = rel_entr(conditionals, probabilities[:, np.newaxis])
+    divergences = rel_entr(conditionals, probabilities[:, np.newaxis])
     return Bunch(
         data=prototypes[codes] ^ flips,
         codes=codes,
@@ -482,7 +487,7 @@ def make_binary_prototypes(
         flip_probability=flip_probability,
         outcomes=outcomes,
         probabilities=probabilities,
-        information=max(float(surprise.sum()) / n_classes, 0.0),
+        information=max(float(divergences.sum()) / n_classes, 0.0),
         entropy=float(entr(probabilities).sum()),
         log_likelihood=partial(
             _prototypes_log_likelihood,

@@ -1,7 +1,7 @@
 """Short sentences of film reviews, from the Large Movie Review Dataset.
 
-Archive or folder in, sentences out: what is found there is checked before anything is
-kept, and what is kept appears whole or not at all. No file of the archive is unpacked.
+Reviews are read from an archive, which is not unpacked, or from a folder. All are
+checked before anything is cached. A cache file is written whole or not at all.
 """
 
 import gzip
@@ -52,16 +52,16 @@ _MEMBER = re.compile(
 )
 _REVIEW = re.compile(r"\d+_\d+\.txt")
 
-# A cache file is right as long as the rules are: count up when they change.
-_RULES = 1
+# Part of a cache file's name: increase it when the rules below change.
+_RULES_VERSION = 1
 
 _LINE_BREAK = re.compile(r"<\s*/?\s*(?:br|p|hr)\s*/?\s*>", re.IGNORECASE)
 _MARKUP = re.compile(r"</?(?:b|em|i|strong|u)>", re.IGNORECASE)
-# Some reviews were Windows-1252 text, taken for Latin-1: 0x80 to 0x9f are its marks.
-_CHARACTERS = {
+# Some reviews are Windows-1252 text decoded as Latin-1; 0x80 to 0x9f differ.
+_CP1252_CHARACTERS = {
     code: bytes([code]).decode("cp1252", errors="ignore") for code in range(0x80, 0xA0)
 }
-_PLAIN_MARKS = str.maketrans(
+_ASCII_PUNCTUATION = str.maketrans(
     {
         "‘": "'",
         "’": "'",
@@ -74,23 +74,23 @@ _PLAIN_MARKS = str.maketrans(
         "—": "-",
     }
 )
-_DOTS = re.compile(r"\.(?:\s*\.)+")
-_REPEATED_MARK = re.compile(r"([^\w\s.]|_)\1+")
+_ELLIPSIS = re.compile(r"\.(?:\s*\.)+")
+_REPEATED_PUNCTUATION = re.compile(r"([^\w\s.]|_)\1+")
 _ABBREVIATION = re.compile(
     r"\b(?:(?:(?i:mr|mrs|ms|dr|prof|vs)|St|Lt|Sgt|Capt|Col|Gen|Rev)\."
     r"|(?:[A-Z]\.){2,}"
     r"|[A-HJ-Z]\.(?=\s[A-Z])"  # an initial; "I." ends a sentence
     r"|(?:[JS]r|etc|e\.g|i\.e)\.(?=\W*[a-z]))"
 )
-_END = re.compile(
+_SENTENCE_END = re.compile(
     r"""(?:
-        (?:\.\.\.|[.!?]+["')\]]+)(?=\s[^a-z])    # a small letter goes on after these
+        (?:\.\.\.|[.!?]+["')\]]+)(?=\s[^a-z])    # not before a small letter
         | [.!?]*(?:[!?]|(?<!\.)\.)(?=\s)
-        | (?<=[a-z])[.!?]+(?=[A-Z][a-z\s])       # the space was forgotten
+        | (?<=[a-z])[.!?]+(?=[A-Z][a-z\s])       # the space is missing
     )""",
     re.VERBOSE,
 )
-# The words that SequenceVectorizer finds by default, so that it reads what stands here.
+# As SequenceVectorizer by default, so that it splits sentences into the same words.
 _TOKEN = re.compile(
     r"\d+(?:[.,:/]\d+)+|[^\W_]+(?:['-][^\W_]+)*|\.\.\.|[^\w\s]|_"  # 9/10, don't, ...
 )
@@ -110,16 +110,16 @@ separated by single spaces. The label is that of the whole review.
 
 def _short_sentences(review: str, max_words: int) -> Iterator[str]:
     """Yield the sentences of a review that have 1 to max_words words."""
-    text = unicodedata.normalize("NFC", review.translate(_CHARACTERS))
-    text = _MARKUP.sub("", html.unescape(text)).translate(_PLAIN_MARKS)
+    text = unicodedata.normalize("NFC", review.translate(_CP1252_CHARACTERS))
+    text = _MARKUP.sub("", html.unescape(text)).translate(_ASCII_PUNCTUATION)
     for line in _LINE_BREAK.split(text):
-        line = _DOTS.sub("...", " ".join(line.split()))
+        line = _ELLIPSIS.sub("...", " ".join(line.split()))
         line = _ABBREVIATION.sub(lambda match: match[0].replace(".", ""), line)
-        line = _REPEATED_MARK.sub(r"\1", line)
-        for sentence in _END.sub("\\g<0>\n", line).split("\n"):
+        line = _REPEATED_PUNCTUATION.sub(r"\1", line)
+        for sentence in _SENTENCE_END.sub("\\g<0>\n", line).split("\n"):
             tokens = _TOKEN.findall(sentence.lower())
             n_words = sum(token[0].isalnum() for token in tokens)
-            # else a row of asterisks would be the longest sentence
+            # a row of asterisks is no short sentence
             if 1 <= n_words <= max_words and len(tokens) <= 2 * max_words:
                 yield " ".join(tokens)
 
@@ -155,7 +155,7 @@ def _read_archive(
     try:
         with (
             gzip.open(path) as stream,
-            # tarfile's own decompression does not mind a file that ends too early
+            # tarfile's own decompression does not report a truncated file
             tarfile.open(fileobj=stream, mode="r|") as archive,
         ):
             for member in archive:
@@ -164,7 +164,7 @@ def _read_archive(
                     content = archive.extractfile(member)
                     if content is not None:
                         yield match[1], match[2], content.read()
-            while stream.read(2**20):  # its checksum comes last
+            while stream.read(2**20):  # the checksum is at the end
                 pass
     except (OSError, EOFError, zlib.error, tarfile.TarError) as error:
         raise OSError(
@@ -196,7 +196,7 @@ def _extract(path: Path, folders: list[str], max_words: int) -> dict[str, Any]:
             f"aclImdb/{missing[0]}/0_9.txt were expected. Give the archive {_FILENAME} "
             "or the folder aclImdb that comes out of it as path."
         )
-    found.sort(key=lambda pair: pair[0])  # an archive has them in another order
+    found.sort(key=lambda pair: pair[0])  # archives have another order than folders
     return {
         "n_reviews": n_reviews,
         "review_id": [review_id for review_id, _ in found],
@@ -205,11 +205,11 @@ def _extract(path: Path, folders: list[str], max_words: int) -> dict[str, Any]:
 
 
 def _digest(path: Path, folders: list[str]) -> str:
-    """Return a name for the content of an archive or folder."""
+    """Return a hash that identifies the content of an archive or folder."""
     if not path.is_dir():
         with path.open("rb") as archive:
             return hashlib.file_digest(archive, "sha256").hexdigest()
-    # all the texts would take as long as the work to be saved
+    # reading all texts would take as long as the work that the cache saves
     stamps = hashlib.sha256()
     for folder, file in _review_files(path, folders):
         status = file.stat()
@@ -221,7 +221,7 @@ def _digest(path: Path, folders: list[str]) -> str:
 def _download(
     home: Path, download_if_missing: bool, n_retries: int, delay: float
 ) -> Path:
-    """Return the place of the official archive, downloaded where need be."""
+    """Return the path of the official archive; download it if it is missing."""
     archive = home / _FILENAME
     if not download_if_missing and not (
         archive.is_file() and _digest(archive, []) == _CHECKSUM
@@ -247,7 +247,7 @@ def _download(
 
 
 def _load(cache: Path) -> dict[str, Any] | None:
-    """Return the content of a cache file, None where there is none to be read."""
+    """Return the content of a cache file, None if it cannot be read."""
     if not cache.exists():
         return None
     try:
@@ -262,7 +262,7 @@ def _load(cache: Path) -> dict[str, Any] | None:
 
 
 def _save(content: dict[str, Any], cache: Path) -> None:
-    """Write a cache file, which is there whole or not at all."""
+    """Write a cache file, whole or not at all."""
     with TemporaryDirectory(dir=cache.parent) as folder:
         unfinished = Path(folder) / cache.name
         with gzip.open(unfinished, "wt", encoding="utf-8") as file:
@@ -296,21 +296,20 @@ def fetch_imdb_sentences(
 ) -> Bunch | tuple[list[str], np.ndarray]:
     """Load the short sentences of the Large Movie Review Dataset.
 
-    Reviews are cut where a sentence ends or a line breaks. The sentences are put into
-    lower case, and words and punctuation marks separated by single spaces; a mark that
-    is repeated stands once, and dots in a row stand as ``...``. Titles and initials
-    lose their full stop, which ends no sentence. Kept are the sentences of 1 to
-    ``max_words`` words and, with the punctuation, no more than twice as many tokens.
-    One that occurs several times is there several times.
+    Reviews are split at the ends of sentences and at line breaks. Sentences are in
+    lower case, with single spaces between words and punctuation marks. A repeated mark
+    is kept once, a run of dots as ``...``. Titles and initials lose their full stop,
+    because it ends no sentence. Sentences of 1 to ``max_words`` words are kept, if they
+    have at most twice ``max_words`` tokens, punctuation included. Duplicates are kept.
 
     The paper takes its sentences, "of length 8 words or shorter", from another
-    collection of reviews of the same site (Diao et al. 2014). It neither says whether
+    collection of reviews of the same site (Diao et al. 2014). It says neither whether
     punctuation counts as words (those it prints have at most 8 tokens with it) nor how
     reviews were split, so this set resembles the paper's and is not the same.
 
     The archive (84 MB) is downloaded once into the folder ``imdb_sentences`` of the
-    data directory, and may be deleted afterwards: the sentences are cached there, for
-    each subset and ``max_words``. Whether it is the official one is checked.
+    data directory, and its checksum is verified. The sentences are cached there for
+    each subset and ``max_words``; the archive may be deleted afterwards.
 
     Parameters
     ----------
@@ -323,12 +322,11 @@ def fetch_imdb_sentences(
     max_words : int, default=8
         Number of words of the longest sentence, punctuation not counted.
     path : str or path-like, default=None
-        Archive ``aclImdb_v1.tar.gz``, or the folder that comes out of it, to be read in
-        place of a download. It need not be the official one, but if its reviews are not
-        as many, a warning says so.
+        Archive ``aclImdb_v1.tar.gz``, or the folder unpacked from it, to read instead
+        of a download. It need not be the official one; another number of reviews gives
+        a warning.
     download_if_missing : bool, default=True
-        If False, raise an OSError where the data is not there yet instead of
-        downloading it.
+        If False, raise an OSError instead of downloading missing data.
     return_X_y : bool, default=False
         If True, return ``(data, target)`` instead of a Bunch.
     n_retries : int, default=3
@@ -340,15 +338,15 @@ def fetch_imdb_sentences(
     -------
     bunch : :class:`~sklearn.utils.Bunch`
         data : list of str
-            The sentences, those of one review together and in their order, the reviews
-            in the order of their names: all negative ones first, so shuffle.
+            The sentences, review by review, in the order of the reviews' names: all
+            negative ones come first, so shuffle.
         target : ndarray of int of shape (n,)
-            Label of the sentence's review: 1 positive, 0 negative, -1 none.
+            Label of each sentence's review: 1 positive, 0 negative, -1 none.
         target_names : list of str
             ``["negative", "positive"]``.
         review_id : ndarray of str of shape (n,)
-            The sentence's review, as ``"train/pos/0_9"``: number 0, 9 of 10 stars.
-            Groups, for a split that leaves reviews whole.
+            Each sentence's review, as ``"train/pos/0_9"``: number 0, 9 of 10 stars. Use
+            them as groups for a split that keeps reviews whole.
         n_reviews : dict
             Number of reviews read from each folder, with and without short sentences.
         DESCR : str
@@ -396,7 +394,7 @@ def fetch_imdb_sentences(
         )
 
     digest = _CHECKSUM if source is None else _digest(source, folders)
-    cache = home / f"{digest}-{subset}-{max_words}-rules{_RULES}.json.gz"
+    cache = home / f"{digest}-{subset}-{max_words}-rules{_RULES_VERSION}.json.gz"
     content = _load(cache)
     if content is None:
         if source is None:
@@ -405,11 +403,13 @@ def fetch_imdb_sentences(
         _save(content, cache)
 
     n_reviews = content["n_reviews"]
-    others = [folder for folder in folders if n_reviews[folder] != _N_REVIEWS[folder]]
-    if path is not None and others:
+    unofficial = [
+        folder for folder in folders if n_reviews[folder] != _N_REVIEWS[folder]
+    ]
+    if path is not None and unofficial:
         counts = ", ".join(
             f"{n_reviews[folder]} in {folder} (not {_N_REVIEWS[folder]})"
-            for folder in others
+            for folder in unofficial
         )
         warnings.warn(
             f"path={str(path)!r} does not have the official number of reviews, but "

@@ -1,8 +1,7 @@
 """Sentences from a probabilistic grammar whose entropy is known.
 
-The grammar is unambiguous: every sentence comes about by one chain of choices only, so
-that log q(x) is the sum of the logarithms of their probabilities, and H(x) the expected
-sum of the entropies of all choices.
+The grammar is unambiguous: every sentence has one derivation. So log q(x) is the sum of
+the log-probabilities of its choices, and H(x) the expected sum of their entropies.
 """
 
 from bisect import bisect
@@ -19,11 +18,11 @@ from sklearn.utils._param_validation import Interval, validate_params
 
 __all__ = ["make_sentences"]
 
-_COUNT = [Interval(Integral, 1, None, closed="left")]
+_POSITIVE_INT = [Interval(Integral, 1, None, closed="left")]
 
-# Nouns and verbs are such that an "s" makes the other number, and no word is in two
-# classes: else a sentence could come about in two ways. None has a single letter, which
-# the token_pattern of CountVectorizer would drop.
+# Derivations are unique because no word is in two classes; an "s" turns a noun or verb
+# into its other number. No word has a single letter, because the token_pattern of
+# CountVectorizer would drop it.
 _ADJECTIVES = (
     "old young famous quiet clever lonely happy angry "
     "brave gentle proud nervous lucky modest strange tired"
@@ -46,14 +45,14 @@ _TRANSITIVE_VERBS = (
 ).split()
 
 _MAX_WORDS = len(_NOUNS)
-_MAX_LISTED = 100_000  # sentences that are written out one by one
+_MAX_ENUMERATED = 100_000  # sentences
 
-# For each symbol, what may stand for it and how probably: symbols and words, separated
-# by spaces. What has no entry of its own is a word.
+# The expansions of each symbol and their probabilities. An expansion is symbols
+# separated by spaces. A symbol without an entry is a word.
 Grammar = dict[str, dict[str, float]]
 
 
-def _ranked(words: Iterable[str]) -> dict[str, float]:
+def _zipf_probabilities(words: Iterable[str]) -> dict[str, float]:
     """Give the words probabilities in proportion to 1, 1/2, 1/3, ..."""
     weights = {word: 1 / rank for rank, word in enumerate(words, start=1)}
     total = sum(weights.values())
@@ -77,18 +76,18 @@ def _grammar(n_words: int) -> Grammar:
             "NOUN_PHRASE_2 VERB_PHRASE_2": 0.4,
         },
         "OBJECT": {"NOUN_PHRASE_1": 0.6, "NOUN_PHRASE_2": 0.4},
-        "ADJECTIVE": _ranked(adjectives),
-        "ADVERB": _ranked(adverbs),
+        "ADJECTIVE": _zipf_probabilities(adjectives),
+        "ADVERB": _zipf_probabilities(adverbs),
         "DETERMINER_1": {"the": 0.6, "this": 0.4},
         "DETERMINER_2": {"the": 0.6, "these": 0.4},
         "COPULA_1": {"is": 1.0},
         "COPULA_2": {"are": 1.0},
-        "NOUN_1": _ranked(nouns),
-        "NOUN_2": _ranked(noun + "s" for noun in nouns),
-        "INTRANSITIVE_1": _ranked(verb + "s" for verb in intransitive),
-        "INTRANSITIVE_2": _ranked(intransitive),
-        "TRANSITIVE_1": _ranked(verb + "s" for verb in transitive),
-        "TRANSITIVE_2": _ranked(transitive),
+        "NOUN_1": _zipf_probabilities(nouns),
+        "NOUN_2": _zipf_probabilities(noun + "s" for noun in nouns),
+        "INTRANSITIVE_1": _zipf_probabilities(verb + "s" for verb in intransitive),
+        "INTRANSITIVE_2": _zipf_probabilities(intransitive),
+        "TRANSITIVE_1": _zipf_probabilities(verb + "s" for verb in transitive),
+        "TRANSITIVE_2": _zipf_probabilities(transitive),
     }
     for number in (1, 2):  # singular, plural
         grammar[f"NOUN_PHRASE_{number}"] = {
@@ -104,18 +103,18 @@ def _grammar(n_words: int) -> Grammar:
     return grammar
 
 
-def _count(symbol: str, grammar: Grammar) -> int:
-    """Count the texts that a symbol may become."""
+def _count_texts(symbol: str, grammar: Grammar) -> int:
+    """Count the texts that a symbol may expand to."""
     if symbol not in grammar:
         return 1
     return sum(
-        prod(_count(part, grammar) for part in expansion.split())
+        prod(_count_texts(part, grammar) for part in expansion.split())
         for expansion in grammar[symbol]
     )
 
 
 def _entropy(symbol: str, grammar: Grammar) -> float:
-    """Entropy of the text that a symbol becomes."""
+    """Entropy of the text that a symbol expands to."""
     if symbol not in grammar:
         return 0.0
     return sum(
@@ -128,44 +127,48 @@ def _entropy(symbol: str, grammar: Grammar) -> float:
     )
 
 
-def _texts(symbol: str, grammar: Grammar) -> dict[str, float]:
-    """List the texts that a symbol may become, with their probabilities."""
+def _enumerate_texts(symbol: str, grammar: Grammar) -> dict[str, float]:
+    """Return the texts that a symbol may expand to, with their probabilities."""
     if symbol not in grammar:
         return {symbol: 1.0}
     texts = {}
     for expansion, probability in grammar[symbol].items():
-        parts = [_texts(part, grammar).items() for part in expansion.split()]
+        parts = [_enumerate_texts(part, grammar).items() for part in expansion.split()]
         for choices in product(*parts):
             words, probabilities = zip(*choices, strict=True)
             texts[" ".join(words)] = probability * prod(probabilities)
     return texts
 
 
-def _draw(symbol: str, grammar: Grammar, rng: np.random.RandomState) -> str:
-    """Draw a text that a symbol becomes."""
+def _draw_text(symbol: str, grammar: Grammar, rng: np.random.RandomState) -> str:
+    """Draw a text that a symbol expands to."""
     if symbol not in grammar:
         return symbol
     expansions = list(grammar[symbol])
     cumulative = list(accumulate(grammar[symbol].values()))
-    # rounded, the last one may be less than 1
+    # by rounding the last one may be less than 1
     choice = bisect(cumulative, rng.random_sample(), hi=len(expansions) - 1)
-    return " ".join(_draw(part, grammar, rng) for part in expansions[choice].split())
+    return " ".join(
+        _draw_text(part, grammar, rng) for part in expansions[choice].split()
+    )
 
 
-def _beginnings(symbol: str, words: list[str], grammar: Grammar) -> dict[int, float]:
-    """Probability that a symbol becomes the first n of the words, for each n it may."""
+def _prefix_probabilities(
+    symbol: str, words: list[str], grammar: Grammar
+) -> dict[int, float]:
+    """Probabilities that a symbol expands to the first n words, by n."""
     if symbol not in grammar:
         return {1: 1.0} if words[:1] == [symbol] else {}
     total: dict[int, float] = defaultdict(float)
     for expansion, probability in grammar[symbol].items():
-        reached = {0: probability}
+        prefixes = {0: probability}
         for part in expansion.split():
-            further: dict[int, float] = defaultdict(float)
-            for n, p in reached.items():
-                for m, q in _beginnings(part, words[n:], grammar).items():
-                    further[n + m] += p * q
-            reached = further
-        for n, p in reached.items():
+            longer: dict[int, float] = defaultdict(float)
+            for n, p in prefixes.items():
+                for m, q in _prefix_probabilities(part, words[n:], grammar).items():
+                    longer[n + m] += p * q
+            prefixes = longer
+        for n, p in prefixes.items():
             total[n] += p
     return total
 
@@ -184,14 +187,14 @@ def _sentences_log_likelihood(texts: Iterable[str], *, grammar: Grammar) -> np.n
                 f"{type(text).__name__}: convert it with str or leave it out."
             )
         words = text.split(" ")
-        q = _beginnings("SENTENCE", words, grammar).get(len(words), 0.0)
+        q = _prefix_probabilities("SENTENCE", words, grammar).get(len(words), 0.0)
         log_q.append(log(q) if q > 0 else -np.inf)
     return np.array(log_q, dtype=float)
 
 
 @validate_params(
     {
-        "n_samples": _COUNT,
+        "n_samples": _POSITIVE_INT,
         "n_words": [Interval(Integral, 1, _MAX_WORDS, closed="both")],
         "random_state": ["random_state"],
     },
@@ -205,14 +208,14 @@ def make_sentences(
 ) -> Bunch:
     """Draw English-like sentences from a grammar, of 3 to 7 words.
 
-    A subject, singular or plural, and a verb of the same number, with or without an
-    adverb or an object; or a form of "be" and an adjective. Each noun has its
-    determiner and perhaps an adjective. Words of one class have probabilities in
-    proportion to 1, 1/2, 1/3, ... The sentences are in lower case, their words
-    separated by single spaces, without any punctuation.
+    A sentence is a subject, singular or plural, and a verb of the same number, with or
+    without an adverb or an object; or a subject, a form of "be" and an adjective. Each
+    noun has a determiner and may have an adjective. Words of one class have
+    probabilities in proportion to 1, 1/2, 1/3, ... The sentences are in lower case,
+    with single spaces between words and without punctuation.
 
-    The language depends on ``n_words`` alone, not on the seed, so that training and
-    test rows may be drawn apart. Some of its figures:
+    q(x) depends on ``n_words`` alone, not on the seed, so that training and test rows
+    may be drawn by separate calls:
 
     =======  ==========  =================  =============
     n_words  vocabulary  sentences          entropy, nats
@@ -242,13 +245,13 @@ def make_sentences(
         entropy : float
             H(x), in nats.
         log_likelihood : callable
-            log q(x) of each of a sequence of strings, ndarray of shape (n,).
+            log q(x) of each string of a sequence, ndarray of shape (n,).
         vocabulary : list of str
             All words, sorted.
         n_sentences : int
             Number of different sentences.
         sentences : list of str or None
-            Every one of them; None where there are more than 100,000.
+            All of them; None if there are more than 100,000.
         probabilities : ndarray of shape (n_sentences,) or None
             q(x) of each of ``sentences``.
 
@@ -270,8 +273,12 @@ def make_sentences(
     """
     rng = check_random_state(random_state)
     grammar = _grammar(n_words)
-    n_sentences = _count("SENTENCE", grammar)
-    texts = _texts("SENTENCE", grammar) if n_sentences <= _MAX_LISTED else None
+    n_sentences = _count_texts("SENTENCE", grammar)
+    texts = (
+        _enumerate_texts("SENTENCE", grammar)
+        if n_sentences <= _MAX_ENUMERATED
+        else None
+    )
     words = {
         part
         for expansions in grammar.values()
@@ -279,7 +286,7 @@ def make_sentences(
         for part in expansion.split()
     }
     return Bunch(
-        data=[_draw("SENTENCE", grammar, rng) for _ in range(n_samples)],
+        data=[_draw_text("SENTENCE", grammar, rng) for _ in range(n_samples)],
         entropy=_entropy("SENTENCE", grammar),
         log_likelihood=partial(_sentences_log_likelihood, grammar=grammar),
         vocabulary=sorted(words - set(grammar)),

@@ -4,7 +4,7 @@ from numbers import Integral, Real
 
 import numpy as np
 import torch
-from sklearn.utils import check_array, check_random_state
+from sklearn.utils import check_array, check_random_state, get_tags
 from sklearn.utils._param_validation import Interval
 from sklearn.utils.validation import validate_data
 
@@ -144,13 +144,19 @@ def checked_rows(estimator, X, reset: bool) -> np.ndarray:
     if problem is not None:
         raise ValueError(problem)
     X = as_table(X, "X")
-    error = table_problem(X)
+    holes = get_tags(estimator).input_tags.allow_nan
+    error = table_problem(X, holes)
     if error is not None:
         # wrong names and wrong widths come first
         validate_data(estimator, X, reset=reset, skip_check_array=True)
         raise error
     return validate_data(
-        estimator, X, reset=reset, dtype=[np.float64, np.float32], order="C"
+        estimator,
+        X,
+        reset=reset,
+        dtype=[np.float64, np.float32],
+        order="C",
+        ensure_all_finite="allow-nan" if holes else True,
     )
 
 
@@ -190,9 +196,9 @@ def checked_codes(Z, n_components: int) -> np.ndarray:
 
 
 def as_tensor(array: np.ndarray, dtype, device) -> torch.Tensor:
-    """Copy, so that torch never writes to the user's array; categories stay int."""
-    dtype = torch.int64 if array.dtype == np.int64 else dtype
-    return torch.tensor(array, dtype=dtype, device=device)
+    """Copy, so that torch never writes to the user's array; integers, marks stay."""
+    kept = {np.dtype(np.int64): torch.int64, np.dtype(bool): torch.bool}
+    return torch.tensor(array, dtype=kept.get(array.dtype, dtype), device=device)
 
 
 def as_type(array: np.ndarray, dtype) -> np.ndarray:

@@ -1,15 +1,15 @@
 """What ``fit`` says when the information reached is not the one asked for."""
 
 import numpy as np
-from torch import Tensor
 
 from sklearn_mae.estimator.fitted import Fitted
 from sklearn_mae.estimator.parts import AUTO_STEPS
+from sklearn_mae.model import Rows
 
 __all__ = ["convergence_complaint"]
 
 
-def convergence_complaint(params, fitted: Fitted, x: Tensor) -> str | None:
+def convergence_complaint(params, fitted: Fitted, x: Rows) -> str | None:
     """Say that M was missed and all that may have caused it; None if it was not.
 
     Missed is M where an end of the bracket of I(x, z) is more than max(0.05, 0.02 M)
@@ -23,7 +23,7 @@ def convergence_complaint(params, fitted: Fitted, x: Tensor) -> str | None:
         Parameters.
     fitted : Fitted
         What was reached, its net not yet released.
-    x : Tensor of shape (n, n_features)
+    x : Rows of shape (n, n_features)
         Rows trained on.
     """
     M, net = params.M, fitted.net_
@@ -46,7 +46,7 @@ def convergence_complaint(params, fitted: Fitted, x: Tensor) -> str | None:
             f"the multiplier of the {' and the '.join(at_bound)} ended at its bound "
             f"C={next(iter(at_bound.values())):g}: raise C"
         )
-    outcomes = net.module_.likelihood.outcomes()
+    outcomes = net.module_.outcomes()
     if outcomes is not None and M > np.log(len(outcomes)) - tolerance:
         causes.append(
             f"X has {len(outcomes)} possible outcomes and so at most "
@@ -95,8 +95,8 @@ def convergence_complaint(params, fitted: Fitted, x: Tensor) -> str | None:
     )
 
 
-def _different(x: Tensor) -> tuple[int, float]:
+def _different(x: Rows) -> tuple[int, float]:
     """Number of different rows, and the entropy of drawing one of all, in nats."""
-    counts = x.unique(dim=0, return_counts=True)[1].double()
+    counts = x.values.unique(dim=0, return_counts=True)[1].double()
     shares = counts / counts.sum()
     return len(counts), float(-(shares * shares.log()).sum())

@@ -16,11 +16,11 @@ import torch
 from sklearn.utils.validation import check_is_fitted
 
 from sklearn_mae.encoders import Bound
-from sklearn_mae.estimator.arguments import as_tensor, seed_from
-from sklearn_mae.evaluation import Evaluation
+from sklearn_mae.estimator.arguments import as_tensor, seed_from, to_numpy
+from sklearn_mae.evaluation import Evaluation, MixedPrecision
 from sklearn_mae.families import RowFamily, Structure
 from sklearn_mae.information import Bracket, information_of_model
-from sklearn_mae.model import LatentVariableModel, plain_torch
+from sklearn_mae.model import LatentVariableModel, Rows, plain_torch
 from sklearn_mae.noise import row_noise
 from sklearn_mae.training import MutualAutoencoderNet
 
@@ -95,13 +95,22 @@ class Fitted:
         model = copy.deepcopy(self.model).double().eval()
         return Evaluation(model, self.net_.rule, self.seed)
 
+    def codes(self) -> MixedPrecision:
+        """Return what computes codes and bounds, in single precision where it may."""
+        exact = self.evaluation()
+        return MixedPrecision(exact.model, exact.rule, exact.seed)
+
     def tensor(self, array: np.ndarray) -> torch.Tensor:
         """Return a copy on the model's device."""
         return as_tensor(array, torch.float64, self.model.reference.device)
 
-    def seen(self, X: np.ndarray) -> torch.Tensor:
+    def seen(self, X: np.ndarray) -> Rows:
         """Return rows as the model sees them."""
-        return self.tensor(self.family.transform(X))
+        return self.family.rows(X).map(self.tensor)
+
+    def table(self, rows: Rows) -> np.ndarray:
+        """Return rows of the model as rows of X."""
+        return self.family.table(rows.map(to_numpy))
 
     def noise(self, keys: np.ndarray, n_columns: int) -> torch.Tensor:
         """Return the noise of rows with such keys, shape (n, n_columns)."""
@@ -115,11 +124,11 @@ class Fitted:
             seed = seed_from(random_state)
         return torch.Generator(self.model.reference.device).manual_seed(seed)
 
-    def bound(self, seen: np.ndarray, keys: np.ndarray) -> Bound:
+    def bound(self, seen: Rows, keys: np.ndarray) -> Bound:
         """Return the figures of rows, as ``family`` transforms and keys them."""
-        evaluation = self.evaluation()
-        noise = self.noise(keys, evaluation.n_noise)
-        return evaluation.bound(self.tensor(seen), noise)
+        codes = self.codes()
+        noise = self.noise(keys, codes.exact.n_noise)
+        return codes.bound(seen.map(self.tensor), noise)
 
     def mutual_info(
         self,

@@ -11,7 +11,8 @@ from sklearn_mae.estimator.arguments import MAX_SEED, as_tensor, seed_from
 from sklearn_mae.estimator.fitted import Fitted
 from sklearn_mae.estimator.parts import build_model, build_net, torch_device
 from sklearn_mae.families import Structure, row_family
-from sklearn_mae.training import FIGURES, ProgressBar, Rows, certify, settle
+from sklearn_mae.model import Rows
+from sklearn_mae.training import FIGURES, ProgressBar, TrainingRows, certify, settle
 
 __all__ = ["fit_record"]
 
@@ -20,8 +21,8 @@ DIVERGED = 1e9
 
 
 def fit_record(
-    params, X: np.ndarray, before: Fitted | None, progress: ProgressBar
-) -> tuple[Fitted, Tensor]:
+    params, X: np.ndarray, y, before: Fitted | None, progress: ProgressBar
+) -> tuple[Fitted, Rows]:
     """Train on checked rows and measure what was reached.
 
     Parameters
@@ -30,6 +31,8 @@ def fit_record(
         Its parameters, and the number and names of the columns of X.
     X : ndarray of shape (n, n_features_in)
         Rows.
+    y : object
+        What ``fit`` was given with them.
     before : Fitted or None
         What to go on from; it is left as it is. None: start anew.
     progress : ProgressBar
@@ -39,7 +42,7 @@ def fit_record(
     -------
     fitted : Fitted
         The record, its net not yet released.
-    x : Tensor of shape (n, n_varying)
+    x : Rows of shape (n, n_varying)
         The rows as the model sees them.
 
     Raises
@@ -52,7 +55,7 @@ def fit_record(
     structure = Structure.of(params)
     if before is None:
         names = getattr(params, "feature_names_in_", None)
-        family = row_family(structure.likelihood).fit(X, names)
+        family = row_family(structure.likelihood).fit(X, names, y)
         past, constraints, build_seed = {}, {}, seed
     else:
         before.structure.check_same(structure)
@@ -61,15 +64,15 @@ def fit_record(
         # the same seed must not bring the same batches and noise again
         seed = (seed + before.n_iter_) % MAX_SEED
     device = torch_device(params.device)
-    seen = family.transform(X)
-    x = as_tensor(seen, torch.float32, device)
+    seen = family.rows(X)
+    x = seen.map(lambda field: as_tensor(field, torch.float32, device))
     if before is None:
-        model = build_model(structure, family, x[:2].cpu(), seed)
+        model = build_model(structure, family, x[:2].map(Tensor.cpu), seed)
     else:
         model = copy.deepcopy(before.model)
     model.to(device)
     net = build_net(params, model, family, len(X), seed, constraints, progress)
-    net.initialize().partial_fit(Rows(x))
+    net.initialize().partial_fit(TrainingRows(x))
     net.check_finite()
     epochs = [epoch for epoch in net.history if "loss" in epoch]
     fitted = Fitted(

@@ -35,7 +35,7 @@ from sklearn_mae.estimator.fitting import fit_record
 from sklearn_mae.estimator.parts import ENCODERS
 from sklearn_mae.estimator.saving import readable_state, written_state
 from sklearn_mae.families import likelihood_names, row_family
-from sklearn_mae.model import ACTIVATIONS, plain_torch
+from sklearn_mae.model import ACTIVATIONS, Rows, plain_torch
 from sklearn_mae.noise import with_occurrence
 from sklearn_mae.training import ProgressBar
 
@@ -366,14 +366,14 @@ default="auto"
             If X looks like word numbers and `likelihood` is another than "sequence".
         """
         with plain_torch():
-            fitted = copy.copy(self)._fit(X)
+            fitted = copy.copy(self)._fit(X, y)
         # what a subclass has set of the record's names would hide it
         for name in FITTED & vars(self).keys():
             delattr(self, name)
         self._fitted = fitted
         return self
 
-    def _fit(self, X):
+    def _fit(self, X, y):
         """Fit a copy that nobody else sees, and return its record."""
         self._validate_params()
         vars(self).update(plain_parameters(self))
@@ -388,7 +388,7 @@ default="auto"
         if doubt is not None:
             warnings.warn(doubt, UserWarning, stacklevel=3)
         with ProgressBar(disable=not self.verbose) as progress:
-            self._fitted, x = fit_record(self, X, before, progress)
+            self._fitted, x = fit_record(self, X, y, before, progress)
         complaint = convergence_complaint(self, self._fitted, x)
         self._fitted.net_.release()
         if complaint is not None:
@@ -412,12 +412,11 @@ default="auto"
             Posterior means, or with ``codes="sample"`` one draw from each posterior.
         """
         X = self._checked(X)
-        evaluation = self._fitted.evaluation()
-        x = self._fitted.seen(X)
+        codes, x = self._fitted.codes(), self._fitted.seen(X)
         if self.codes == "mean":
-            z = evaluation.mean_codes(x)
+            z = codes.mean_codes(x)
         else:
-            z = evaluation.encoded_draws(x, self._keys(X, evaluation))
+            z = codes.encoded_draws(x, self._keys(X, codes.exact))
         return as_type(to_numpy(z), X.dtype)
 
     @at_once
@@ -463,11 +462,12 @@ default="auto"
             Reconstructions.
         """
         X = self._checked(X)
+        x = self._fitted.seen(X)
         if n_samples is None:
-            z = self._fitted.evaluation().mean_codes(self._fitted.seen(X))
+            z = self._fitted.codes().mean_codes(x)
         else:
-            z = self._drawn_codes(X, n_samples, random_state)
-        return self._decoded(z, X.dtype)
+            z = self._drawn_codes(x, n_samples, random_state)
+        return self._decoded(z, X.dtype, x.given)
 
     @at_once
     def interpolate(
@@ -494,11 +494,12 @@ default="auto"
                 f"X_a has {len(X_a)} rows and X_b {len(X_b)}; interpolate goes from "
                 "each row of X_a to the same row of X_b. Pass tables of equal length."
             )
-        evaluation = self._fitted.evaluation()
-        ends = [evaluation.mean_codes(self._fitted.seen(X)) for X in (X_a, X_b)]
+        codes = self._fitted.codes()
+        a, b = self._fitted.seen(X_a), self._fitted.seen(X_b)
+        ends = codes.mean_codes(a), codes.mean_codes(b)
         t = torch.linspace(0, 1, n_steps, dtype=ends[0].dtype, device=ends[0].device)
         z = torch.lerp(ends[0], ends[1], t[:, None, None])
-        return self._decoded(z, X_a.dtype)
+        return self._decoded(z, X_a.dtype, a.given)
 
     @at_once
     def sample(
@@ -529,7 +530,7 @@ default="auto"
         evaluation = self._fitted.evaluation()
         generator = self._fitted.generator(random_state)
         x, z = evaluation.sample(n_samples, generator)
-        X = self._fitted.family.inverse_transform(to_numpy(x))
+        X = self._fitted.table(x)
         X = as_type(X, X.dtype)
         return (X, to_numpy(z)) if return_codes else X
 
@@ -557,7 +558,7 @@ default="auto"
             Codes.
         """
         X = self._checked(X)
-        z = self._drawn_codes(X, n_samples, random_state)
+        z = self._drawn_codes(self._fitted.seen(X), n_samples, random_state)
         return as_type(to_numpy(z), X.dtype)
 
     @at_once
@@ -816,24 +817,26 @@ default="auto"
     def _bound(self, X):
         X = self._checked(X)
         family = self._fitted.family
-        return self._fitted.bound(family.transform(X), family.keys(X))
+        return self._fitted.bound(family.rows(X), family.keys(X))
 
-    def _decoded(self, z, dtype):
-        decoded = to_numpy(self._fitted.evaluation().decode(z))
-        X = self._fitted.family.inverse_transform(decoded)
+    def _decoded(self, z, dtype, given=None):
+        values = self._fitted.evaluation().decode(z, given)
+        X = self._fitted.table(Rows(values, given=given))
         return X if X.dtype == np.int64 else as_type(X, dtype)
 
-    def _drawn_codes(self, X, n_samples, random_state):
+    def _drawn_codes(self, x, n_samples, random_state):
         n_samples = check_count("n_samples", n_samples, 1)
         evaluation = self._fitted.evaluation()
-        x = self._fitted.seen(X)
         generator = self._fitted.generator(random_state)
         draws = []
         for _ in range(n_samples):
-            noise = x.new_empty(len(x), evaluation.n_noise, dtype=torch.float64)
-            draws.append(
-                evaluation.encoded_draws(x, noise.normal_(generator=generator))
+            noise = torch.randn(
+                (len(x), evaluation.n_noise),
+                generator=generator,
+                dtype=torch.float64,
+                device=generator.device,
             )
+            draws.append(evaluation.encoded_draws(x, noise))
         return torch.stack(draws)
 
     def __getstate__(self):

@@ -4,12 +4,11 @@
 """
 
 import torch
-from torch import Tensor
 
 from sklearn_mae.encoders import Amortised, Resampling
 from sklearn_mae.families import RowFamily, Schedule, Structure, try_user_modules
 from sklearn_mae.gradients import Enumeration, Reinforce, Reparametrised
-from sklearn_mae.model import LatentVariableModel, private_random
+from sklearn_mae.model import LatentVariableModel, Rows, private_random
 from sklearn_mae.training import (
     Constraint,
     EnumeratedInformation,
@@ -50,7 +49,7 @@ def build_rule(encoder, n_resamples: int):
 
 
 def build_model(
-    structure: Structure, family: RowFamily, x: Tensor | None, seed: int
+    structure: Structure, family: RowFamily, x: Rows | None, seed: int
 ) -> LatentVariableModel:
     """Build all networks from a private seed.
 
@@ -60,7 +59,7 @@ def build_model(
         Of the networks.
     family : RowFamily
         Fitted.
-    x : Tensor of shape (n, D) or None
+    x : Rows of shape (n, D) or None
         A few rows as the model sees them, on which a user's modules are tried; None
         where that is past.
     seed : int
@@ -68,7 +67,7 @@ def build_model(
     """
     with private_random(seed):
         networks = family.networks(structure)
-        model = LatentVariableModel(*networks, structure.n_components)
+        model = LatentVariableModel(*networks, structure.n_components, family.pool())
         model.float()
         if x is not None and structure.user_supplied:
             try_user_modules(structure, model, x)
@@ -78,7 +77,7 @@ def build_model(
 def build_strategy(params, model: LatentVariableModel):
     """Return the gradient strategy for x drawn from the model, or refuse it."""
     p = model.likelihood(model.reference.new_zeros(2, model.n_components))
-    outcomes = model.likelihood.outcomes()
+    outcomes = model.outcomes()
     few = outcomes is not None and len(outcomes) <= MAX_ENUMERATED_IN_TRAINING
     plain = params.constraint == "paper"
     wanted = params.mi_gradient

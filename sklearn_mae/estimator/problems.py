@@ -8,13 +8,17 @@ import numpy as np
 __all__ = ["table_problem"]
 
 
-def table_problem(X) -> TypeError | ValueError | None:
+def table_problem(X, holes: bool = False) -> TypeError | ValueError | None:
     """Return what to raise of columns that hold what no model takes, or None.
+
+    ``holes``: whether entries may be missing.
 
     scikit-learn's own check stops at the first entry and names no column.
     """
     columns = _named_columns(X)
     for is_bad, error, message in PROBLEMS:
+        if holes and is_bad is _first_missing:
+            continue
         bad = [
             (name, values[found])
             for name, values in columns

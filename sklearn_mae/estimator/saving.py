@@ -186,7 +186,7 @@ def _probes(model: LatentVariableModel, seed: int) -> tuple[Tensor, tuple]:
     """Draw a few rows, their codes from the model and others from the encoder."""
     generator = torch.Generator(model.reference.device).manual_seed(seed)
     z = model.stratified_codes(N_PROBES, generator)
-    x = draw(model.likelihood(z), (), generator, reparametrised=False)
+    x = draw(model.rows(z, generator), (), generator, reparametrised=False)
     return x, (z, draw(model.q(x), (), generator, reparametrised=False))
 
 
@@ -196,9 +196,7 @@ def _log_probs(model: LatentVariableModel, part: str, x, codes, seed: int) -> Te
     z, other = codes
     with private_random(seed):
         return (
-            model.likelihood(z).log_prob(x)
-            if part == "likelihood"
-            else model.q(x).log_prob(other)
+            model.log_lik(x, z) if part == "likelihood" else model.q(x).log_prob(other)
         )
 
 

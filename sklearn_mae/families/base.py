@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 
 from sklearn_mae.gradients import Reinforce
-from sklearn_mae.model import Cost, LatentVariableModel
+from sklearn_mae.model import Cost, LatentVariableModel, Pool, Rows
 
 __all__ = [
     "ColumnFamily",
@@ -225,12 +225,15 @@ class Likelihood(nn.Module):
         """Every value of x, shape (S, D); None where they cannot be listed."""
         return None
 
-    def decode(self, z: Tensor) -> Tensor:
-        """Return the value that stands for p(x|z), shape (..., D)."""
+    def decode(self, z: Tensor, given: Tensor | None = None) -> Tensor:
+        """Return the value that stands for p(x|z), shape (..., D).
+
+        Where rows are given something, None stands for a usual value of it.
+        """
         raise _missing(self, "decode")
 
-    def fisher_information(self, z: Tensor, x=None) -> Tensor | None:
-        """Of x about z, shape (n, d, d), in float64; None where it is not known."""
+    def fisher_information(self, z: Tensor, x: Rows | None = None) -> Tensor | None:
+        """Of rows x about z, shape (n, d, d), in float64; None where unknown."""
         return None
 
     def score_gradient(self, model: LatentVariableModel, plain: bool):
@@ -298,8 +301,13 @@ class RowFamily:
         """Say of rows of fit that they look like another kind; None if they do not."""
         return None
 
-    def fit(self, X: np.ndarray, names: Iterable | None = None) -> "RowFamily":
-        """Learn from a checked table of shape (n, n_features_in)."""
+    def fit(
+        self, X: np.ndarray, names: Iterable | None = None, y: object = None
+    ) -> "RowFamily":
+        """Learn from a checked table of shape (n, n_features_in).
+
+        ``y`` is what the user's ``fit`` got; a family may ignore it.
+        """
         raise _missing(self, "fit")
 
     @property
@@ -324,8 +332,23 @@ class RowFamily:
         """Take what the model sees, shape (..., n_varying), back to rows of X."""
         raise _missing(self, "inverse_transform")
 
+    def rows(self, X: np.ndarray) -> Rows:
+        """Take rows to what travels: what the model sees, and its context."""
+        return Rows(self.transform(X))
+
+    def table(self, rows: Rows) -> np.ndarray:
+        """Take rows of the model, of any leading shape, back to rows of X."""
+        return self.inverse_transform(rows.values)
+
+    def pool(self) -> Pool | None:
+        """Return the contexts of the rows of fit; None where there are none."""
+        return None
+
     def describe(self, tags) -> None:
-        """Say in scikit-learn's input tags what entries may be."""
+        """Say in scikit-learn's input tags what entries may be.
+
+        Holes are let in by ``allow_nan``.
+        """
 
     def networks(self, structure: Structure) -> Networks:
         """Build likelihood, encoder, posterior and features."""

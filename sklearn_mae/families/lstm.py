@@ -30,6 +30,7 @@ from sklearn_mae.model import (
     LatentVariableModel,
     Prior,
     PrivateDistribution,
+    Rows,
     normal_of,
 )
 from sklearn_mae.text import END, PAD, UNKNOWN
@@ -266,7 +267,7 @@ class SequenceLikelihood(Likelihood):
         ]
         return torch.tensor(rows, device=self.output.weight.device)
 
-    def decode(self, z: Tensor) -> Tensor:
+    def decode(self, z: Tensor, given: Tensor | None = None) -> Tensor:
         """Rows of the most probable next words, one after the other."""
         return self(z).mode
 
@@ -285,13 +286,13 @@ class SequenceLikelihood(Likelihood):
         times: exact to a few parts in a thousand.
         """
         d = z.shape[-1]
-        x = _used(x)
+        words_of_x = _used(Rows.of(x).values)
         step = 1e-3 if z.dtype == torch.float64 else 1e-2
         shifts = step * torch.eye(d + 1, d, dtype=z.dtype, device=z.device).roll(1, 0)
         shifts[0] = 0
-        rows = max(1, NUMBERS_AT_ONCE // ((d + 1) * x.shape[1] * self.n_words))
+        rows = max(1, NUMBERS_AT_ONCE // ((d + 1) * words_of_x.shape[1] * self.n_words))
         found = []
-        for some, at in zip(x.split(rows), z.split(rows), strict=True):
+        for some, at in zip(words_of_x.split(rows), z.split(rows), strict=True):
             n = len(some)
             words = some.repeat(d + 1, 1)
             codes = (at + shifts.unsqueeze(1)).flatten(0, 1)

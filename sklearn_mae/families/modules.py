@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
-from sklearn_mae.model import LatentVariableModel
+from sklearn_mae.model import LatentVariableModel, Rows
 
 __all__ = ["call_factory", "try_user_modules"]
 
@@ -50,14 +50,14 @@ def call_factory(name: str, factory, n_features: int, n_components: int) -> nn.M
     return module
 
 
-def try_user_modules(structure, model: LatentVariableModel, x: Tensor) -> None:
+def try_user_modules(structure, model: LatentVariableModel, x: Rows) -> None:
     """One pass in each precision, so that a mistake is named before training."""
     z = model.reference.new_zeros(len(x), model.n_components)
     tries = []
     if callable(structure.encoder):
-        tries.append(("encoder", model.encoder, model.features(x), z))
+        tries.append(("encoder", model.encoder, model.seen(x), z))
     if callable(structure.likelihood):
-        tries.append(("likelihood", model.likelihood, z, x))
+        tries.append(("likelihood", model.likelihood, z, x.values))
     for name, wrapper, condition, value in tries:
         for dtype in (torch.float64, torch.float32):
             wrapper.to(dtype)

@@ -57,7 +57,9 @@ class Sequences(RowFamily):
         """Say what to do with texts, in the cells of a table or in lists, too."""
         return text_problem(X, in_tables=True)
 
-    def fit(self, X: np.ndarray, names: Iterable | None = None) -> "Sequences":
+    def fit(
+        self, X: np.ndarray, names: Iterable | None = None, y: object = None
+    ) -> "Sequences":
         """Learn from a checked table of shape (n, n_features_in)."""
         self.n_columns_ = X.shape[1]
         ids = self._checked(X)

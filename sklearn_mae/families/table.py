@@ -19,7 +19,7 @@ from sklearn_mae.families.base import (
 )
 from sklearn_mae.families.modules import call_factory
 from sklearn_mae.families.texts import look_like_sequences, text_problem
-from sklearn_mae.model import MAX_OUTCOMES, mlp
+from sklearn_mae.model import MAX_OUTCOMES, Rows, mlp
 from sklearn_mae.records import array, entries, names, need
 
 __all__ = ["Table", "TableLikelihood"]
@@ -104,11 +104,11 @@ class TableLikelihood(Likelihood):
         rows = rows.to(reference.device)
         return rows if self.family.indices else rows.to(reference.dtype)
 
-    def decode(self, z: Tensor) -> Tensor:
+    def decode(self, z: Tensor, given: Tensor | None = None) -> Tensor:
         """Return each column's point."""
         return self.family.point(self(z))
 
-    def fisher_information(self, z: Tensor, x=None) -> Tensor | None:
+    def fisher_information(self, z: Tensor, x: Rows | None = None) -> Tensor | None:
         """Of x about z, shape (n, d, d), in float64; the same for every x."""
         terms = self.family.fisher_terms(self(z))
         if terms is None:
@@ -165,7 +165,9 @@ class Table(RowFamily):
             "likelihood='sequence'."
         )
 
-    def fit(self, X: np.ndarray, names: Iterable | None = None) -> "Table":
+    def fit(
+        self, X: np.ndarray, names: Iterable | None = None, y: object = None
+    ) -> "Table":
         """Learn from a checked table of shape (n, n_features_in).
 
         Messages call the columns by `names`, or by their positions.

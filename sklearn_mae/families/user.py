@@ -37,7 +37,7 @@ class UserLikelihood(Likelihood):
         p = self.module(z)
         return Independent(p, 1) if not p.event_shape else p
 
-    def decode(self, z: Tensor) -> Tensor:
+    def decode(self, z: Tensor, given: Tensor | None = None) -> Tensor:
         """Return means; where there is no closed one, those of 256 seeded draws."""
         try:
             return self(z).mean

@@ -17,7 +17,7 @@ from torch.distributions import Distribution
 
 from sklearn_mae.information.bounds import Weighted
 from sklearn_mae.information.proposals import local_proposal
-from sklearn_mae.model import LatentVariableModel, draw
+from sklearn_mae.model import LatentVariableModel, Rows, draw
 
 __all__ = ["N_LEAPFROG", "TUNED_ON", "tuned_step_sizes", "weigh_chains"]
 
@@ -43,7 +43,7 @@ class _State(NamedTuple):
 def _state(model, x, proposal, z) -> _State:
     with torch.enable_grad():
         at = z.detach().requires_grad_()
-        log_lik = model.likelihood(at).log_prob(x)
+        log_lik = model.log_lik(x, at)
         log_p = log_lik + model.prior.log_prob(at)
         log_q = proposal.log_prob(at)
         (slope_p,) = torch.autograd.grad(log_p.sum(), at)
@@ -79,7 +79,7 @@ def _move(model, x, proposal, state, b, step, generator):
 
 def _scale(model, x) -> Tensor:
     """Standard deviations of r_omega, the unit of step sizes."""
-    return model.posterior(model.features(x)).log_scale.exp()
+    return model.r(x).log_scale.exp()
 
 
 @torch.no_grad()
@@ -102,9 +102,8 @@ def tuned_step_sizes(
     Tensor of shape (T,)
         In units of r_omega's standard deviations; the first is not used.
     """
-    x = draw(
-        model.likelihood(model.stratified_codes(TUNED_ON, generator)), (), generator
-    )
+    z0 = model.stratified_codes(TUNED_ON, generator)
+    x = draw(model.rows(z0, generator), (), generator)
     proposal, scale = local_proposal(model, x), _scale(model, x)
     z = draw(proposal, (TUNING_CHAINS,), generator, reparametrised=False)
     state = _state(model, x, proposal, z)
@@ -121,7 +120,7 @@ def tuned_step_sizes(
 @torch.no_grad()
 def weigh_chains(
     model: LatentVariableModel,
-    x: Tensor,
+    x: Rows,
     z0: Tensor,
     log_lik0: Tensor,
     proposal: Distribution,
@@ -135,7 +134,7 @@ def weigh_chains(
     ----------
     model : LatentVariableModel
         The model.
-    x : Tensor of shape (n, D)
+    x : Rows of shape (n, D)
         Draws of the model.
     z0 : Tensor of shape (n, d)
         The codes that they were drawn from; their chains run backwards.

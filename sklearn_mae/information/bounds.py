@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
-from sklearn_mae.model import LatentVariableModel, Prior, draw
+from sklearn_mae.model import LatentVariableModel, Prior, Rows, draw
 
 __all__ = [
     "Weighted",
@@ -45,7 +45,7 @@ class Weighted(NamedTuple):
 
 def weigh(
     model: LatentVariableModel,
-    x: Tensor,
+    x: Rows,
     z0: Tensor,
     log_lik0: Tensor,
     proposal: Distribution,
@@ -58,7 +58,7 @@ def weigh(
     ----------
     model : LatentVariableModel
         The model.
-    x : Tensor
+    x : Rows
         Draws of the model, shape (n, D); or all outcomes, shape (S, 1, D).
     z0 : Tensor of shape (n, d)
         The codes that they were drawn from.
@@ -78,9 +78,7 @@ def weigh(
     """
     z = draw(proposal, (n_proposals,), generator)
     at_once = max(1, DECODED_AT_ONCE // z[0].shape[:-1].numel())
-    log_lik = torch.cat(
-        [model.likelihood(some).log_prob(x) for some in z.split(at_once)]
-    )
+    log_lik = torch.cat([model.log_lik(x, some) for some in z.split(at_once)])
     log_w = log_lik + model.prior.log_prob(z) - proposal.log_prob(z)
     log_q0 = proposal.log_prob(z0)
     log_w0 = log_lik0 + model.prior.log_prob(z0) - log_q0

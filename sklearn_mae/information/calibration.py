@@ -56,7 +56,7 @@ def training_bias(
         NaN where the model diverged.
     """
     z0 = model.independent_codes(n_samples, generator)
-    p = model.likelihood(z0)
+    p = model.rows(z0, generator)
     x = draw(p, (), generator, reparametrised=False)
     log_lik = p.log_prob(x)
     n_rough = ROUGH_SETS * n_proposals
@@ -64,13 +64,13 @@ def training_bias(
     sets = rough.log_w.unflatten(0, (n_proposals, ROUGH_SETS))
     rough = rough._replace(log_w=sets)
     posteriors = None
-    small = x.numel() <= ROWS_ON_GRID and model.likelihood.cost.many_codes
+    small = x.shape.numel() <= ROWS_ON_GRID and model.many_codes
     if model.n_components == 1 and small:
         # sums over a fine grid lose too much in float32
         exact = copy.deepcopy(model).double()
         posteriors = posteriors_on_lattices(
             exact,
-            x.double() if x.is_floating_point() else x,
+            x.double(),
             z0.double(),
             log_lik.double(),
             generator,

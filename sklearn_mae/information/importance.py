@@ -76,7 +76,7 @@ def estimate_sandwich(
         rows = min(rows, most)
     codes = model.independent_codes(n_samples, generator)
     for z0 in codes.split(rows):
-        p = model.likelihood(z0)
+        p = model.rows(z0, generator)
         x = draw(p, (), generator, reparametrised=False)
         joint = model, x, z0, p.log_prob(x), local_proposal(model, x), n_proposals
         if step_sizes is None:

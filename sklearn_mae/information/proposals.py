@@ -10,6 +10,7 @@ from sklearn_mae.model import (
     LOG_SQRT_2PI,
     LatentVariableModel,
     PrivateDistribution,
+    Rows,
     draw,
 )
 
@@ -80,9 +81,9 @@ INFLATION = 0.2
 STEPS = 2
 
 
-def amortised_proposal(model: LatentVariableModel, x: Tensor) -> Mixture:
+def amortised_proposal(model: LatentVariableModel, x: Rows) -> Mixture:
     """r_omega(z|x) with a share of the prior, for x of any leading shape."""
-    r = model.posterior(model.features(x))  # built in, so with a loc
+    r = model.r(x)  # built in, so with a loc
     return Mixture([1 - DEFENSIVE, DEFENSIVE], [r, model.prior.wide(r.loc)])
 
 
@@ -91,7 +92,7 @@ def inflation(n_components: int) -> float:
     return 1 + INFLATION / max(1.0, n_components / 8) ** 0.5
 
 
-def _observed_precision(model: LatentVariableModel, x: Tensor, z: Tensor):
+def _observed_precision(model: LatentVariableModel, x: Rows, z: Tensor):
     """Minus the Hessian of log p(x, z) in z, made positive definite.
 
     Away from a mode some curvatures may be negative: each is replaced by its absolute
@@ -114,7 +115,7 @@ def _observed_precision(model: LatentVariableModel, x: Tensor, z: Tensor):
     return (directions * curvature.unsqueeze(-2)) @ directions.mT
 
 
-def _precision_factor(model: LatentVariableModel, x: Tensor, z: Tensor):
+def _precision_factor(model: LatentVariableModel, x: Rows, z: Tensor):
     """Cholesky factor of the posterior's precision, were it normal around z."""
     fisher = model.likelihood.fisher_information(z, x)
     if fisher is None:
@@ -129,7 +130,7 @@ def _precision_factor(model: LatentVariableModel, x: Tensor, z: Tensor):
 
 
 @torch.no_grad()
-def local_proposal(model: LatentVariableModel, x: Tensor) -> Mixture:
+def local_proposal(model: LatentVariableModel, x: Rows) -> Mixture:
     """Proposal around the posterior mode of each row, found from r_omega's mean.
 
     Fisher scoring climbs to the mode of p(z|x); the posterior is taken to be normal
@@ -137,7 +138,7 @@ def local_proposal(model: LatentVariableModel, x: Tensor) -> Mixture:
     likelihood does not state its Fisher information, log p(x, z) is differentiated
     twice instead. Where that fails, r_omega proposes.
     """
-    r = model.posterior(model.features(x))  # built in, so with a loc
+    r = model.r(x)  # built in, so with a loc
     z = r.loc
     factor = _precision_factor(model, x, z)
     if factor is None:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from sklearn_mae.information.bracket import Bracket
 from sklearn_mae.information.regression import regressed_mean
-from sklearn_mae.model import LatentVariableModel, draw
+from sklearn_mae.model import LatentVariableModel, Rows, draw
 
 __all__ = [
     "DECODED_AT_ONCE",
@@ -59,7 +59,7 @@ class Posteriors(NamedTuple):
 
 @torch.no_grad()
 def integrate(
-    model: LatentVariableModel, x: Tensor, points: Tensor, log_mass: Tensor
+    model: LatentVariableModel, x: Rows, points: Tensor, log_mass: Tensor
 ) -> Posteriors:
     """Replace the prior by masses on points.
 
@@ -67,7 +67,7 @@ def integrate(
     ----------
     model : LatentVariableModel
         The model.
-    x : Tensor of shape (n, D)
+    x : Rows of shape (n, D)
         Rows.
     points : Tensor of shape (m, d)
         Codes.
@@ -83,12 +83,12 @@ def integrate(
     means = points.new_zeros((len(x), 1 + 2 * points.shape[-1]))
     at_once = DECODED_AT_ONCE
     for z, mass in zip(points.split(at_once), log_mass.split(at_once), strict=True):
-        p = model.likelihood(z)
+        p = model.p(z)
         moments = model.prior.moments(z)
         rows = max(1, NUMBERS_AT_ONCE // (len(z) * x.shape[-1]))
         for start in range(0, len(x), rows):
             i = slice(start, start + rows)
-            log_lik = p.log_prob(x[i].unsqueeze(1))
+            log_lik = x[i].unsqueeze(1).log_prob(p)
             log_sum = torch.logsumexp(log_lik + mass, -1)
             total = torch.logaddexp(log_marginal[i], log_sum)
             weights = (log_lik + mass - total.unsqueeze(-1)).exp()
@@ -101,7 +101,7 @@ def integrate(
 
 def posteriors_on_lattices(
     model: LatentVariableModel,
-    x: Tensor,
+    x: Rows,
     z0: Tensor,
     log_lik0: Tensor,
     generator: torch.Generator,
@@ -113,7 +113,7 @@ def posteriors_on_lattices(
     ----------
     model : LatentVariableModel
         The model, in float64, of one or two dimensions.
-    x : Tensor of shape (n, D)
+    x : Rows of shape (n, D)
         Draws of the model.
     z0 : Tensor of shape (n, d)
         The codes that they were drawn from. A lattice resolves a row's posterior only
@@ -132,10 +132,10 @@ def posteriors_on_lattices(
     """
     d = model.n_components
     before, n, apart = None, 601 if d == 1 else 71, [math.inf] * 2
-    if round(GROWTH * n) ** d * x.numel() > affordable:
+    if round(GROWTH * n) ** d * x.shape.numel() > affordable:
         return None  # no second lattice to agree with the first
     log_density0 = log_lik0 + model.prior.log_prob(z0)
-    while n**d * x.numel() <= affordable:
+    while n**d * x.shape.numel() <= affordable:
         points, log_mass, log_cell = model.prior.lattice(n, model.reference, generator)
         now = integrate(model, x, points, log_mass)
         if now.information.isnan().any():
@@ -149,7 +149,7 @@ def posteriors_on_lattices(
             if apart[-1] < AGREED and bool((own <= now.log_marginal).all()):
                 return now
         before, n = now, round(GROWTH * n)
-        if n**d * x.numel() > PATIENCE * affordable and apart[-1] < ASYMPTOTIC:
+        if n**d * x.shape.numel() > PATIENCE * affordable and apart[-1] < ASYMPTOTIC:
             now_apart, then_apart = apart[-1], apart[-3]
             if now_apart > JUMP * then_apart or now_apart**2 > AGREED * then_apart:
                 return None
@@ -158,7 +158,7 @@ def posteriors_on_lattices(
 
 @torch.no_grad()
 def sum_over_outcomes(
-    model: LatentVariableModel, outcomes: Tensor, points: Tensor, log_mass: Tensor
+    model: LatentVariableModel, outcomes: Rows, points: Tensor, log_mass: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Replace the prior by masses on points, and sum over all outcomes.
 
@@ -166,7 +166,7 @@ def sum_over_outcomes(
     ----------
     model : LatentVariableModel
         The model.
-    outcomes : Tensor of shape (S, D)
+    outcomes : Rows of shape (S, D)
         Every value of x.
     points : Tensor of shape (m, d)
         Codes.
@@ -180,17 +180,17 @@ def sum_over_outcomes(
     negentropy : Tensor
         -H(x|z), a scalar.
     """
-    rows = max(1, min(DECODED_AT_ONCE, NUMBERS_AT_ONCE // outcomes.numel()))
+    rows = max(1, min(DECODED_AT_ONCE, NUMBERS_AT_ONCE // outcomes.shape.numel()))
     log_marginal, negentropy = [], log_mass.new_zeros(())
     for z, mass in zip(points.split(rows), log_mass.split(rows), strict=True):
-        log_prob = model.likelihood(z).log_prob(outcomes.unsqueeze(1))  # (S, rows)
+        log_prob = outcomes.unsqueeze(1).log_prob(model.p(z))  # (S, rows)
         log_marginal.append(torch.logsumexp(log_prob + mass, -1))
         negentropy = negentropy + (mass.exp() * log_prob.exp() * log_prob).sum()
     return torch.logsumexp(torch.stack(log_marginal), 0), negentropy
 
 
 def enumerate_on_lattices(
-    model: LatentVariableModel, outcomes: Tensor, generator: torch.Generator
+    model: LatentVariableModel, outcomes: Rows, generator: torch.Generator
 ) -> float | None:
     """Sum over outcomes on three lattices, finer until they agree on every outcome.
 
@@ -198,7 +198,7 @@ def enumerate_on_lattices(
     ----------
     model : LatentVariableModel
         The model, of one or two dimensions.
-    outcomes : Tensor of shape (S, D)
+    outcomes : Rows of shape (S, D)
         Every value of x.
     generator : torch.Generator
         For the shifts.
@@ -212,7 +212,7 @@ def enumerate_on_lattices(
     n = 211 if d == 1 else 33
     while True:
         sizes = [n, round(1.2 * n), round(1.44 * n)]
-        if sizes[-1] ** d > min(POINTS, NUMBERS_ON_GRIDS / outcomes.numel()):
+        if sizes[-1] ** d > min(POINTS, NUMBERS_ON_GRIDS / outcomes.shape.numel()):
             return None
         marginals, informations = [], []
         for size in sizes:
@@ -235,7 +235,7 @@ def _spread(values: list[Tensor]) -> float:
 
 
 def _has_grid(model: LatentVariableModel) -> bool:
-    return model.n_components <= 2 and model.likelihood.cost.many_codes
+    return model.n_components <= 2 and model.many_codes
 
 
 class EnumerationOnLattices:
@@ -243,13 +243,14 @@ class EnumerationOnLattices:
 
     def affords(self, model: LatentVariableModel) -> bool:
         """Models of one or two dimensions whose outcomes can be listed."""
-        return _has_grid(model) and model.likelihood.outcomes() is not None
+        return _has_grid(model) and model.outcomes() is not None
 
     def bracket(
         self, model: LatentVariableModel, generator: torch.Generator
     ) -> Bracket | None:
         """Bracket I(x, z); None where no affordable lattice is fine enough."""
-        outcomes = model.likelihood.outcomes()
+        outcomes = model.outcomes()
+        assert outcomes is not None  # for so much ``affords`` vouches
         information = enumerate_on_lattices(model, outcomes, generator)
         if information is None:
             return None
@@ -280,7 +281,7 @@ class Grid:
 
     def affords(self, model: LatentVariableModel) -> bool:
         """Models of one or two dimensions whose outcomes cannot be listed."""
-        return _has_grid(model) and model.likelihood.outcomes() is None
+        return _has_grid(model) and model.outcomes() is None
 
     @torch.no_grad()
     def bracket(
@@ -291,7 +292,7 @@ class Grid:
         while True:
             # strata of z reduce the noise; the standard error does not count on that
             z0 = model.stratified_codes(n_samples, generator)
-            p = model.likelihood(z0)
+            p = model.rows(z0, generator)
             x = draw(p, (), generator, reparametrised=False)
             log_lik, few = p.log_prob(x), slice(self.FEW)
             if n_samples > self.FEW:

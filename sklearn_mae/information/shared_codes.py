@@ -28,7 +28,7 @@ from sklearn_mae.information.quadrature import (
     integrate,
     sum_over_outcomes,
 )
-from sklearn_mae.model import LatentVariableModel, draw
+from sklearn_mae.model import LatentVariableModel, Rows, draw
 
 __all__ = [
     "SETS",
@@ -79,10 +79,10 @@ def _log_marginals(model, x, codes):
     """Log of the mean over the codes of p(x|z), for each row."""
     sums = []
     for z in codes.split(DECODED_AT_ONCE):
-        p = model.likelihood(z)
+        p = model.p(z)
         rows = x.split(max(1, NUMBERS_AT_ONCE // (len(z) * x.shape[-1])))
         sums.append(
-            torch.cat([torch.logsumexp(p.log_prob(i.unsqueeze(1)), -1) for i in rows])
+            torch.cat([torch.logsumexp(i.unsqueeze(1).log_prob(p), -1) for i in rows])
         )
     return torch.logsumexp(torch.stack(sums), 0) - math.log(len(codes))
 
@@ -122,7 +122,7 @@ def row_means(
     n = max(2, n_samples // SETS)
     n_codes = max(n, math.ceil(n_codes / SETS))  # of a set
     sets = [model.stratified_codes(n_codes, generator) for _ in range(SETS)]
-    p = model.likelihood(torch.cat([codes[:n] for codes in sets]))
+    p = model.rows(torch.cat([codes[:n] for codes in sets]), generator)
     x = draw(p, (), generator, reparametrised=False)
     log_marginals, log_lik = [], []
     for own, codes in zip(x.split(n), sets, strict=True):
@@ -132,7 +132,7 @@ def row_means(
         log_lik.append(on_set.information + on_set.log_marginal)
     log_all, log_others = _both_sides(torch.stack(log_marginals))
     log_lik0 = torch.stack(log_lik)  # (SETS, n)
-    index = torch.arange(SETS, device=x.device)
+    index = torch.arange(SETS, device=log_lik0.device)
     lower = log_lik0 - log_all.unflatten(0, (SETS, n))
     upper = log_lik0 - log_others.unflatten(1, (SETS, n))[index, index]
     return torch.stack([lower.mean(1), upper.mean(1)], -1).double().cpu().numpy()
@@ -141,7 +141,7 @@ def row_means(
 @torch.no_grad()
 def enumerated_means(
     model: LatentVariableModel,
-    outcomes: Tensor,
+    outcomes: Rows,
     n_codes: int,
     generator: torch.Generator,
 ) -> np.ndarray:
@@ -151,7 +151,7 @@ def enumerated_means(
     ----------
     model : LatentVariableModel
         The model.
-    outcomes : Tensor of shape (S, D)
+    outcomes : Rows of shape (S, D)
         Every value of x.
     n_codes : int
         Codes that stand for the prior, about.
@@ -191,19 +191,19 @@ class EnumerationOnSharedCodes:
 
     def affords(self, model: LatentVariableModel) -> bool:
         """Models whose outcomes can be listed, and that decode many codes."""
-        many_codes = model.likelihood.cost.many_codes
-        return many_codes and model.likelihood.outcomes() is not None
+        return model.many_codes and model.outcomes() is not None
 
     def bracket(
         self, model: LatentVariableModel, generator: torch.Generator
     ) -> Bracket | None:
         """Bracket I(x, z); None where the outcomes are too many, or NaN."""
-        outcomes = model.likelihood.outcomes()
-        most = int(NUMBERS_ON_GRIDS / outcomes.numel())
+        outcomes = model.outcomes()
+        assert outcomes is not None  # for so much ``affords`` vouches
+        most = int(NUMBERS_ON_GRIDS / outcomes.shape.numel())
         # the gap is at most the number of outcomes by the number of codes
         if len(outcomes) > self.tol * most:
             return None
-        n_codes = min(self.FIRST_CODES, int(NUMBERS_OF_PILOT / outcomes.numel()))
+        n_codes = min(self.FIRST_CODES, int(NUMBERS_OF_PILOT / outcomes.shape.numel()))
         while True:
             found = bracket_of_means(
                 enumerated_means(model, outcomes, n_codes, generator),
@@ -248,7 +248,7 @@ class SharedCodes:
     @classmethod
     def affords(cls, model: LatentVariableModel) -> bool:
         """Models that decode many codes."""
-        return model.likelihood.cost.many_codes
+        return model.many_codes
 
     @classmethod
     def plan(
@@ -286,7 +286,7 @@ class SharedCodes:
             return int(min(affordable, numbers / (n_samples * n_columns)))
 
         z, pilot_samples = model.independent_codes(1, generator), cls.PILOT_SAMPLES
-        n_columns = draw(model.likelihood(z), (), generator, False).numel()
+        n_columns = draw(model.rows(z, generator), (), generator).shape.numel()
         # each set is decoded twice, the second time for the rows that are its own
         n_pilot = codes(pilot_samples, NUMBERS_OF_PILOT, pilots // 2)
         if n_pilot < pilot_samples:

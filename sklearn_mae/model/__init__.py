@@ -10,7 +10,9 @@ from sklearn_mae.model.distributions import (
 )
 from sklearn_mae.model.latent import MAX_OUTCOMES, Cost, LatentVariableModel
 from sklearn_mae.model.networks import ACTIVATIONS, mlp
+from sklearn_mae.model.precision import in_single_precision
 from sklearn_mae.model.prior import BlockPrior, Prior, StandardNormal
+from sklearn_mae.model.rows import Pool, RowDistribution, Rows
 from sklearn_mae.model.torch_state import plain_torch, private_random
 
 __all__ = [
@@ -21,10 +23,14 @@ __all__ = [
     "Cost",
     "DiagonalNormal",
     "LatentVariableModel",
+    "Pool",
     "Prior",
     "PrivateDistribution",
+    "RowDistribution",
+    "Rows",
     "StandardNormal",
     "draw",
+    "in_single_precision",
     "mlp",
     "normal_of",
     "plain_torch",

@@ -1,6 +1,7 @@
 """Distributions that draw from a generator they are given, and how to draw at all."""
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -112,8 +113,11 @@ def normal_of(numbers: Tensor) -> DiagonalNormal:
 
 def draw(
     distribution: Distribution, sample_shape=(), generator=None, reparametrised=True
-) -> Tensor:
-    """Draw with a private generator, whoever wrote the Distribution."""
+) -> Any:
+    """Draw with a private generator, whoever wrote the Distribution.
+
+    Returns a Tensor, or ``Rows`` of a distribution over rows.
+    """
     differentiable = reparametrised and distribution.has_rsample
     method = getattr(distribution, "rsample" if differentiable else "sample")
     if isinstance(distribution, PrivateDistribution):

@@ -20,7 +20,9 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
+from sklearn_mae.model.distributions import DiagonalNormal
 from sklearn_mae.model.prior import StandardNormal
+from sklearn_mae.model.rows import Pool, RowDistribution, Rows
 
 __all__ = ["MAX_OUTCOMES", "Cost", "LatentVariableModel"]
 
@@ -68,25 +70,30 @@ class LatentVariableModel(nn.Module):
     Parameters
     ----------
     likelihood : nn.Module
-        p_theta(x|z); ``forward`` takes codes, ``cost`` is a :class:`Cost`.
+        p_theta(x|z); ``forward`` takes codes, and what is given where anything is;
+        ``cost`` is a :class:`Cost`.
     encoder : nn.Module
         q_phi(z|x), the proposal of the resampling encoder; ``forward`` takes
         ``features(x)``.
     posterior : nn.Module
         r_omega(z|x), trained on draws of the model; ``forward`` takes ``features(x)``.
     features : nn.Module
-        What encoder and posterior see of x.
+        What encoder and posterior see of x; ``forward`` takes values, and ``observed``
+        and ``given`` by name where there is any.
     prior : Prior or int
         p(z); a number of components d stands for N(0, I_d).
+    pool : Pool, optional
+        What the model's rows get besides values. None: nothing is missing or given.
     """
 
-    def __init__(self, likelihood, encoder, posterior, features, prior):
+    def __init__(self, likelihood, encoder, posterior, features, prior, pool=None):
         super().__init__()
         self.likelihood = likelihood
         self.encoder = encoder
         self.posterior = posterior
         self.features = features
         self.prior = StandardNormal(prior) if isinstance(prior, int) else prior
+        self.pool = Pool() if pool is None else pool
 
     @property
     def n_components(self) -> int:
@@ -98,19 +105,52 @@ class LatentVariableModel(nn.Module):
         """A parameter, for its type and device."""
         return next(self.posterior.parameters())
 
-    def q(self, x: Tensor) -> Distribution:
+    @property
+    def many_codes(self) -> bool:
+        """Whether millions of codes may be decoded, each once for all rows."""
+        return self.likelihood.cost.many_codes and self.pool.given is None
+
+    def seen(self, x: Rows | Tensor) -> Tensor:
+        """What encoder and posterior see of x."""
+        x = Rows.of(x)
+        return self.features(x.values, **x.context)
+
+    def q(self, x: Rows | Tensor) -> Distribution:
         """Encoder's distribution over z given x."""
-        return self.encoder(self.features(x))
+        return self.encoder(self.seen(x))
 
-    def r(self, x: Tensor) -> Distribution:
+    def r(self, x: Rows | Tensor) -> DiagonalNormal:
         """Information posterior over z given x."""
-        return self.posterior(self.features(x))
+        return self.posterior(self.seen(x))
 
-    def log_joint(self, x: Tensor, z: Tensor) -> Tensor:
+    def p(self, z: Tensor, given: Tensor | None = None) -> Distribution:
+        """Likelihood of values at codes z."""
+        return self.likelihood(z) if given is None else self.likelihood(z, given)
+
+    def rows(self, z: Tensor, generator: torch.Generator) -> RowDistribution:
+        """Likelihood of rows at codes (n, d), their pattern and what is given drawn."""
+        context = self.pool.draw(len(z), generator)
+        return RowDistribution(self.p(z, context["given"]), **context)
+
+    def outcomes(self) -> Rows | None:
+        """Every row (S, D); None where they cannot be listed."""
+        if self.pool.observed is not None or self.pool.given is not None:
+            return None
+        outcomes = self.likelihood.outcomes()
+        return None if outcomes is None else Rows(outcomes)
+
+    def log_lik(self, x: Rows | Tensor, z: Tensor) -> Tensor:
+        """Log p_theta(x|z), of observed entries and with what is given."""
+        x = Rows.of(x)
+        return x.log_prob(self.p(z, x.given))
+
+    def log_joint(self, x: Rows | Tensor, z: Tensor) -> Tensor:
         """Log p(z) + log p_theta(x|z)."""
-        return self.prior.log_prob(z) + self.likelihood(z).log_prob(x)
+        return self.prior.log_prob(z) + self.log_lik(x, z)
 
-    def log_weights(self, x: Tensor, z: Tensor, proposal: Distribution) -> Tensor:
+    def log_weights(
+        self, x: Rows | Tensor, z: Tensor, proposal: Distribution
+    ) -> Tensor:
         """Log-importance weights p(x, z) / proposal(z), shape ``z.shape[:-1]``."""
         return self.log_joint(x, z) - proposal.log_prob(z)
 

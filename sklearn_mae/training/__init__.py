@@ -8,7 +8,12 @@ from sklearn_mae.training.constraints import (
     Paper,
     Rate,
 )
-from sklearn_mae.training.net import FIGURES, Batches, MutualAutoencoderNet, Rows
+from sklearn_mae.training.net import (
+    FIGURES,
+    Batches,
+    MutualAutoencoderNet,
+    TrainingRows,
+)
 from sklearn_mae.training.progress import ProgressBar
 
 __all__ = [
@@ -21,7 +26,7 @@ __all__ = [
     "Paper",
     "ProgressBar",
     "Rate",
-    "Rows",
+    "TrainingRows",
     "certify",
     "settle",
 ]

@@ -129,7 +129,7 @@ def drawn(
     """Draw n codes and a row from each: r_omega of the rows, and the codes (n, d)."""
     z0 = model.stratified_codes(n, generator)
     with torch.no_grad():
-        x = draw(model.likelihood(z0), (), generator)
+        x = draw(model.rows(z0, generator), (), generator)
     return model.r(x), z0
 
 
@@ -220,7 +220,7 @@ class Information(Constraint):
             lower, upper, change = self._sandwich(model, x, z0, log_lik, r, generator)
             return lower, upper, model.posterior.objective(r, z0), change
 
-        p = model.likelihood(z0)
+        p = model.rows(z0, generator)
         values = self.strategy.expectation(p, bounds, generator)
         return _Bounds(*(value.mean() for value in values))
 
@@ -251,7 +251,8 @@ class Information(Constraint):
             log_ratio = r.log_prob(z0) - model.prior.log_prob(z0)
             return log_ratio, model.posterior.objective(r, z0)
 
-        values = self.strategy.expectation(model.likelihood(z0), bounds, generator)
+        p = model.rows(z0, generator)
+        values = self.strategy.expectation(p, bounds, generator)
         infomax_bound, objective = (value.mean() for value in values)
         lower, upper, change = (value.mean() for value in estimates)
         means = _Bounds(lower, upper, objective, change)
@@ -312,7 +313,7 @@ class EnumeratedInformation(Information):
             information = log_prob - log_marginal + math.log(self.n_samples)
             return information, model.posterior.objective(model.r(x), z0)
 
-        p = model.likelihood(z0)
+        p = model.rows(z0, generator)
         values = self.strategy.expectation(p, densities, generator)
         information, objective = (value.mean() for value in values)
         zero = torch.zeros_like(information)
@@ -353,7 +354,7 @@ class Paper(Constraint):
             def bound(x, log_lik):
                 return (infomax(model.r(x), z0, model.prior),)
 
-            p = model.likelihood(z0)
+            p = model.rows(z0, generator)
             (values,) = self.strategy.expectation(p, bound, generator)
             return values.mean()
 

@@ -16,10 +16,11 @@ from skorch.callbacks import EpochTimer, PassthroughScoring
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from sklearn_mae.model import draw, private_random
+from sklearn_mae.model import Rows, draw, private_random
+from sklearn_mae.training.adam import Adam
 from sklearn_mae.training.constraints import Constraint, Step, Term
 
-__all__ = ["FIGURES", "Batches", "MutualAutoencoderNet", "Rows"]
+__all__ = ["FIGURES", "Batches", "MutualAutoencoderNet", "TrainingRows"]
 
 FIGURES = (
     "loss",
@@ -33,11 +34,11 @@ FIGURES = (
 )
 
 
-class Rows(Dataset):
-    """Rows of a tensor, handed out in batches rather than one by one."""
+class TrainingRows(Dataset):
+    """Rows, handed out in batches rather than one by one."""
 
-    def __init__(self, x: Tensor):
-        self.x = x
+    def __init__(self, x: Rows | Tensor):
+        self.x = Rows.of(x)
 
     def __len__(self):
         return len(self.x)
@@ -50,7 +51,9 @@ class Batches:
     network, and draws from torch's global generator.
     """
 
-    def __init__(self, dataset: Rows, batch_size: int, generator: torch.Generator):
+    def __init__(
+        self, dataset: TrainingRows, batch_size: int, generator: torch.Generator
+    ):
         self.x, self.generator = dataset.x, generator
         self.n_batches = -(-len(dataset) // batch_size)
 
@@ -63,7 +66,7 @@ class Batches:
             len(x), generator=self.generator, device=self.generator.device
         )
         for rows in order.tensor_split(self.n_batches):
-            yield x.index_select(0, rows)
+            yield x.map(lambda field, rows=rows: field.index_select(0, rows))
 
 
 class StopTraining(Exception):
@@ -136,14 +139,16 @@ class MutualAutoencoderNet(NeuralNet):
         theta = [*model.likelihood.parameters(), *model.encoder.parameters()]
         self._theta = [p for p in theta if p.requires_grad]  # a user may freeze some
         self._omega = list(model.posterior.parameters())
+        # (a list: the first of several callbacks would use a generator up)
+        self._named = list(model.named_parameters())
         self.optimizer_ = self.adam(self._theta)
         self.optimizer_posterior_ = self.adam(self._omega)
         return self
 
-    def adam(self, parameters) -> torch.optim.Adam:
+    def adam(self, parameters) -> Adam:
         """Return an optimiser at the net's rate."""
         fused = all(p.device.type in ("cpu", "cuda") for p in parameters)
-        return torch.optim.Adam(parameters, lr=self.lr, fused=fused)
+        return Adam(parameters, lr=self.lr, fused=fused)
 
     def partial_fit(self, X, y=None, classes=None, **fit_params):
         """Train. Only a callback's KeyboardInterrupt ends it normally."""
@@ -281,10 +286,7 @@ class MutualAutoencoderNet(NeuralNet):
         self.optimizer_.zero_grad()
         # theta and phi alone: the bounds' gradient is taken at fixed omega
         loss.backward(inputs=self._theta)
-        # (a list: the first of several callbacks would use a generator up)
-        self.notify(
-            "on_grad_computed", named_parameters=[*self.get_all_learnable_params()]
-        )
+        self.notify("on_grad_computed", named_parameters=self._named)
         self.optimizer_.step()
         if objectives:
             self.optimizer_posterior_.step()
@@ -319,7 +321,7 @@ class MutualAutoencoderNet(NeuralNet):
         self.module_.eval()
         self.generator = self.iterator_train__generator = None
         self.constraints = ()
-        for name in ("_theta", "_omega", "_totals", "_means"):
+        for name in ("_theta", "_omega", "_named", "_totals", "_means"):
             self.__dict__.pop(name, None)  # a net rebuilt after loading trained nothing
         self.optimizer_.zero_grad()
         self.optimizer_posterior_.zero_grad()
