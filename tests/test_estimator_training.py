@@ -31,7 +31,7 @@ from sklearn_mae.families import Schedule, row_family
 from sklearn_mae.families.lstm import SequenceLikelihood
 from sklearn_mae.families.table import TableLikelihood
 from sklearn_mae.information import Bracket
-from sklearn_mae.model import Cost
+from sklearn_mae.model import Cost, Rows
 from sklearn_mae.training import (
     FIGURES,
     Information,
@@ -681,7 +681,7 @@ def trained(steps=4000, outcomes=None, model=0.0, rate=0.0):
         ],
         step_=steps,
         n_steps_=steps,
-        module_=SimpleNamespace(likelihood=SimpleNamespace(outcomes=lambda: outcomes)),
+        module_=SimpleNamespace(outcomes=lambda: outcomes),
     )
 
 
@@ -705,7 +705,7 @@ def complaint(
         history_={"elbo": np.array(elbo)},
     )
     rows = torch.arange(1_000).unsqueeze(1) if rows is None else rows
-    return convergence_complaint(mae, fitted, rows)
+    return convergence_complaint(mae, fitted, Rows(rows))
 
 
 @pytest.mark.parametrize(

@@ -191,7 +191,7 @@ def test_enumeration_and_draws_have_the_same_mean():
     with torch.no_grad():
         for _ in range(300):
             z0 = model.stratified_codes(64, g)
-            p, f = model.likelihood(z0), bounds_of(model, z0, 4, g)
+            p, f = model.rows(z0, g), bounds_of(model, z0, 4, g)
             exact, drawn = (
                 torch.stack(strategy.expectation(p, f, g)).mean(-1)
                 for strategy in strategies
@@ -227,7 +227,7 @@ def bound_value(model, strategy, side, k=4, n=16):
     def value():
         g = generator(11)
         z0 = model.stratified_codes(n, g)
-        p = model.likelihood(z0)
+        p = model.rows(z0, g)
         return strategy.expectation(p, bounds_of(model, z0, k, g), g)[side].mean()
 
     return value
@@ -299,9 +299,9 @@ def test_reinforced_gradient_of_the_bound(side):
         z0 = model.stratified_codes(128, g)
         exact, drawn = (
             torch.autograd.grad(
-                strategy.expectation(
-                    model.likelihood(z0), bounds_of(model, z0, 2, g), g
-                )[side].mean(),
+                strategy.expectation(model.rows(z0, g), bounds_of(model, z0, 2, g), g)[
+                    side
+                ].mean(),
                 parameter,
             )[0]
             for strategy in strategies
