@@ -30,8 +30,8 @@ __all__ = ["Evaluation", "MixedPrecision"]
 DECODED_AT_ONCE = 4_096
 # numbers held at once where every row meets every code
 PAIRED_AT_ONCE = 4_000_000
-# Rows of a chunk in single precision are a multiple of this: the rounding of a product
-# of matrices, and of sums, hangs on its shape and on where in a block a row stands.
+# Rows of a padded chunk are a multiple of this. How a product of matrices or a sum is
+# rounded depends on its shape, and on the place of the row in its block.
 BLOCK = 64
 # features beyond which a row's figures are computed in double precision
 FARTHEST = 100.0
@@ -65,8 +65,8 @@ class Evaluation:
     seed : int
         Of the fixed draws.
     padded : bool
-        Whether all chunks are of one size, so that a row's rounding does not hang on
-        the rows beside it.
+        Whether all chunks are of one size: then the rounding of a row's figures does
+        not depend on the rows beside it.
     """
 
     # groups of draws behind a row's mean code and bounds; powers of two for Sobol
@@ -275,7 +275,7 @@ class Evaluation:
             index = torch.arange(
                 -(-n // rows) * rows, device=self.model.reference.device
             ).clamp_max(n - 1)
-            # (the order of a sum hangs on the layout, too)
+            # (the order of a sum depends on the layout, too)
             given = [array[index].contiguous() for array in given]
         chunks = zip(*(array.split(rows) for array in given), strict=True)
         found = torch.cat([function(*chunk) for chunk in chunks])[:n]
@@ -344,7 +344,7 @@ class MixedPrecision:
             if own.any():
                 some: list[Any] = [x[own], *(array[own] for array in arrays)]
                 if by is self.single:
-                    some = [field.float() for field in some]
+                    some = [field.to(torch.float32) for field in some]
                 found.append((own, function(by, *some).double()))
         both = found[0][1].new_empty(len(x), *found[0][1].shape[1:])
         for own, values in found:

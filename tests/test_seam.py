@@ -269,7 +269,7 @@ def test_rows_are_indexed_and_broadcast_as_one():
     assert x[1:].given.shape == (2, 1)
     assert [len(some) for some in x.split(2)] == [2, 1]
     assert x.unsqueeze(1).observed.shape == (3, 1, 2)
-    double = x.double()
+    double = x.to(torch.float64)
     assert (double.values.dtype, double.observed.dtype) == (torch.float64, torch.bool)
     assert Rows.of(x) is x
     assert x.context.keys() == {"observed", "given"}
@@ -314,7 +314,7 @@ def test_weights_use_what_is_given(fitted):
     model = fitted._fitted.evaluation().model
     z = torch.ones(2, 3, dtype=torch.float64)
     x = Rows(torch.zeros(2, 3, dtype=torch.float64), None, torch.tensor([[0.0], [1.0]]))
-    x = x.double()
+    x = x.to(torch.float64)
 
     first, second = model.log_lik(x, z)
     assert first != second

@@ -70,7 +70,7 @@ def training_bias(
         exact = copy.deepcopy(model).double()
         posteriors = posteriors_on_lattices(
             exact,
-            x.double(),
+            x.to(torch.float64),
             z0.double(),
             log_lik.double(),
             generator,

@@ -83,7 +83,7 @@ STEPS = 2
 
 def amortised_proposal(model: LatentVariableModel, x: Rows) -> Mixture:
     """r_omega(z|x) with a share of the prior, for x of any leading shape."""
-    r = model.r(x)  # built in, so with a loc
+    r = model.r(x)
     return Mixture([1 - DEFENSIVE, DEFENSIVE], [r, model.prior.wide(r.loc)])
 
 
@@ -138,7 +138,7 @@ def local_proposal(model: LatentVariableModel, x: Rows) -> Mixture:
     likelihood does not state its Fisher information, log p(x, z) is differentiated
     twice instead. Where that fails, r_omega proposes.
     """
-    r = model.r(x)  # built in, so with a loc
+    r = model.r(x)
     z = r.loc
     factor = _precision_factor(model, x, z)
     if factor is None:

@@ -25,7 +25,7 @@ def in_single_precision(
     z = model.independent_codes(N_COMPARED, generator)
     x = draw(model.rows(z, generator), (), generator, reparametrised=False)
     single = copy.deepcopy(model).float()
-    x32, z32 = x.float(), z.float()
+    x32, z32 = x.to(torch.float32), z.to(torch.float32)
     joint = single.log_joint(x32, z32) - model.log_joint(x, z)
     encoder = single.q(x32).log_prob(z32) - model.q(x).log_prob(z)
     # (a NaN is not below)

@@ -61,16 +61,10 @@ class Rows:
         """Insert an axis before the last one."""
         return self.map(lambda field: field.unsqueeze(dim))
 
-    def double(self) -> "Rows":
-        """Take numbers to float64; indices and marks stay."""
+    def to(self, dtype: torch.dtype) -> "Rows":
+        """Convert numbers to a floating type; indices and marks stay."""
         return self.map(
-            lambda field: field.double() if field.is_floating_point() else field
-        )
-
-    def float(self) -> "Rows":
-        """Take numbers to float32; indices and marks stay."""
-        return self.map(
-            lambda field: field.float() if field.is_floating_point() else field
+            lambda field: field.to(dtype) if field.is_floating_point() else field
         )
 
     def contiguous(self) -> "Rows":

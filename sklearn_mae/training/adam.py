@@ -25,7 +25,8 @@ class Adam(torch.optim.Adam):
         """Take a step."""
         return self._step(closure)
 
-    step.hooked = True  # type: ignore[attr-defined]  # by the profiler, it means
+    # tells torch that the profiler wraps it already
+    step.hooked = True  # type: ignore[attr-defined]
 
     def zero_grad(self, set_to_none: bool = True):
         """Let go of the gradients."""
