@@ -639,7 +639,7 @@ def hostile(*functions, d=1, scale=0.2, angle=0.0):
 
 
 @functools.cache
-def information_of_column(functions, scale, n=20_000):
+def information_of_column(functions, scale, n=40_000):
     """H(x) - H(x|z) of one column, by quantiles of z and equal steps of x."""
     z = torch.special.ndtri((torch.arange(n).double() + 0.5) / n)
     loc = torch.stack([f(z) for f in functions], -1)

@@ -197,20 +197,20 @@ def test_posterior_density_is_that_of_the_draws(small, likelihood, encoder):
     mae = small(
         likelihood=likelihood, encoder=encoder, n_components=1, max_epochs=100
     ).fit(X)
-    grid = np.linspace(-8, 8, 401)
+    grid = np.linspace(-8, 8, 1_601)
     rows = np.repeat(X[:4], len(grid), axis=0)
 
     log_q = mae.posterior_log_prob(rows, np.tile(grid, 4)[:, None]).reshape(4, -1)
 
     mass = np.exp(log_q) * (grid[1] - grid[0])
     np.testing.assert_allclose(mass.sum(axis=1), 1, atol=0.03)
-    draws = mae.sample_posterior(X[:4], 500, random_state=0)[..., 0]
+    draws = mae.sample_posterior(X[:4], 2_000, random_state=0)[..., 0]
     for moment in (1, 2):
         powers = draws**moment
         expected = (mass * grid**moment).sum(axis=1) / mass.sum(axis=1)
-        # 500 draws here, at least 128 groups of other draws there; eight comparisons
+        # 2,000 draws here, at least 128 groups of other draws there; eight comparisons
         # for each case, false alarm: one in a hundred thousand
-        se = powers.std(axis=0, ddof=1) * np.sqrt(1 / 500 + 1 / 128)
+        se = powers.std(axis=0, ddof=1) * np.sqrt(1 / 2_000 + 1 / 128)
         assert np.all(np.abs(powers.mean(axis=0) - expected) < 5 * se)
 
 

@@ -446,13 +446,13 @@ def test_clone_is_unfitted_with_the_same_parameters(small):
 
 
 def test_a_pickle_grows_with_parameters_and_history_alone(small):
-    mae = small(M=None, n_components=1, max_epochs=500, hidden_layer_sizes=(10, 8))
+    mae = small(M=None, n_components=1, max_epochs=2_000, hidden_layer_sizes=(10, 8))
     mae.fit(X[:8])
 
     n_parameters = sum(p.numel() for p in mae.net_.module_.parameters())
     assert 400 < n_parameters < 500
-    assert mae.n_iter_ == 500
-    assert len(pickle.dumps(mae)) <= 50_000
+    assert mae.n_iter_ == 2_000
+    assert len(pickle.dumps(mae)) <= 150_000
 
 
 # --- modules that do not come back ----------------------------------------------------
