@@ -140,7 +140,7 @@ default="auto"
     batch_size : int or "auto", default="auto"
         Largest batch; an epoch is cut into batches of nearly equal size. ``"auto"``:
         128, or all rows if they are fewer.
-    lr : float, default=1e-3
+    lr : float, default=2e-3
         Learning rate of Adam; constant for the first half of the steps, then
         decreasing linearly to zero.
     callbacks : list of skorch callbacks or None, default=None
@@ -270,7 +270,7 @@ default="auto"
         min_scale: float = 0.01,
         max_epochs: int | str = "auto",
         batch_size: int | str = "auto",
-        lr: float = 1e-3,
+        lr: float = 2e-3,
         callbacks: list | None = None,
         device: str = "cpu",
         warm_start: bool = False,

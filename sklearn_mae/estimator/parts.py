@@ -35,7 +35,7 @@ __all__ = [
 # names of built-in parts
 ENCODERS = {"gaussian", "resampling"}
 
-AUTO_STEPS, AUTO_MAX_EPOCHS, AUTO_BATCH_SIZE = 4_000, 2_000, 128
+AUTO_STEPS, AUTO_MAX_EPOCHS, AUTO_BATCH_SIZE = 2_000, 1_000, 128
 AUTO_C = 10.0
 # beyond this many outcomes a step that enumerates them costs more than its noise
 MAX_ENUMERATED_IN_TRAINING = 512

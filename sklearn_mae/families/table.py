@@ -36,10 +36,11 @@ def _jacobian(function, z: Tensor) -> Tensor:
         z = z.detach().repeat(d, 1).requires_grad_()
         values = function(z)
         seed = torch.zeros_like(values, requires_grad=True)
-        (pulled,) = torch.autograd.grad(values, z, seed, create_graph=True)
+        # (sums with their seeds: a gradient seeded by a tensor imports sympy)
+        (pulled,) = torch.autograd.grad((values * seed).sum(), z, create_graph=True)
         directions = torch.eye(d, dtype=z.dtype, device=z.device)
         directions = directions.repeat_interleave(n, 0)
-        (columns,) = torch.autograd.grad(pulled, seed, directions)
+        (columns,) = torch.autograd.grad((pulled * directions).sum(), seed)
     return columns.unflatten(0, (d, n)).movedim(0, -1)
 
 

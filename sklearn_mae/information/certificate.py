@@ -16,7 +16,7 @@ from sklearn_mae.information.shared_codes import (
     EnumerationOnSharedCodes,
     SharedCodes,
 )
-from sklearn_mae.model import LatentVariableModel
+from sklearn_mae.model import LatentVariableModel, in_single_precision
 
 __all__ = ["Sandwich", "information_of_model"]
 
@@ -27,6 +27,8 @@ def information_of_model(
     tol: float,
     generator: torch.Generator,
     budget: int = 2_000_000,
+    n_proposals: int = 64,
+    single: bool = False,
 ) -> Bracket:
     """Bracket I(x, z) of the model, in nats.
 
@@ -47,6 +49,11 @@ def information_of_model(
     budget : int
         Codes that the sandwich may decode to come nearer to ``tol``. A gradient counts
         as the decodes that it costs.
+    n_proposals : int
+        Proposals of the sandwich for each draw to begin with.
+    single : bool
+        Whether the sandwich may compute in single precision where that changes
+        log-densities by less than a thousandth of a nat.
 
     Returns
     -------
@@ -63,7 +70,9 @@ def information_of_model(
             found = method.bracket(model, generator)
             if found is not None:
                 return found
-    return Sandwich(n_samples, tol, budget).bracket(model, generator)
+    if single:
+        model = in_single_precision(model, generator) or model
+    return Sandwich(n_samples, tol, budget, n_proposals).bracket(model, generator)
 
 
 class Sandwich:
@@ -81,14 +90,17 @@ class Sandwich:
         Width of the interval to reach, in nats.
     budget : int
         Codes to decode.
+    n_proposals : int
+        Proposals for each draw to begin with.
     """
 
     # Pilot runs of the alternatives together, and that of shared codes alone, may spend
     # one part in so many of what is left: most of it is for the final run.
     PILOTS, PILOT_OF_SHARED_CODES = 3, 3
 
-    def __init__(self, n_samples: int, tol: float, budget: int):
+    def __init__(self, n_samples: int, tol: float, budget: int, n_proposals: int = 64):
         self.n_samples, self.tol, self.budget = n_samples, tol, budget
+        self.n_proposals = n_proposals
 
     def affords(self, model: LatentVariableModel) -> bool:
         """Any model; where the budget is too small the interval is wide."""
@@ -98,7 +110,9 @@ class Sandwich:
         self, model: LatentVariableModel, generator: torch.Generator
     ) -> Bracket:
         """Bracket I(x, z) of the model."""
-        plain = PlainProposals(model, self.n_samples, self.tol, self.budget)
+        plain = PlainProposals(
+            model, self.n_samples, self.tol, self.budget, self.n_proposals
+        )
         foreseen = plain.grow(model, generator, satisfied=self.tol)
         other = None
         if foreseen is not None:

@@ -105,6 +105,8 @@ class PlainProposals:
         Width of the interval to reach, in nats.
     budget : int
         Decodes that pilot runs and the final run may take.
+    n_proposals : int
+        Proposals of the first pilot run.
 
     Attributes
     ----------
@@ -115,8 +117,6 @@ class PlainProposals:
         Decodes that are left of the budget.
     """
 
-    # Proposals of the first pilot run.
-    FIRST_PROPOSALS = 64
     # Draws of a pilot run, at most: it need only say which of gap and noise is larger.
     PILOT_SAMPLES = 500
     # Share of the tolerance that a pilot run must promise: the final run's noise may
@@ -124,12 +124,17 @@ class PlainProposals:
     ENOUGH = 0.9
 
     def __init__(
-        self, model: LatentVariableModel, n_samples: int, tol: float, budget: int
+        self,
+        model: LatentVariableModel,
+        n_samples: int,
+        tol: float,
+        budget: int,
+        n_proposals: int = 64,
     ):
         self.tol, self.left = tol, budget
         # of a draw besides its proposals: two Jacobians, the climb to the mode
         self._price = 6 * model.n_components + 16
-        self.n_samples, self.n_proposals = n_samples, self.FIRST_PROPOSALS
+        self.n_samples, self.n_proposals = n_samples, n_proposals
         self.n_pilot = min(n_samples, self.PILOT_SAMPLES)
         self.gap = self.noise = 0.0
         self._gap_before = math.nan

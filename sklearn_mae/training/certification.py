@@ -14,11 +14,15 @@ from sklearn_mae.training.progress import ProgressBar
 __all__ = ["certify", "settle"]
 
 # steps that r_omega is trained on for, where I is held and where it is only measured
-HELD, MEASURED = 400, 2_000
+HELD, MEASURED = 200, 2_000
 # a fit of fewer steps is a first look: so many joint draws are enough for it
 SHORT, DRAWS_OF_SHORT = 500, 500
-# width of the bracket, in nats, and decodes for each step of the fit that it is worth
-TOLERANCE, DECODES_PER_STEP, FEWEST_DECODES = 0.05, 750, 32_000
+# proposals that landing measures with; fewer where decoding is dear
+PROPOSALS, FEW_PROPOSALS = 128, 64
+# width of the bracket, in nats and as a part of M, and decodes for each step of the fit
+# that it is worth
+TOLERANCE, RELATIVE_TOLERANCE = 0.05, 0.015
+DECODES_PER_STEP, FEWEST_DECODES = 500, 32_000
 
 
 def settle(net: MutualAutoencoderNet, seed: int, progress: ProgressBar) -> None:
@@ -40,14 +44,19 @@ def settle(net: MutualAutoencoderNet, seed: int, progress: ProgressBar) -> None:
     refine_posterior(net, min(n_steps, round(cost.refinement * longest)))
     progress.stage("landing")
     exact = copy.deepcopy(model).double().eval()
-    # a grid in two dimensions makes draws costly, too
-    costly = not cost.many_codes or model.n_components == 2
-    n_samples = _n_samples(net) if costly else 2 * _n_samples(net)
+    n_proposals = PROPOSALS if cost.many_codes else FEW_PROPOSALS
 
     def measure():
         exact.load_state_dict(model.state_dict())
-        generator = _generator(net, seed)
-        found = information_of_model(exact, n_samples, math.inf, generator, budget=0)
+        found = information_of_model(
+            exact,
+            _n_samples(net),
+            math.inf,
+            _generator(net, seed),
+            budget=0,
+            n_proposals=n_proposals,
+            single=True,
+        )
         vague = found.upper - found.lower > Information.widest_gap
         se = max(found.lower_se, found.upper_se)
         return math.nan if vague else found.estimate, se
@@ -62,8 +71,12 @@ def certify(net: MutualAutoencoderNet, seed: int) -> Bracket:
     exact = copy.deepcopy(net.module_).double().eval()
     decodes = max(FEWEST_DECODES, DECODES_PER_STEP * net.step_)
     budget = min(exact.likelihood.cost.fit_budget, decodes)
+    M = max((constraint.penalty.M for constraint in net.constraints), default=0.0)
+    tolerance = max(TOLERANCE, RELATIVE_TOLERANCE * M)
     generator = _generator(net, seed)
-    return information_of_model(exact, _n_samples(net), TOLERANCE, generator, budget)
+    return information_of_model(
+        exact, _n_samples(net), tolerance, generator, budget, single=True
+    )
 
 
 def _n_samples(net: MutualAutoencoderNet) -> int:

@@ -15,9 +15,10 @@ from sklearn_mae.training.net import MutualAutoencoderNet
 __all__ = ["land", "refine_posterior"]
 
 # Newton steps, the terms behind each gradient, how many steps of the optimiser each may
-# be long, and what is near enough, in nats
+# be long, which parts of a step are tried, and what is near enough, in nats
 N_STEPS, N_TERMS = 8, 16
-LONGEST = 60
+LONGEST = 30
+PARTS = (1.0, 0.5, 0.25)
 LANDED = 1e-3
 # rows that r_omega is trained with at its end
 POSTERIOR_BATCH = 256
@@ -76,12 +77,15 @@ def land(
         longest = LONGEST * net.lr
         length = min(max(length, -longest), longest)
         before = [parameter.detach().clone() for parameter in parameters]
-        with torch.no_grad():
-            torch._foreach_add_(parameters, direction, alpha=length)
-        information, se = measure()
-        if not abs(M - information) < abs(missing):
+        for part in PARTS:
+            with torch.no_grad():
+                torch._foreach_add_(parameters, direction, alpha=part * length)
+            information, se = measure()
+            if abs(M - information) < abs(missing):
+                break
             with torch.no_grad():
                 torch._foreach_copy_(parameters, before)
+        else:
             return
 
 
