@@ -100,7 +100,7 @@ def log_mass(low, high):
 def log_mass_of_cells(mae: MutualAutoencoder, X):
     """Log P(x - 1/2 < X <= x + 1/2) of a Gaussian model, row by row."""
     fitted = mae._fitted
-    model, columns = fitted.evaluation().model, fitted.family.family
+    model, columns = fitted.evaluation.model, fitted.family.family
     generator = torch.Generator().manual_seed(0)
     log_p = []
     cells = (torch.as_tensor(columns.encode(X + half, str)) for half in (0, -0.5, 0.5))

@@ -173,7 +173,7 @@ class Amortised:
         return Bound(-(distortion + rate), distortion, rate)
 
     def mean_code(self, model, x, q, z) -> Tensor:
-        """Posterior mean of shape (..., n, d)."""
+        """Mean of the code's distribution, shape (..., n, d)."""
         try:
             return q.mean.expand(*z.shape[:-3], *z.shape[-2:])
         except NotImplementedError:

@@ -79,10 +79,15 @@ class Evaluation:
         self.padded = padded
 
     def mean_codes(self, x: Rows) -> Tensor:
-        """Posterior means, shape (n, d)."""
+        """Means of the codes' distributions, shape (n, d)."""
+
+        # All rows have these draws, and so their error. Each group has a mirror image,
+        # which takes away what is odd in the noise: most of it.
+        half = self._noise(self.n_groups // 2, self.rule.n_draws)
+        noise = torch.cat([half, -half])
 
         def mean(x):
-            q, z = self._proposals(x, self._noise(self.n_groups, self.rule.n_draws))
+            q, z = self._proposals(x, noise)
             return self.rule.mean_code(self.model, x, q, z).mean(0)
 
         return self._by_rows(mean, self.n_groups * self.rule.n_draws, x)
@@ -315,7 +320,7 @@ class MixedPrecision:
             self.single = Evaluation(single, rule, seed, padded=True)
 
     def mean_codes(self, x: Rows) -> Tensor:
-        """Posterior means, shape (n, d), float64."""
+        """Means of the codes' distributions, shape (n, d), float64."""
         return self._each(lambda by, x: by.mean_codes(x), x)
 
     def encoded_draws(self, x: Rows, noise: Tensor) -> Tensor:

@@ -257,6 +257,15 @@ def test_mean_codes_of_resampling_come_near_the_posterior_mean():
     assert errors[1] < 0.1 * errors[0]
 
 
+def test_mirrored_draws_take_away_what_is_odd_in_the_noise():
+    """All rows have these draws, and so their error."""
+    model = LinearGaussian(2, 3, widening=1.3)
+    _, x, _ = model.joint_draws(6)
+    found = Evaluation(model, Resampling(5), seed=0).mean_codes(x)
+
+    assert_close(found, model.q(x).loc)
+
+
 def drawn(model, rule, n=20_000):
     """Draws of one row's code."""
     _, x, _ = model.joint_draws(1)

@@ -277,7 +277,7 @@ def test_rows_are_indexed_and_broadcast_as_one():
 
 
 def test_entries_that_are_not_observed_are_not_scored(fitted):
-    model = fitted._fitted.evaluation().model
+    model = fitted._fitted.evaluation.model
     x, z = fitted._fitted.seen(made(20)), torch.zeros(20, 3, dtype=torch.float64)
     other = Rows(torch.where(x.observed, x.values, 0.0), x.observed, x.given)
 
@@ -291,7 +291,7 @@ def test_entries_that_are_not_observed_are_not_scored(fitted):
 
 def test_what_the_model_draws_has_contexts_of_fit_s_rows(fitted):
     """False alarm: one in a million for each figure."""
-    model, X = fitted._fitted.evaluation().model, made()
+    model, X = fitted._fitted.evaluation.model, made()
     g = generator()
     p = model.rows(model.independent_codes(5_000, g), g)
     x = draw(p, (), g)
@@ -311,7 +311,7 @@ def p_codes(model):
 
 
 def test_weights_use_what_is_given(fitted):
-    model = fitted._fitted.evaluation().model
+    model = fitted._fitted.evaluation.model
     z = torch.ones(2, 3, dtype=torch.float64)
     x = Rows(torch.zeros(2, 3, dtype=torch.float64), None, torch.tensor([[0.0], [1.0]]))
     x = x.to(torch.float64)
@@ -332,7 +332,7 @@ def test_it_reaches_m_with_holes_and_a_given_column(fitted):
     assert max(high - 1, 1 - low) < 0.08
     assert abs(fitted.rate_ - 1) < 0.1 + 2 * fitted._fitted.rate_se
 
-    model, g = fitted._fitted.evaluation().model, generator(3)
+    model, g = fitted._fitted.evaluation.model, generator(3)
     n, n_codes = 1_000, 4_000
     with torch.no_grad():
         z0 = model.independent_codes(n, g)
@@ -351,7 +351,7 @@ def test_it_reaches_m_with_holes_and_a_given_column(fitted):
 
 
 def test_bounds_are_bounds(fitted):
-    model, g = fitted._fitted.evaluation().model, generator(1)
+    model, g = fitted._fitted.evaluation.model, generator(1)
     with torch.no_grad():
         z0 = model.independent_codes(2_000, g)
         p = model.rows(z0, g)

@@ -89,15 +89,17 @@ class Fitted:
     def _n_features_out(self) -> int:
         return self.structure.n_components
 
+    @functools.cached_property
     def evaluation(self) -> Evaluation:
-        """Return what computes figures, in double precision."""
+        """What computes figures, in double precision."""
         # float32 rounding depends on how many rows are multiplied at once
         model = copy.deepcopy(self.model).double().eval()
         return Evaluation(model, self.net_.rule, self.seed)
 
+    @functools.cached_property
     def codes(self) -> MixedPrecision:
-        """Return what computes codes and bounds, in single precision where it may."""
-        exact = self.evaluation()
+        """What computes codes and bounds, in single precision where it may."""
+        exact = self.evaluation
         return MixedPrecision(exact.model, exact.rule, exact.seed)
 
     def tensor(self, array: np.ndarray) -> torch.Tensor:
@@ -126,7 +128,7 @@ class Fitted:
 
     def bound(self, seen: Rows, keys: np.ndarray) -> Bound:
         """Return the figures of rows, as ``family`` transforms and keys them."""
-        codes = self.codes()
+        codes = self.codes
         noise = self.noise(keys, codes.exact.n_noise)
         return codes.bound(seen.map(self.tensor), noise)
 
@@ -138,7 +140,7 @@ class Fitted:
         budget: int | None = None,
     ) -> Bracket:
         """Bracket I(x, z) of the model, see ``information_of_model``."""
-        model = self.evaluation().model
+        model = self.evaluation.model
         if budget is None:
             budget = model.likelihood.cost.budget
         return information_of_model(model, n_samples, tol, generator, budget)
