@@ -23,9 +23,10 @@ from sklearn.utils._optional_dependencies import check_pandas_support
 from sklearn.utils.validation import check_is_fitted
 
 from sklearn_mae.estimator import MutualAutoencoder
-from sklearn_mae.estimator.arguments import Number, plain_number, plain_parameters
+from sklearn_mae.estimator.arguments import plain_parameters
 from sklearn_mae.estimator.parts import resolve_lengths
 from sklearn_mae.estimator.pipelines import autoencoder_in, rows_before
+from sklearn_mae.parameters import Number, plain_number
 
 if TYPE_CHECKING:
     from pandas import DataFrame

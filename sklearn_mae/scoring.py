@@ -7,8 +7,8 @@ from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
-from sklearn_mae.estimator.arguments import plain_number
 from sklearn_mae.estimator.pipelines import autoencoder_in, rows_before
+from sklearn_mae.parameters import plain_number
 
 __all__ = ["information_scorer"]
 

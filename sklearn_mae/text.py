@@ -16,8 +16,10 @@ from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.utils import check_array
-from sklearn.utils._param_validation import HasMethods, Interval, RealNotInt
+from sklearn.utils._param_validation import HasMethods, RealNotInt
 from sklearn.utils.validation import check_is_fitted
+
+from sklearn_mae.parameters import Number
 
 __all__ = ["SequenceVectorizer"]
 
@@ -36,14 +38,6 @@ OPENING = frozenset("([{“‘«$£€#¿¡")
 CLOSING = frozenset(".,!?;:)]}%…”’»।॥؟،؛")
 QUOTES = frozenset("\"'")
 CLITIC = re.compile(r"n['’]t|['’]\w+")
-
-
-class _NumberInterval(Interval):
-    """Interval of numbers that admits no booleans."""
-
-    def is_satisfied_by(self, val):
-        """Whether a value is a number in the interval."""
-        return not isinstance(val, bool) and super().is_satisfied_by(val)
 
 
 class SequenceVectorizer(TransformerMixin, BaseEstimator):
@@ -150,20 +144,20 @@ class SequenceVectorizer(TransformerMixin, BaseEstimator):
     """
 
     _parameter_constraints: dict = {  # noqa: RUF012
-        "max_length": [_NumberInterval(Integral, 2, None, closed="left"), None],
+        "max_length": [Number(Integral, 2, None, closed="left"), None],
         "lowercase": ["boolean"],
         "preprocessor": [callable, None],
         "tokenizer": [callable, None],
         "token_pattern": [str, None],
         "min_df": [
-            _NumberInterval(RealNotInt, 0, 1, closed="both"),
-            _NumberInterval(Integral, 1, None, closed="left"),
+            Number(RealNotInt, 0, 1, closed="both"),
+            Number(Integral, 1, None, closed="left"),
         ],
         "max_df": [
-            _NumberInterval(RealNotInt, 0, 1, closed="both"),
-            _NumberInterval(Integral, 1, None, closed="left"),
+            Number(RealNotInt, 0, 1, closed="both"),
+            Number(Integral, 1, None, closed="left"),
         ],
-        "max_features": [_NumberInterval(Integral, 1, None, closed="left"), None],
+        "max_features": [Number(Integral, 1, None, closed="left"), None],
         "vocabulary": [Mapping, HasMethods("__iter__"), None],
     }
 

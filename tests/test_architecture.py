@@ -22,10 +22,11 @@ PACKAGE = ROOT / "sklearn_mae"
 LEVELS = {
     "model": 0,
     "gradients": 1,
-    "text": 0,
     "datasets": 0,
     "noise": 0,
+    "parameters": 0,
     "records": 0,
+    "text": 1,
     "encoders": 1,
     "information": 1,
     "families": 2,
@@ -37,7 +38,7 @@ LEVELS = {
     "plotting": 6,
     "__init__": 7,
 }
-WITHOUT_TORCH = {"text", "noise", "records", "datasets"}
+WITHOUT_TORCH = {"text", "noise", "parameters", "records", "datasets"}
 MAX_LINES_OF_CODE = 400
 
 FILES = sorted(PACKAGE.rglob("*.py"))

@@ -1,21 +1,18 @@
 """What a method's arguments must be, and arrays to tensors and back."""
 
-from numbers import Integral, Real
-
 import numpy as np
 import torch
 from sklearn.utils import check_array, check_random_state, get_tags
-from sklearn.utils._param_validation import Interval
 from sklearn.utils.validation import validate_data
 
 from sklearn_mae.estimator.callbacks import cloned_callbacks
 from sklearn_mae.estimator.inputs import as_table
 from sklearn_mae.estimator.problems import table_problem
 from sklearn_mae.families import row_family
+from sklearn_mae.parameters import plain_number
 
 __all__ = [
     "MAX_SEED",
-    "Number",
     "as_tensor",
     "as_type",
     "check_count",
@@ -23,7 +20,6 @@ __all__ = [
     "check_tolerance",
     "checked_codes",
     "checked_rows",
-    "plain_number",
     "plain_parameters",
     "seed_from",
     "to_numpy",
@@ -34,32 +30,6 @@ MAX_SEED = np.iinfo(np.int32).max
 MAX_COUNT = 2**40
 # codes are about standard normal: beyond this, squares of figures leave float64
 MAX_CODE = 1e100
-
-
-def plain_number(value):
-    """Return Python's own int, float or bool for a number of numpy's or another's.
-
-    What is no number is returned as it is. An int too large for a float stays.
-    """
-    if isinstance(value, bool | np.bool_):
-        return bool(value)
-    if isinstance(value, Integral):
-        return int(value)
-    return float(value) if isinstance(value, Real) else value
-
-
-class Number(Interval):
-    """Interval of numbers of any type that is no boolean, for parameter constraints."""
-
-    def is_satisfied_by(self, val):
-        """Whether a parameter is such a number, and within the interval."""
-        number = plain_number(val)
-        if isinstance(number, bool) or not isinstance(number, self.type):
-            return False
-        try:
-            return number in self and np.isfinite(float(number))
-        except OverflowError:  # an int beyond all floats
-            return False
 
 
 def plain_parameters(estimator) -> dict:

@@ -19,7 +19,6 @@ from sklearn.utils import Bunch
 from sklearn.utils._param_validation import StrOptions
 
 from sklearn_mae.estimator.arguments import (
-    Number,
     as_type,
     check_count,
     check_pair,
@@ -37,6 +36,7 @@ from sklearn_mae.estimator.saving import readable_state, written_state
 from sklearn_mae.families import likelihood_names, row_family
 from sklearn_mae.model import ACTIVATIONS, Rows, plain_torch
 from sklearn_mae.noise import with_occurrence
+from sklearn_mae.parameters import Number
 from sklearn_mae.training import ProgressBar
 
 __all__ = ["MutualAutoencoder"]
