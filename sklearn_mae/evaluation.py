@@ -250,7 +250,7 @@ class Evaluation:
         z = transport(q, noise)
         if z is None:  # no map: the noise is a seed, row by row (see _by_rows)
             seed = int(noise.flatten()[0].double().view(torch.int64))
-            generator = torch.Generator(noise.device).manual_seed(seed)
+            generator = self.model.generator(seed)
             z = draw(q, noise.shape[:2], generator, reparametrised=False)
         return q, z
 
@@ -308,7 +308,7 @@ class MixedPrecision:
     def __init__(self, model: LatentVariableModel, rule, seed: int):
         # (sequences are read at their own lengths, and their codes are costly)
         self.exact = Evaluation(model, rule, seed, padded=model.many_codes)
-        generator = torch.Generator(model.reference.device).manual_seed(seed)
+        generator = model.generator(seed)
         single = in_single_precision(model, generator) if model.many_codes else None
         self.single = None
         if single is not None:

@@ -122,7 +122,7 @@ class Fitted:
             seed = self.seed
         else:
             seed = seed_from(random_state)
-        return torch.Generator(self.model.reference.device).manual_seed(seed)
+        return self.model.generator(seed)
 
     def bound(self, seen: Rows, keys: np.ndarray) -> Bound:
         """Return the figures of rows, as ``family`` transforms and keys them."""

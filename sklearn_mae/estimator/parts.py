@@ -197,7 +197,7 @@ def build_net(
     return MutualAutoencoderNet(
         model,
         rule=build_rule(params.encoder, params.n_resamples),
-        generator=torch.Generator(model.reference.device).manual_seed(seed),
+        generator=model.generator(seed),
         constraints=build_constraints(params, model, family, n_steps, state),
         log_volume=family.log_volume,
         user_supplied=bool(Structure.of(params).user_supplied),

@@ -3,8 +3,6 @@
 import copy
 import math
 
-import torch
-
 from sklearn_mae.information import Bracket, information_of_model
 from sklearn_mae.training.constraints import Information
 from sklearn_mae.training.landing import land, refine_posterior
@@ -46,7 +44,7 @@ def settle(net: MutualAutoencoderNet, seed: int, progress: ProgressBar) -> None:
 
     def measure():
         exact.load_state_dict(model.state_dict())
-        generator = _generator(net, seed)
+        generator = model.generator(seed)
         found = information_of_model(exact, n_samples, math.inf, generator, budget=0)
         vague = found.upper - found.lower > Information.widest_gap
         se = max(found.lower_se, found.upper_se)
@@ -62,14 +60,10 @@ def certify(net: MutualAutoencoderNet, seed: int) -> Bracket:
     exact = copy.deepcopy(net.module_).double().eval()
     decodes = max(FEWEST_DECODES, DECODES_PER_STEP * net.step_)
     budget = min(exact.likelihood.cost.fit_budget, decodes)
-    generator = _generator(net, seed)
+    generator = net.module_.generator(seed)
     return information_of_model(exact, _n_samples(net), TOLERANCE, generator, budget)
 
 
 def _n_samples(net: MutualAutoencoderNet) -> int:
     most = net.module_.likelihood.cost.fit_samples
     return min(DRAWS_OF_SHORT, most) if net.step_ < SHORT else most
-
-
-def _generator(net: MutualAutoencoderNet, seed: int) -> torch.Generator:
-    return torch.Generator(net.module_.reference.device).manual_seed(seed)
