@@ -283,14 +283,14 @@ class RowFamily:
 
     Attributes
     ----------
-    discrete : bool
-        Whether log-likelihoods are of probabilities.
+    discrete : bool or None
+        Whether log-likelihoods are of probabilities; None: nobody knows.
     schedule : Schedule
         How training steers the model's information by sampled gradients. (A sum over
         all outcomes has no noise, and the usual schedule.)
     """
 
-    discrete = False
+    discrete: bool | None = False
     schedule = Schedule()
 
     def text_problem(self, X) -> str | None:
