@@ -90,8 +90,9 @@ def information_path(
     Warns
     -----
     ConvergenceWarning
-        Once, if targets were missed, or if the held-out log-likelihood at some is below
-        that of the model without the constraint. It names these targets.
+        Once, if targets were missed or not decided, or if the held-out log-likelihood
+        at some is below that of the model without the constraint. It names these
+        targets.
 
     Examples
     --------
@@ -213,7 +214,8 @@ def _warning_message(M, missed, log_likelihoods):
     parts = []
     if missed:
         targets = ", ".join(f"{target:g}" for target, _ in missed)
-        parts.append(f"M was missed at {targets}; at {missed[0][0]:g}: {missed[0][1]}")
+        first, message = missed[0]
+        parts.append(f"fit warned at M = {targets}; at {first:g}: {message}")
     for unconstrained in np.flatnonzero(np.isnan(M)):
         worse = [
             f"{target:g}"

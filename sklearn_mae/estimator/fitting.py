@@ -59,6 +59,7 @@ def fit_record(
         past, constraints, build_seed = {}, {}, seed
     else:
         before.structure.check_same(structure)
+        before.family.check_again(X)
         family, past, constraints = before.family, before.history_, before.constraints
         build_seed = before.build_seed
         # the same seed must not bring the same batches and noise again

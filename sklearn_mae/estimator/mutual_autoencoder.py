@@ -158,7 +158,8 @@ default="auto"
     warm_start : bool, default=False
         Go on from the last fit: weights, column scales and multipliers are kept,
         optimisers and learning-rate schedule start again, `history_` grows. M, C, lr
-        and max_epochs may change in between. A vectorizer in front must number words
+        and max_epochs may change in between. Rows in other units, or with words that
+        the first fit has not seen, are refused. A vectorizer in front must number words
         as before: give it its ``vocabulary`` and ``max_length``.
     verbose : int, default=0
         1 shows a progress bar until ``fit`` returns.
@@ -360,8 +361,9 @@ default="auto"
         -----
         ConvergenceWarning
             If an end of `mutual_info_interval_` lies more than max(0.05, 0.02 M) nats
-            from M; or, under ``constraint="both"``, `rate_` more than max(0.05, 0.05 M)
-            and two of its standard errors.
+            from M, which is not decided where the interval contains M; or, under
+            ``constraint="both"``, `rate_` more than max(0.05, 0.05 M) and two of its
+            standard errors.
         UserWarning
             If X looks like word numbers and `likelihood` is another than "sequence".
         """

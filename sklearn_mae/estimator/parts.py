@@ -21,7 +21,6 @@ from sklearn_mae.training import (
 from sklearn_mae.training.penalty import DualAscent, SignRule
 
 __all__ = [
-    "AUTO_STEPS",
     "ENCODERS",
     "build_model",
     "build_net",
