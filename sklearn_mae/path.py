@@ -23,7 +23,7 @@ from sklearn.utils._optional_dependencies import check_pandas_support
 from sklearn.utils.validation import check_is_fitted
 
 from sklearn_mae.estimator import MutualAutoencoder
-from sklearn_mae.estimator.arguments import plain_parameters
+from sklearn_mae.estimator.arguments import check_parameters, plain_parameters
 from sklearn_mae.estimator.parts import resolve_lengths
 from sklearn_mae.estimator.pipelines import autoencoder_in, rows_before
 from sklearn_mae.parameters import Number, plain_number
@@ -321,6 +321,7 @@ def information_report(estimator: BaseEstimator, X: ArrayLike) -> InformationRep
     """
     before, estimator = autoencoder_in(estimator, "information_report")
     check_is_fitted(estimator)
+    check_parameters(estimator, "M")
     X = rows_before(before, X)
     low, high = estimator.mutual_info_interval_
     codes = estimator.encoder_mutual_info(X)

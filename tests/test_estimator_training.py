@@ -473,6 +473,38 @@ def test_information_next_to_nothing_is_not_negative(small, monkeypatch):
     assert mae.mutual_info().lower == -0.02  # an estimate keeps its noise
 
 
+@pytest.mark.usefixtures("whole_fits")
+def test_mutual_info_says_that_its_budget_did_not_do(small, monkeypatch):
+    asked = []
+
+    def bracket(model, n_samples, tol, generator, budget):
+        asked.append(budget)
+        return Bracket(0.5, 0.6, 0.01, 0.015, "sandwich")
+
+    monkeypatch.setattr(fitted, "information_of_model", bracket)
+    mae = small().fit(X)
+
+    message = r"an interval of 0\.15 nats, wider than tol=0\.1\. Raise n_samples"
+    with pytest.warns(ConvergenceWarning, match=message) as caught:
+        mae.mutual_info()
+    assert [warning.filename for warning in caught] == [__file__]
+    with warnings.catch_warnings(action="error"):
+        assert mae.mutual_info(6_000, tol=0.1501).lower == 0.5
+    assert asked[1] == 3 * asked[0]
+
+
+def test_more_draws_bracket_more_narrowly(small):
+    """What the warning says is true."""
+    mae = small(n_components=3).fit(X)
+
+    with pytest.warns(ConvergenceWarning, match=r"\(n_samples=100 was given\)"):
+        few = mae.mutual_info(100, tol=1e-3)
+    with pytest.warns(ConvergenceWarning, match=r"\(n_samples=8000 was given\)"):
+        many = mae.mutual_info(8_000, tol=1e-3)
+    widths = [each.upper_se + each.lower_se for each in (few, many)]
+    assert widths[1] < widths[0]
+
+
 # --- callbacks ------------------------------------------------------------------------
 
 

@@ -2,7 +2,8 @@
 
 import numpy as np
 import torch
-from sklearn.utils import check_array, check_random_state, get_tags
+from sklearn.utils import InputTags, check_array, check_random_state
+from sklearn.utils._param_validation import validate_parameter_constraints
 from sklearn.utils.validation import validate_data
 
 from sklearn_mae.estimator.callbacks import cloned_callbacks
@@ -17,6 +18,7 @@ __all__ = [
     "as_type",
     "check_count",
     "check_pair",
+    "check_parameters",
     "check_tolerance",
     "checked_codes",
     "checked_rows",
@@ -71,6 +73,21 @@ def _layer_sizes(sizes) -> tuple[int, ...]:
     return as_ints
 
 
+def check_parameters(estimator, *names: str) -> None:
+    """Refuse parameters that are read after ``fit`` and were set since.
+
+    Raises
+    ------
+    ValueError
+        If one of them has a value that ``fit`` would refuse.
+    """
+    validate_parameter_constraints(
+        estimator._parameter_constraints,
+        {name: getattr(estimator, name) for name in names},
+        caller_name=type(estimator).__name__,
+    )
+
+
 def check_count(name: str, value, least: int) -> int:
     """Return an int, or refuse what is no integer of at least so much."""
     number = plain_number(value)
@@ -110,11 +127,15 @@ def seed_from(random_state) -> int:
 
 def checked_rows(estimator, X, reset: bool) -> np.ndarray:
     """Return rows as an array of shape (n, n_features_in_), or refuse them."""
-    problem = row_family(estimator.likelihood).text_problem(X)
+    # what the parameter says by now is not what was fitted
+    family = row_family(estimator.likelihood) if reset else estimator._fitted.family
+    problem = family.text_problem(X)
     if problem is not None:
         raise ValueError(problem)
     X = as_table(X, "X")
-    holes = get_tags(estimator).input_tags.allow_nan
+    tags = InputTags()
+    family.describe(tags)
+    holes = tags.allow_nan
     error = table_problem(X, holes)
     if error is not None:
         # wrong names and wrong widths come first

@@ -26,6 +26,9 @@ from sklearn_mae.training import MutualAutoencoderNet
 
 __all__ = ["Fitted", "at_once"]
 
+# joint draws that a certificate's budget is meant for; more of them have a larger one
+USUAL_SAMPLES = 2_000
+
 Method = TypeVar("Method", bound=Callable)
 
 
@@ -140,7 +143,8 @@ class Fitted:
         """Bracket I(x, z) of the model, see ``information_of_model``."""
         model = self.evaluation().model
         if budget is None:
-            budget = model.likelihood.cost.budget
+            share = max(1.0, n_samples / USUAL_SAMPLES)
+            budget = round(share * model.likelihood.cost.budget)
         return information_of_model(model, n_samples, tol, generator, budget)
 
 

@@ -1,5 +1,6 @@
 """``MutualAutoencoder``: scikit-learn's contract around the torch core."""
 
+import contextlib
 import copy
 import warnings
 from collections.abc import Callable, Sequence
@@ -22,6 +23,7 @@ from sklearn_mae.estimator.arguments import (
     as_type,
     check_count,
     check_pair,
+    check_parameters,
     check_tolerance,
     checked_codes,
     checked_rows,
@@ -332,7 +334,7 @@ default="auto"
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
-        if callable(self.likelihood) or self.likelihood in likelihood_names():
+        with contextlib.suppress(KeyError, TypeError):  # of no known likelihood
             row_family(self.likelihood).describe(tags.input_tags)
         return tags
 
@@ -412,7 +414,14 @@ default="auto"
         -------
         ndarray of shape (n_samples, n_components)
             Posterior means, or with ``codes="sample"`` one draw from each posterior.
+
+        Raises
+        ------
+        ValueError
+            If a column is not what it was in ``fit``, or `codes` was set to what is
+            neither.
         """
+        check_parameters(self, "codes")
         X = self._checked(X)
         codes, x = self._fitted.codes(), self._fitted.seen(X)
         if self.codes == "mean":
@@ -731,7 +740,7 @@ default="auto"
         Parameters
         ----------
         n_samples : int, default=2000
-            Joint draws (x, z) to begin with.
+            Joint draws (x, z) to begin with. Above 2,000 the budget grows with them.
         tol : float, default=0.1
             Draws and proposals double until (upper + 2 se) - (lower - 2 se) is no
             wider than this, in nats, or a budget of draws is spent.
@@ -745,10 +754,25 @@ default="auto"
             ``upper_se``, in nats; ``method``: "enumeration", "grid" or "sandwich";
             ``n_samples``, ``n_proposals``, ``n_outcomes``, ``n_codes`` or
             ``n_temperatures`` where they apply.
+
+        Warns
+        -----
+        ConvergenceWarning
+            If the interval is wider than `tol`, because the budget was spent.
         """
         n_samples, tol = check_count("n_samples", n_samples, 10), check_tolerance(tol)
         generator = self._fitted.generator(random_state, fitted=True)
-        return Bunch(**self._fitted.mutual_info(n_samples, tol, generator).as_dict())
+        found = self._fitted.mutual_info(n_samples, tol, generator)
+        if not found.width <= tol:
+            warnings.warn(
+                "mutual_info spent its budget of draws on an interval of "
+                f"{found.width:.3g} nats, wider than tol={tol:g}. Raise n_samples "
+                f"(n_samples={n_samples} was given), with which the budget grows from "
+                "2,000 on, or tol.",
+                ConvergenceWarning,
+                stacklevel=3,
+            )
+        return Bunch(**found.as_dict())
 
     @at_once
     def encoder_mutual_info(self, X: ArrayLike) -> Bunch:
