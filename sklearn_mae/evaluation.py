@@ -24,8 +24,10 @@ from sklearn_mae.model import (
     transport,
 )
 
-__all__ = ["Evaluation", "MixedPrecision"]
+__all__ = ["MOST_NOISE", "Evaluation", "MixedPrecision"]
 
+# numbers of a Sobol point: draws of a row's code times its components, at most
+MOST_NOISE = SobolEngine.MAXDIM
 # codes decoded in one call
 DECODED_AT_ONCE = 4_096
 # numbers held at once where every row meets every code

@@ -347,11 +347,7 @@ n_columns)
         tokenized = _tokenize(X, analyze)
         longest = max(map(len, tokenized), default=0)
         if not longest:
-            raise ValueError(
-                f"empty vocabulary; none of the {len(tokenized)} texts in X holds a "
-                "word. Pass texts with words; if these have some, look at "
-                "preprocessor, tokenizer and token_pattern."
-            )
+            raise self._no_words(len(tokenized))
         if given is None:
             vocabulary = self._vocabulary_of(tokenized)
         else:
@@ -374,6 +370,8 @@ n_columns)
             occurrences.update(words)
             in_texts.update(set(words))
         del occurrences[UNKNOWN_WORD]
+        if not occurrences:
+            raise self._no_words(len(tokenized))
         least, most = (
             limit if isinstance(limit, Integral) else limit * len(tokenized)
             for limit in (self.min_df, self.max_df)
@@ -393,6 +391,16 @@ n_columns)
             )
         words.sort(key=lambda word: (-occurrences[word], word))
         return _numbered(sorted(words[: self.max_features]))
+
+    def _no_words(self, n_texts):
+        """Return what to raise where texts have no words: the splitting is at fault."""
+        name = "token_pattern" if self.tokenizer is None else "tokenizer"
+        return ValueError(
+            f"empty vocabulary; none of the {n_texts} texts in X holds a word. Pass "
+            f"texts with words; if these have some, {name}="
+            f"{reprlib.repr(getattr(self, name))} does not find them in what "
+            "preprocessor gives: change it, or leave it out."
+        )
 
     def _numbers(self, tokenized):
         number_of = self.vocabulary_.get

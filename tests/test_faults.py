@@ -573,6 +573,67 @@ def test_tolerances(mae, tol):
     assert mae.mutual_info(50, tol=tol) == mae.mutual_info(50, tol=0.5)
 
 
+# --- sizes ----------------------------------------------------------------------------
+
+# more bytes than a process has addresses for: 2**40 numbers for each of 64
+HUGE = 2**40
+
+
+def test_networks_that_no_memory_holds(build):
+    mae = build(n_components=64).fit(X)
+    before = mae.transform(X)
+
+    message = (
+        r"no memory for .* n_components=64, .*hidden_layer_sizes=\(1099511627776,\)"
+    )
+    with pytest.raises(MemoryError, match=message):
+        mae.set_params(hidden_layer_sizes=(HUGE,)).fit(X)
+    np.testing.assert_array_equal(mae.transform(X), before)
+
+
+def test_draws_that_no_memory_holds(build):
+    mae = build(n_components=64).fit(X)
+
+    with pytest.raises(MemoryError, match="Lower them, the number of draws asked for"):
+        mae.sample(HUGE)
+
+
+def test_other_errors_of_a_module_stay_as_they_are(build):
+    def encoder(n_features, n_components):
+        raise RuntimeError("my own")
+
+    with pytest.raises(RuntimeError, match="my own"):
+        build(encoder=encoder).fit(X)
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        {"n_components": 10**4},
+        {"n_components": 2, "n_resamples": 10_601},
+        {"n_components": 21_202, "encoder": "gaussian"},
+    ],
+)
+def test_codes_beyond_all_quasi_random_draws(build, params):
+    message = rf"n_components={params['n_components']} times .* have 21201 dimensions"
+
+    with pytest.raises(ValueError, match=message):
+        build(**params).fit(X)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("n_components", 10**30),
+        ("n_resamples", 10**30),
+        ("hidden_layer_sizes", (8, 10**30)),
+    ],
+)
+def test_sizes_beyond_all_memory(build, name, value):
+    with pytest.raises(ValueError, match=f"^{name}.*={10**30} is more than any memory"):
+        build(**{name: value}).fit(X)
+
+
 # --- parameters that are set after a fit ----------------------------------------------
 
 # what fit would refuse

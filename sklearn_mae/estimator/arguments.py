@@ -43,13 +43,15 @@ def plain_parameters(estimator) -> dict:
     Raises
     ------
     TypeError, ValueError
-        If a hidden layer's size is none, or a callback does not work here.
+        If a size is none, or beyond all memory, or a callback does not work here.
     """
     # not get_params: a subclass may fix some of them in its own __init__
     params = {
         name: plain_number(getattr(estimator, name))
         for name in estimator._parameter_constraints
     }
+    for name in ("n_components", "n_resamples"):
+        check_count(name, params[name], 1)
     params["callbacks"] = cloned_callbacks(params["callbacks"])
     params["hidden_layer_sizes"] = _layer_sizes(params["hidden_layer_sizes"])
     return params
@@ -70,6 +72,8 @@ def _layer_sizes(sizes) -> tuple[int, ...]:
             f"hidden_layer_sizes={sizes!r} is not a sequence of positive integers. "
             "Pass one number for each hidden layer, for example (128, 128)."
         )
+    for size in as_ints:
+        check_count("hidden_layer_sizes: a layer's size", size, 1)
     return as_ints
 
 

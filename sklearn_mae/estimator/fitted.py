@@ -17,6 +17,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from sklearn_mae.encoders import Bound
 from sklearn_mae.estimator.arguments import as_tensor, seed_from, to_numpy
+from sklearn_mae.estimator.memory import enough_memory
 from sklearn_mae.evaluation import Evaluation, MixedPrecision
 from sklearn_mae.families import RowFamily, Structure
 from sklearn_mae.information import Bracket, information_of_model
@@ -158,7 +159,7 @@ def at_once(method: Method) -> Method:
     @functools.wraps(method)
     def run(self, *args, **kwargs):
         check_is_fitted(self)
-        with plain_torch():
+        with plain_torch(), enough_memory(self):
             return method(copy.copy(self), *args, **kwargs)
 
     return run  # type: ignore[return-value]

@@ -33,6 +33,7 @@ from sklearn_mae.estimator.arguments import (
 from sklearn_mae.estimator.convergence import convergence_complaint
 from sklearn_mae.estimator.fitted import Fitted, at_once
 from sklearn_mae.estimator.fitting import fit_record
+from sklearn_mae.estimator.memory import enough_memory
 from sklearn_mae.estimator.parts import ENCODERS
 from sklearn_mae.estimator.saving import readable_state, written_state
 from sklearn_mae.families import likelihood_names, row_family
@@ -358,6 +359,8 @@ default="auto"
         ValueError, TypeError
             If a parameter or a column is not what it must be, or training diverged. An
             earlier fit stays.
+        MemoryError
+            If networks or draws are too large. An earlier fit stays.
 
         Warns
         -----
@@ -369,7 +372,7 @@ default="auto"
         UserWarning
             If X looks like word numbers and `likelihood` is another than "sequence".
         """
-        with plain_torch():
+        with plain_torch(), enough_memory(self):
             fitted = copy.copy(self)._fit(X, y)
         # what a subclass has set of the record's names would hide it
         for name in FITTED & vars(self).keys():
