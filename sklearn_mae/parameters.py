@@ -1,11 +1,11 @@
-"""What a parameter that is a number may be. No torch."""
+"""What a parameter that is a number or a name may be. No torch."""
 
 from numbers import Integral, Real
 
 import numpy as np
-from sklearn.utils._param_validation import Interval
+from sklearn.utils._param_validation import Interval, StrOptions
 
-__all__ = ["Number", "plain_number"]
+__all__ = ["Number", "OneOf", "plain_number"]
 
 
 def plain_number(value):
@@ -32,3 +32,10 @@ class Number(Interval):
             return number in self and np.isfinite(float(number))
         except OverflowError:  # an int beyond all floats
             return False
+
+
+class OneOf(StrOptions):
+    """One of some names, which messages list in the order given."""
+
+    def __init__(self, *names: str):
+        super().__init__(dict.fromkeys(names).keys())

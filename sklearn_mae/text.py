@@ -397,9 +397,8 @@ n_columns)
         name = "token_pattern" if self.tokenizer is None else "tokenizer"
         return ValueError(
             f"empty vocabulary; none of the {n_texts} texts in X holds a word. Pass "
-            f"texts with words; if these have some, {name}="
-            f"{reprlib.repr(getattr(self, name))} does not find them in what "
-            "preprocessor gives: change it, or leave it out."
+            f"texts with words; if these have some, {name}={getattr(self, name)!r:.50} "
+            "does not find them in what preprocessor leaves."
         )
 
     def _numbers(self, tokenized):

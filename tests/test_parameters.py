@@ -8,7 +8,7 @@ import pytest
 from sklearn.utils._param_validation import InvalidParameterError, RealNotInt
 
 from sklearn_mae import MutualAutoencoder, SequenceVectorizer
-from sklearn_mae.parameters import Number, plain_number
+from sklearn_mae.parameters import Number, OneOf, plain_number
 
 SIZE = Number(Integral, 1, None, closed="left")
 LENGTH = Number(Real, 0, None, closed="left")
@@ -48,6 +48,30 @@ def test_plain_numbers(value, expected):
     assert type(found) is type(expected)
 
 
+def test_names_are_listed_in_their_order():
+    names = OneOf("one", "two", "three", "four", "five")
+
+    assert str(names) == "a str among {'one', 'two', 'three', 'four', 'five'}"
+    assert names.is_satisfied_by("two")
+    for wrong in ("six", 1, None, ["one"]):
+        assert not names.is_satisfied_by(wrong)
+
+
+DEFAULT_FIRST = ("encoder", "likelihood", "constraint", "mi_gradient", "codes")
+
+
+@pytest.mark.parametrize("name", [*DEFAULT_FIRST, "activation"])
+def test_messages_list_names_as_the_documentation_does(name):
+    with pytest.raises(InvalidParameterError) as caught:
+        MutualAutoencoder(**{name: "foo"}).fit([[1.0], [2.0]])
+
+    listed = str(caught.value).partition("{")[2].partition("}")[0]
+    documented = MutualAutoencoder.__doc__.partition(f"    {name} : ")[2]
+    documented = documented.partition("{")[2].partition("}")[0]
+    assert listed.replace("'", '"') == " ".join(documented.split())
+    assert listed.startswith(repr(MutualAutoencoder().get_params()[name]))
+
+
 @pytest.mark.parametrize("value", [True, np.True_])
 @pytest.mark.parametrize(
     ("estimator", "name"),
@@ -57,6 +81,7 @@ def test_plain_numbers(value, expected):
         (SequenceVectorizer(), "max_length"),
         (SequenceVectorizer(), "min_df"),
     ],
+    ids=repr,
 )
 def test_estimators_take_no_boolean_for_a_number(estimator, name, value):
     with pytest.raises(InvalidParameterError, match=f"The '{name}' parameter of "):

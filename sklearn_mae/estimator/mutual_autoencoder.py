@@ -17,7 +17,6 @@ from sklearn.base import (
 )
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import Bunch
-from sklearn.utils._param_validation import StrOptions
 
 from sklearn_mae.estimator.arguments import (
     as_type,
@@ -39,7 +38,7 @@ from sklearn_mae.estimator.saving import readable_state, written_state
 from sklearn_mae.families import likelihood_names, row_family
 from sklearn_mae.model import ACTIVATIONS, Rows, plain_torch
 from sklearn_mae.noise import with_occurrence
-from sklearn_mae.parameters import Number
+from sklearn_mae.parameters import Number, OneOf
 from sklearn_mae.training import ProgressBar
 
 __all__ = ["MutualAutoencoder"]
@@ -225,28 +224,23 @@ default="auto"
 
     _parameter_constraints: dict = {  # noqa: RUF012
         "M": [Number(Real, 0, None, closed="left"), None],
-        "C": [StrOptions({"auto"}), Number(Real, 0, None, closed="neither")],
+        "C": [OneOf("auto"), Number(Real, 0, None, closed="neither")],
         "n_components": [Number(Integral, 1, None, closed="left")],
-        "encoder": [StrOptions(ENCODERS), callable],
+        "encoder": [OneOf(*ENCODERS), callable],
         "n_resamples": [Number(Integral, 1, None, closed="left")],
-        "likelihood": [
-            StrOptions(likelihood_names()),
-            callable,
-        ],
-        "constraint": [StrOptions({"both", "model", "paper"})],
-        "mi_gradient": [
-            StrOptions({"auto", "reparametrised", "enumeration", "reinforce"})
-        ],
-        "codes": [StrOptions({"mean", "sample"})],
+        "likelihood": [OneOf(*likelihood_names()), callable],
+        "constraint": [OneOf("both", "model", "paper")],
+        "mi_gradient": [OneOf("auto", "reparametrised", "enumeration", "reinforce")],
+        "codes": [OneOf("mean", "sample")],
         "hidden_layer_sizes": ["array-like"],
-        "activation": [StrOptions(set(ACTIVATIONS))],
+        "activation": [OneOf(*ACTIVATIONS)],
         "min_scale": [Number(Real, 0, 1, closed="right")],
         "max_epochs": [
-            StrOptions({"auto"}),
+            OneOf("auto"),
             Number(Integral, 1, None, closed="left"),
         ],
         "batch_size": [
-            StrOptions({"auto"}),
+            OneOf("auto"),
             Number(Integral, 1, None, closed="left"),
         ],
         "lr": [Number(Real, 0, None, closed="neither")],

@@ -34,7 +34,7 @@ __all__ = [
 ]
 
 # names of built-in parts
-ENCODERS = {"gaussian", "resampling"}
+ENCODERS = ("resampling", "gaussian")
 
 AUTO_STEPS, AUTO_MAX_EPOCHS, AUTO_BATCH_SIZE = 4_000, 2_000, 128
 AUTO_C = 10.0
