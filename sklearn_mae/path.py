@@ -5,6 +5,8 @@ distortion D = -E log p(x|z), all in nats. Rate against distortion over M is the
 rate-distortion curve of the data under the decoder.
 """
 
+from __future__ import annotations
+
 import copy
 import math
 import warnings
@@ -250,7 +252,7 @@ class InformationReport:
 
     Examples
     --------
-    >>> from sklearn_mae.path import InformationReport
+    >>> from sklearn_mae import InformationReport
     >>> print(InformationReport([("I_p(x, z)", 3.0, 2.97, 3.02, "of the model")]))
     figure     value   low  high  meaning
     I_p(x, z)   3.00  2.97  3.02  of the model
@@ -261,7 +263,7 @@ class InformationReport:
     def __init__(self, rows: list[tuple]) -> None:
         self.rows = rows
 
-    def to_frame(self) -> "DataFrame":
+    def to_frame(self) -> DataFrame:
         """Return the report as a DataFrame.
 
         Returns

@@ -6,6 +6,8 @@ are attributes: ``plot`` plots them again, and sets ``ax_`` and ``figure_``. A d
 can also be constructed from arrays alone, such as those of a closed form.
 """
 
+from __future__ import annotations
+
 import reprlib
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Self
@@ -119,7 +121,7 @@ class InformationPathDisplay(_Display):
         random_state: int | np.random.RandomState | None = 0,
         x: str = "information",
         y: str = "log_likelihood",
-        ax: "Axes | None" = None,
+        ax: Axes | None = None,
         **kwargs: Any,
     ) -> Self:
         """Fit models over a range of M and draw them.
@@ -158,7 +160,7 @@ class InformationPathDisplay(_Display):
 
     def plot(
         self,
-        ax: "Axes | None" = None,
+        ax: Axes | None = None,
         *,
         x: str = "information",
         y: str = "log_likelihood",
@@ -267,7 +269,7 @@ class ConditionalsDisplay(_Display):
         z: ArrayLike = (-2.1, -1.3, -0.4, 0.4, 1.3, 2.1),
         *,
         x: ArrayLike | None = None,
-        ax: "Axes | None" = None,
+        ax: Axes | None = None,
         **kwargs: Any,
     ) -> Self:
         """Draw the conditionals of a fitted model.
@@ -318,7 +320,7 @@ class ConditionalsDisplay(_Display):
         density = np.exp(log_p + norm.logpdf(z)[:, np.newaxis])
         return cls(x, z, density, kind == "counts").plot(ax, **kwargs)
 
-    def plot(self, ax: "Axes | None" = None, **kwargs: Any) -> Self:
+    def plot(self, ax: Axes | None = None, **kwargs: Any) -> Self:
         """Draw.
 
         Parameters
@@ -389,7 +391,7 @@ class CategoriesDisplay(_Display):
         categories: ArrayLike,
         *,
         z: ArrayLike | None = None,
-        ax: "Axes | None" = None,
+        ax: Axes | None = None,
         **kwargs: Any,
     ) -> Self:
         """Draw the conditionals of a fitted model.
@@ -441,7 +443,7 @@ class CategoriesDisplay(_Display):
             )
         return cls(z, categories, probability).plot(ax, **kwargs)
 
-    def plot(self, ax: "Axes | None" = None, **kwargs: Any) -> Self:
+    def plot(self, ax: Axes | None = None, **kwargs: Any) -> Self:
         """Draw.
 
         Parameters
@@ -510,7 +512,7 @@ class PosteriorsDisplay(_Display):
         *,
         of: str = "model",
         z: ArrayLike | None = None,
-        ax: "Axes | None" = None,
+        ax: Axes | None = None,
         **kwargs: Any,
     ) -> Self:
         """Draw the posteriors of rows.
@@ -569,7 +571,7 @@ class PosteriorsDisplay(_Display):
             density = np.exp(log_p)
         return cls(z, density).plot(ax, **kwargs)
 
-    def plot(self, ax: "Axes | None" = None, **kwargs: Any) -> Self:
+    def plot(self, ax: Axes | None = None, **kwargs: Any) -> Self:
         """Draw.
 
         Parameters

@@ -1,5 +1,7 @@
 """A scorer for cross-validation and searches."""
 
+from __future__ import annotations
+
 import warnings
 
 import numpy as np

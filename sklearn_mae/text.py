@@ -263,7 +263,7 @@ class SequenceVectorizer(TransformerMixin, BaseEstimator):
         _count_cut(tokenized, self.max_length_, stacklevel=4)
         return self._numbers(tokenized)
 
-    def inverse_transform(self, X: ArrayLike) -> np.ndarray:
+    def inverse_transform(self, X: "ArrayLike") -> np.ndarray:
         """Turn rows of word numbers into texts.
 
         Padding and all that follows an end mark are ignored. Unknown words are written

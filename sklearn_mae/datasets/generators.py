@@ -3,6 +3,8 @@
 Each generator returns a Bunch as the package ``sklearn_mae.datasets`` describes it.
 """
 
+from __future__ import annotations
+
 from functools import partial
 from numbers import Integral, Real
 

@@ -1,5 +1,7 @@
 """``MutualAutoencoder``: scikit-learn's contract around the torch core."""
 
+from __future__ import annotations
+
 import contextlib
 import copy
 import warnings
@@ -574,7 +576,9 @@ default="auto"
         """Bound on log p(x) that the encoder defines, for each row.
 
         The ELBO for ``encoder="gaussian"``, the importance-weighted bound L_k for
-        ``encoder="resampling"``, with fixed quasi-random draws.
+        ``encoder="resampling"``, with fixed quasi-random draws. Of continuous columns
+        it bounds a log-density, which changes with their units and may be positive; of
+        categories, counts and words a log-probability. The two cannot be compared.
 
         Parameters
         ----------
@@ -590,6 +594,9 @@ default="auto"
 
     def score(self, X: ArrayLike, y: object = None) -> float:
         """Mean of :meth:`score_samples`.
+
+        Compare it between fits to the same columns in the same units, with likelihoods
+        that all give densities or all probabilities.
 
         Parameters
         ----------
@@ -643,7 +650,10 @@ default="auto"
     def log_likelihood(self, X: ArrayLike, n_importance: int = 200) -> np.ndarray:
         """Importance-weighted estimate of log p(x) for each row.
 
-        The figure to compare models by, whatever their encoders.
+        The figure to compare models by, whatever their encoders: of the same columns in
+        the same units. A density (of continuous columns) and a probability (of
+        categories, counts and words) cannot be compared, nor can a Gaussian likelihood
+        of counts and a Poisson one.
 
         Parameters
         ----------
