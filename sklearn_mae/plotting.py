@@ -57,6 +57,23 @@ class _Display:
         self.ax_, self.figure_ = ax, ax.figure
         return ax
 
+    def _plot_curves(self, ax, x, curves, labels, style):
+        """Plot curves, each in its own colour and with a label."""
+        own, ax = ax is None, self._set_axes(ax)
+        self.lines_ = []
+        for color, label, y in zip(_colors(len(curves)), labels, curves, strict=True):
+            self.lines_ += ax.plot(x, y, **{"color": color, "label": label, **style})
+        self._set_legend(own, len(curves))
+        return ax
+
+    def _set_legend(self, own, n, reverse=False):
+        """Name n series on axes of our own: on a user's there may be no room.
+
+        One series needs no name, and more than some cannot be told apart by colour.
+        """
+        if own and 1 < n <= LEGEND:
+            self.ax_.legend(fontsize="small", reverse=reverse)
+
 
 class InformationPathDisplay(_Display):
     """One quantity of a path against another: by default log p(x) against I(x, z).
@@ -285,7 +302,7 @@ class ConditionalsDisplay(_Display):
             Points of the curves. None: over the range of 1,000 draws from the model; of
             counts the whole numbers in it, at most 201 of them.
         ax : matplotlib Axes or None, default=None
-            Where to draw; None makes a figure.
+            Where to draw; None makes a figure, with a legend of up to ten series.
         **kwargs : dict
             For :meth:`plot`.
 
@@ -326,7 +343,7 @@ class ConditionalsDisplay(_Display):
         Parameters
         ----------
         ax : matplotlib Axes or None, default=None
-            Where to draw; None makes a figure.
+            Where to draw; None makes a figure, with a legend of up to ten series.
         **kwargs : dict
             For matplotlib's ``Axes.plot``.
 
@@ -335,10 +352,9 @@ class ConditionalsDisplay(_Display):
         ConditionalsDisplay
             Itself.
         """
-        ax = self._set_axes(ax)
         style = {"marker": ".", **kwargs} if self.counts else kwargs
         labels = [f"z = {z:g}" for z in self.z]
-        self.lines_ = _plot_curves(ax, self.x, self.density, labels, style)
+        ax = self._plot_curves(ax, self.x, self.density, labels, style)
         ax.set(xlabel="x", ylabel="p(z) p(x|z)")
         return self
 
@@ -407,7 +423,7 @@ class CategoriesDisplay(_Display):
         z : array-like of shape (n_points,) or None, default=None
             Codes; None: from -4 to 4.
         ax : matplotlib Axes or None, default=None
-            Where to draw; None makes a figure.
+            Where to draw; None makes a figure, with a legend of up to ten series.
         **kwargs : dict
             For :meth:`plot`.
 
@@ -449,7 +465,7 @@ class CategoriesDisplay(_Display):
         Parameters
         ----------
         ax : matplotlib Axes or None, default=None
-            Where to draw; None makes a figure.
+            Where to draw; None makes a figure, with a legend of up to ten series.
         **kwargs : dict
             For matplotlib's ``Axes.stackplot``.
 
@@ -458,11 +474,11 @@ class CategoriesDisplay(_Display):
         CategoriesDisplay
             Itself.
         """
-        ax = self._set_axes(ax)
+        own, ax = ax is None, self._set_axes(ax)
         labels = [f"x = {category}" for category in self.categories]
         style = {"colors": _colors(len(labels)), "labels": labels, **kwargs}
         self.patches_ = ax.stackplot(self.z, self.probability, **style)
-        _set_legend(ax, len(labels), reverse=True)
+        self._set_legend(own, len(labels), reverse=True)
         ax.set(xlabel="z", ylabel="p(x|z)", xlim=(self.z[0], self.z[-1]), ylim=(0, 1))
         return self
 
@@ -530,7 +546,7 @@ class PosteriorsDisplay(_Display):
         z : array-like of shape (n_points,) or None, default=None
             Codes, equally spaced; None: from -4 to 4.
         ax : matplotlib Axes or None, default=None
-            Where to draw; None makes a figure.
+            Where to draw; None makes a figure, with a legend of up to ten series.
         **kwargs : dict
             For :meth:`plot`.
 
@@ -577,7 +593,7 @@ class PosteriorsDisplay(_Display):
         Parameters
         ----------
         ax : matplotlib Axes or None, default=None
-            Where to draw; None makes a figure.
+            Where to draw; None makes a figure, with a legend of up to ten series.
         **kwargs : dict
             For matplotlib's ``Axes.plot``.
 
@@ -586,9 +602,8 @@ class PosteriorsDisplay(_Display):
         PosteriorsDisplay
             Itself.
         """
-        ax = self._set_axes(ax)
         labels = [f"row {i}" for i in range(len(self.density))]
-        self.lines_ = _plot_curves(ax, self.z, self.density, labels, kwargs)
+        ax = self._plot_curves(ax, self.z, self.density, labels, kwargs)
         ax.set(xlabel="z", ylabel="density", xlim=(self.z[0], self.z[-1]))
         ax.set_ylim(bottom=0)
         return self
@@ -631,21 +646,6 @@ def _with_column_names(X, estimator):
     if names is None:
         return X
     return check_pandas_support("from_estimator").DataFrame(X, columns=names)
-
-
-def _plot_curves(ax, x, curves, labels, style):
-    """Plot curves, each in its own colour, and a legend."""
-    lines = []
-    for color, label, curve in zip(_colors(len(curves)), labels, curves, strict=True):
-        lines += ax.plot(x, curve, **{"color": color, "label": label, **style})
-    _set_legend(ax, len(curves))
-    return lines
-
-
-def _set_legend(ax, n, reverse=False):
-    """Name n series, unless there is one, or more than can be told apart by colour."""
-    if 1 < n <= LEGEND:
-        ax.legend(fontsize="small", reverse=reverse)
 
 
 def _colors(n):

@@ -260,6 +260,11 @@ def test_a_legend_names_the_series(name, labels, of_numbers, of_categories):
 
     texts = display.ax_.get_legend().get_texts()
     assert [text.get_text() for text in texts] == labels
+    # where there may be no room for one, the names are there
+    _, ax = pyplot.subplots()
+    display.plot(ax)
+    assert ax.get_legend() is None
+    assert set(ax.get_legend_handles_labels()[1]) == set(labels)
 
 
 @pytest.mark.parametrize("n", [1, 11])
