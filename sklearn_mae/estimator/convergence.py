@@ -14,8 +14,8 @@ __all__ = ["convergence_complaint"]
 # Nats for each component that a code holds easily. For more, a larger C helps less than
 # more components.
 EASY_NATS = 3
-# Adam's usual rate, and one from which on training mostly explodes
-USUAL_LR, EXPLOSIVE_LR = 0.001, 0.02
+# Adam's usual rate, and one from which on training often explodes
+USUAL_LR, EXPLOSIVE_LR = 0.001, 0.03
 # Of two epochs of a short fit, in nats.
 NOISE_OF_ELBO = 1.0
 
@@ -76,13 +76,20 @@ def convergence_complaint(params, fitted: Fitted, x: Rows) -> str | None:
 def _causes(params, fitted: Fitted, x: Rows, tolerance: float, reached) -> list[str]:
     """Return what may keep a fit from M; ``reached`` holds figures that missed it."""
     M, net, causes = params.M, fitted.net_, []
-    exploded = params.lr >= EXPLOSIVE_LR
+    elbo = fitted.history_["elbo"]
+    fell = len(elbo) > 0 and elbo[-1] < elbo[0] - NOISE_OF_ELBO
+    exploded = fell or params.lr >= EXPLOSIVE_LR
     crowded = (reached < M).any() and M > EASY_NATS * params.n_components
-    if exploded:
+    if fell:
+        causes.append(
+            "training ended with a lower ELBO than it began with, "
+            f"{elbo[-1]:.4g} after {elbo[0]:.4g}: lower lr (lr={params.lr:g} was "
+            "given) or M"
+        )
+    elif exploded:
         causes.append(
             f"lr={params.lr:g} is {params.lr / USUAL_LR:.0f} times Adam's usual rate, "
-            f"{USUAL_LR:g}, and training mostly explodes from {EXPLOSIVE_LR:g} on: "
-            "lower lr"
+            f"{USUAL_LR:g}, and training often explodes at such rates: lower lr"
         )
     if crowded:
         causes.append(
@@ -90,6 +97,7 @@ def _causes(params, fitted: Fitted, x: Rows, tolerance: float, reached) -> list[
             f"code: raise n_components (n_components={params.n_components} was given) "
             f"to {math.ceil(M / EASY_NATS)} or more before C"
         )
+    # where either is the cause, a multiplier at its bound follows from it
     at_bound = {c.name: c.penalty.C for c in net.constraints if c.at_bound}
     if at_bound and not (exploded or crowded):
         causes.append(
@@ -112,13 +120,6 @@ def _causes(params, fitted: Fitted, x: Rows, tolerance: float, reached) -> list[
     doubt = fitted.family.misfit(x.values) if (reached > M).any() else None
     if doubt is not None:
         causes.append(doubt)
-    elbo = fitted.history_["elbo"]
-    if len(elbo) and elbo[-1] < elbo[0] - NOISE_OF_ELBO:
-        causes.append(
-            "training ended with a lower ELBO than it began with, "
-            f"{elbo[-1]:.4g} after {elbo[0]:.4g}: lower lr (lr={params.lr:g} was "
-            "given) or M"
-        )
     usual = _usual_steps(params, len(x))
     if net.step_ < net.n_steps_:
         causes.append(
