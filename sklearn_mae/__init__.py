@@ -9,7 +9,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 from sklearn_mae.estimator import MutualAutoencoder
-from sklearn_mae.path import information_path, information_report
+from sklearn_mae.path import InformationReport, information_path, information_report
 from sklearn_mae.scoring import information_scorer
 from sklearn_mae.text import SequenceVectorizer
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 __version__ = "0.2.0.dev0"
 
 __all__ = [
+    "InformationReport",
     "MutualAutoencoder",
     "SequenceVectorizer",
     "datasets",

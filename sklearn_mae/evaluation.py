@@ -24,8 +24,10 @@ from sklearn_mae.model import (
     transport,
 )
 
-__all__ = ["Evaluation", "MixedPrecision"]
+__all__ = ["MOST_NOISE", "Evaluation", "MixedPrecision"]
 
+# numbers of a Sobol point: draws of a row's code times its components, at most
+MOST_NOISE = SobolEngine.MAXDIM
 # codes decoded in one call
 DECODED_AT_ONCE = 4_096
 # numbers held at once where every row meets every code
@@ -255,7 +257,7 @@ class Evaluation:
         z = transport(q, noise)
         if z is None:  # no map: the noise is a seed, row by row (see _by_rows)
             seed = int(noise.flatten()[0].double().view(torch.int64))
-            generator = torch.Generator(noise.device).manual_seed(seed)
+            generator = self.model.generator(seed)
             z = draw(q, noise.shape[:2], generator, reparametrised=False)
         return q, z
 
@@ -313,7 +315,7 @@ class MixedPrecision:
     def __init__(self, model: LatentVariableModel, rule, seed: int):
         # (sequences are read at their own lengths, and their codes are costly)
         self.exact = Evaluation(model, rule, seed, padded=model.many_codes)
-        generator = torch.Generator(model.reference.device).manual_seed(seed)
+        generator = model.generator(seed)
         single = in_single_precision(model, generator) if model.many_codes else None
         self.single = None
         if single is not None:

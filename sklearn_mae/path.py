@@ -5,6 +5,8 @@ distortion D = -E log p(x|z), all in nats. Rate against distortion over M is the
 rate-distortion curve of the data under the decoder.
 """
 
+from __future__ import annotations
+
 import copy
 import math
 import warnings
@@ -23,9 +25,10 @@ from sklearn.utils._optional_dependencies import check_pandas_support
 from sklearn.utils.validation import check_is_fitted
 
 from sklearn_mae.estimator import MutualAutoencoder
-from sklearn_mae.estimator.arguments import Number, plain_number, plain_parameters
+from sklearn_mae.estimator.arguments import check_parameters, plain_parameters
 from sklearn_mae.estimator.parts import resolve_lengths
 from sklearn_mae.estimator.pipelines import autoencoder_in, rows_before
+from sklearn_mae.parameters import Number, plain_number
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -89,8 +92,9 @@ def information_path(
     Warns
     -----
     ConvergenceWarning
-        Once, if targets were missed, or if the held-out log-likelihood at some is below
-        that of the model without the constraint. It names these targets.
+        Once, if targets were missed or not decided, or if the held-out log-likelihood
+        at some is below that of the model without the constraint. It names these
+        targets.
 
     Examples
     --------
@@ -212,7 +216,8 @@ def _warning_message(M, missed, log_likelihoods):
     parts = []
     if missed:
         targets = ", ".join(f"{target:g}" for target, _ in missed)
-        parts.append(f"M was missed at {targets}; at {missed[0][0]:g}: {missed[0][1]}")
+        first, message = missed[0]
+        parts.append(f"fit warned at M = {targets}; at {first:g}: {message}")
     for unconstrained in np.flatnonzero(np.isnan(M)):
         worse = [
             f"{target:g}"
@@ -247,7 +252,7 @@ class InformationReport:
 
     Examples
     --------
-    >>> from sklearn_mae.path import InformationReport
+    >>> from sklearn_mae import InformationReport
     >>> print(InformationReport([("I_p(x, z)", 3.0, 2.97, 3.02, "of the model")]))
     figure     value   low  high  meaning
     I_p(x, z)   3.00  2.97  3.02  of the model
@@ -258,7 +263,7 @@ class InformationReport:
     def __init__(self, rows: list[tuple]) -> None:
         self.rows = rows
 
-    def to_frame(self) -> "DataFrame":
+    def to_frame(self) -> DataFrame:
         """Return the report as a DataFrame.
 
         Returns
@@ -318,6 +323,7 @@ def information_report(estimator: BaseEstimator, X: ArrayLike) -> InformationRep
     """
     before, estimator = autoencoder_in(estimator, "information_report")
     check_is_fitted(estimator)
+    check_parameters(estimator, "M")
     X = rows_before(before, X)
     low, high = estimator.mutual_info_interval_
     codes = estimator.encoder_mutual_info(X)

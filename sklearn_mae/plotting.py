@@ -6,6 +6,9 @@ are attributes: ``plot`` plots them again, and sets ``ax_`` and ``figure_``. A d
 can also be constructed from arrays alone, such as those of a closed form.
 """
 
+from __future__ import annotations
+
+import reprlib
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Self
 
@@ -36,6 +39,10 @@ __all__ = [
 
 # a standard normal has all but 1e-4 of its mass between minus this and this
 PRIOR_RANGE = 4.0
+# series that a legend names, at most: there are as many colours in tab10
+LEGEND = 10
+# of probabilities that add up to one
+ROUNDING = 1e-6
 
 
 class _Display:
@@ -50,12 +57,30 @@ class _Display:
         self.ax_, self.figure_ = ax, ax.figure
         return ax
 
+    def _plot_curves(self, ax, x, curves, labels, style):
+        """Plot curves, each in its own colour and with a label."""
+        own, ax = ax is None, self._set_axes(ax)
+        self.lines_ = []
+        for color, label, y in zip(_colors(len(curves)), labels, curves, strict=True):
+            self.lines_ += ax.plot(x, y, **{"color": color, "label": label, **style})
+        self._set_legend(own, len(curves))
+        return ax
+
+    def _set_legend(self, own, n, reverse=False):
+        """Name n series on axes of our own: on a user's there may be no room.
+
+        One series needs no name, and more than some cannot be told apart by colour.
+        """
+        if own and 1 < n <= LEGEND:
+            self.ax_.legend(fontsize="small", reverse=reverse)
+
 
 class InformationPathDisplay(_Display):
     """One quantity of a path against another: by default log p(x) against I(x, z).
 
     The default is Fig. 1 of the paper. Rate against distortion is the rate-distortion
-    curve of the data under the decoder.
+    curve of the data under the decoder. The line joins the models in the order of the
+    quantity on the x-axis; the one without a target is left out.
 
     Parameters
     ----------
@@ -91,12 +116,12 @@ class InformationPathDisplay(_Display):
     """
 
     labels = {  # noqa: RUF012
-        "log_likelihood": "held-out log p(x), nats",
-        "elbo": "held-out bound on log p(x), nats",
-        "rate": "rate of new rows, nats",
-        "distortion": "distortion of new rows, nats",
         "information": "I(x, z), nats",
         "M": "M, nats",
+        "rate": "rate of new rows, nats",
+        "distortion": "distortion of new rows, nats",
+        "elbo": "held-out bound on log p(x), nats",
+        "log_likelihood": "held-out log p(x), nats",
     }
 
     def __init__(self, path: Bunch) -> None:
@@ -113,7 +138,7 @@ class InformationPathDisplay(_Display):
         random_state: int | np.random.RandomState | None = 0,
         x: str = "information",
         y: str = "log_likelihood",
-        ax: "Axes | None" = None,
+        ax: Axes | None = None,
         **kwargs: Any,
     ) -> Self:
         """Fit models over a range of M and draw them.
@@ -152,7 +177,7 @@ class InformationPathDisplay(_Display):
 
     def plot(
         self,
-        ax: "Axes | None" = None,
+        ax: Axes | None = None,
         *,
         x: str = "information",
         y: str = "log_likelihood",
@@ -178,11 +203,18 @@ class InformationPathDisplay(_Display):
         Raises
         ------
         ValueError
-            If `x` or `y` is none of these.
+            If `x` or `y` is none of these, or no model has a target.
         """
         self._check_names(x, y)
+        kept = np.flatnonzero(np.isfinite(self.path.M))
+        if not len(kept):
+            raise ValueError(
+                "The path holds no model with a target, and the one without is not "
+                "drawn. Pass Ms with numbers of nats, for example [1, 3, 9]."
+            )
+        # in the order of M, what was reached may go back and forth
+        kept = kept[np.argsort(self.path[x][kept], kind="stable")]
         ax = self._set_axes(ax)
-        kept = np.isfinite(self.path.M)  # the unconstrained model is left out
         bars = {}
         for name, value in (("xerr", x), ("yerr", y)):
             if value == "information":
@@ -199,14 +231,15 @@ class InformationPathDisplay(_Display):
         for name, value in (("x", x), ("y", y)):
             if value not in cls.labels:
                 raise ValueError(
-                    f"{name}={value!r} is unknown. Pass one of {sorted(cls.labels)}."
+                    f"{name}={value!r} is unknown. Pass one of {list(cls.labels)}."
                 )
 
 
 class ConditionalsDisplay(_Display):
-    """Curves of p(z) p(x|z) over one continuous column x, one for each code z.
+    """Curves of p(z) p(x|z) over one column x of numbers, one for each code z.
 
-    Fig. 2a of the paper: the density of x as a mixture over z.
+    Fig. 2a of the paper: the density of x as a mixture over z. Of counts, p(x|z) are
+    probabilities.
 
     Parameters
     ----------
@@ -216,6 +249,8 @@ class ConditionalsDisplay(_Display):
         Codes.
     density : ndarray of shape (n_codes, n_points)
         The curves: p(z) p(x|z), with x in its own units.
+    counts : bool, default=False
+        Whether x are counts, whose probabilities are marked by points.
 
     Attributes
     ----------
@@ -228,7 +263,7 @@ class ConditionalsDisplay(_Display):
 
     See Also
     --------
-    CategoriesDisplay : The same for a column of categories.
+    CategoriesDisplay : For a column of categories.
 
     Examples
     --------
@@ -239,8 +274,10 @@ class ConditionalsDisplay(_Display):
     (2, 7)
     """
 
-    def __init__(self, x: np.ndarray, z: np.ndarray, density: np.ndarray) -> None:
-        self.x, self.z, self.density = x, z, density
+    def __init__(
+        self, x: np.ndarray, z: np.ndarray, density: np.ndarray, counts: bool = False
+    ) -> None:
+        self.x, self.z, self.density, self.counts = x, z, density, counts
 
     @classmethod
     def from_estimator(
@@ -249,7 +286,7 @@ class ConditionalsDisplay(_Display):
         z: ArrayLike = (-2.1, -1.3, -0.4, 0.4, 1.3, 2.1),
         *,
         x: ArrayLike | None = None,
-        ax: "Axes | None" = None,
+        ax: Axes | None = None,
         **kwargs: Any,
     ) -> Self:
         """Draw the conditionals of a fitted model.
@@ -257,14 +294,15 @@ class ConditionalsDisplay(_Display):
         Parameters
         ----------
         estimator : MutualAutoencoder, Pipeline or search
-            Fitted to one continuous column with ``n_components=1``. In a Pipeline, x is
-            the autoencoder's input.
+            Fitted to one column of numbers or counts with ``n_components=1``. In a
+            Pipeline, x is the autoencoder's input.
         z : array-like of shape (n_codes,)
             Codes.
         x : array-like of shape (n_points,) or None, default=None
-            Points of the curves. None: over the range of 1,000 draws from the model.
+            Points of the curves. None: over the range of 1,000 draws from the model; of
+            counts the whole numbers in it, at most 201 of them.
         ax : matplotlib Axes or None, default=None
-            Where to draw; None makes a figure.
+            Where to draw; None makes a figure, with a legend of up to ten series.
         **kwargs : dict
             For :meth:`plot`.
 
@@ -276,29 +314,36 @@ class ConditionalsDisplay(_Display):
         Raises
         ------
         ValueError
-            If the model has more than one component or more than one column.
+            If the model has more than one component or column, or its column holds
+            categories, or cannot hold `x`.
         """
         _, estimator = autoencoder_in(estimator, cls.__name__)
         _check_one_component(estimator)
         _check_one_column(estimator)
+        kind = _kind_of_column(estimator)
+        if kind == "categories":
+            raise ValueError(
+                "ConditionalsDisplay draws a column of numbers, and the likelihood of "
+                f"the estimator, {_likelihood(estimator)!r}, is of a few values. Use "
+                "CategoriesDisplay.from_estimator(estimator, categories)."
+            )
         z = _checked_vector(z, "z")
         if x is None:
             rows = estimator.sample(1_000, random_state=0)
             x = np.linspace(rows.min(), rows.max(), 201)
+            x = np.unique(x.round()) if kind == "counts" else x
         x = _checked_vector(x, "x")
-        Z, X = (grid.reshape(-1, 1) for grid in np.meshgrid(z, x, indexing="ij"))
-        log_p = estimator.conditional_log_prob(_with_column_names(X, estimator), Z)
-        log_p = log_p.reshape(len(z), len(x))
+        log_p = _conditional_log_prob(estimator, x, z, "x").T
         density = np.exp(log_p + norm.logpdf(z)[:, np.newaxis])
-        return cls(x, z, density).plot(ax, **kwargs)
+        return cls(x, z, density, kind == "counts").plot(ax, **kwargs)
 
-    def plot(self, ax: "Axes | None" = None, **kwargs: Any) -> Self:
+    def plot(self, ax: Axes | None = None, **kwargs: Any) -> Self:
         """Draw.
 
         Parameters
         ----------
         ax : matplotlib Axes or None, default=None
-            Where to draw; None makes a figure.
+            Where to draw; None makes a figure, with a legend of up to ten series.
         **kwargs : dict
             For matplotlib's ``Axes.plot``.
 
@@ -307,8 +352,9 @@ class ConditionalsDisplay(_Display):
         ConditionalsDisplay
             Itself.
         """
-        ax = self._set_axes(ax)
-        self.lines_ = _plot_curves(ax, self.x, self.density, kwargs)
+        style = {"marker": ".", **kwargs} if self.counts else kwargs
+        labels = [f"z = {z:g}" for z in self.z]
+        ax = self._plot_curves(ax, self.x, self.density, labels, style)
         ax.set(xlabel="x", ylabel="p(z) p(x|z)")
         return self
 
@@ -338,7 +384,7 @@ class CategoriesDisplay(_Display):
 
     See Also
     --------
-    ConditionalsDisplay : The same for a continuous column.
+    ConditionalsDisplay : For a column of numbers or counts.
 
     Examples
     --------
@@ -361,7 +407,7 @@ class CategoriesDisplay(_Display):
         categories: ArrayLike,
         *,
         z: ArrayLike | None = None,
-        ax: "Axes | None" = None,
+        ax: Axes | None = None,
         **kwargs: Any,
     ) -> Self:
         """Draw the conditionals of a fitted model.
@@ -372,11 +418,12 @@ class CategoriesDisplay(_Display):
             Fitted to one column of categories with ``n_components=1``. In a Pipeline,
             categories are those of the autoencoder's input.
         categories : array-like of shape (n_categories,)
-            Values of the column, in the order to stack them in.
+            Values of the column, in the order to stack them in. Of counts, some of
+            them: their probabilities need not add up to 1.
         z : array-like of shape (n_points,) or None, default=None
             Codes; None: from -4 to 4.
         ax : matplotlib Axes or None, default=None
-            Where to draw; None makes a figure.
+            Where to draw; None makes a figure, with a legend of up to ten series.
         **kwargs : dict
             For :meth:`plot`.
 
@@ -388,26 +435,37 @@ class CategoriesDisplay(_Display):
         Raises
         ------
         ValueError
-            If the model has more than one component or more than one column.
+            If the model has more than one component or column, or its column is
+            continuous, or cannot hold `categories`, or these repeat a value.
         """
         _, estimator = autoencoder_in(estimator, cls.__name__)
         _check_one_component(estimator)
         _check_one_column(estimator)
+        if _kind_of_column(estimator) == "numbers":
+            raise ValueError(
+                "CategoriesDisplay draws probabilities, and the likelihood of the "
+                f"estimator, {_likelihood(estimator)!r}, gives densities. Use "
+                "ConditionalsDisplay.from_estimator(estimator)."
+            )
         z, categories = _codes_or_default(z), _checked_vector(categories, "categories")
-        X, Z = (
-            axis.reshape(-1, 1) for axis in np.meshgrid(categories, z, indexing="ij")
-        )
-        log_p = estimator.conditional_log_prob(_with_column_names(X, estimator), Z)
-        probability = np.exp(log_p).reshape(len(categories), len(z))
+        log_p = _conditional_log_prob(estimator, categories, z, "categories")
+        probability = np.exp(log_p)
+        most = probability.sum(axis=0).max()
+        if most > 1 + ROUNDING:
+            raise ValueError(
+                f"The probabilities of categories={categories.tolist()} add up to "
+                f"{most:.3g} at one z. Pass each value once; if the estimator's "
+                "likelihood gives densities, use ConditionalsDisplay."
+            )
         return cls(z, categories, probability).plot(ax, **kwargs)
 
-    def plot(self, ax: "Axes | None" = None, **kwargs: Any) -> Self:
+    def plot(self, ax: Axes | None = None, **kwargs: Any) -> Self:
         """Draw.
 
         Parameters
         ----------
         ax : matplotlib Axes or None, default=None
-            Where to draw; None makes a figure.
+            Where to draw; None makes a figure, with a legend of up to ten series.
         **kwargs : dict
             For matplotlib's ``Axes.stackplot``.
 
@@ -416,9 +474,11 @@ class CategoriesDisplay(_Display):
         CategoriesDisplay
             Itself.
         """
-        ax = self._set_axes(ax)
-        style = {"colors": _colors(len(self.categories)), **kwargs}
+        own, ax = ax is None, self._set_axes(ax)
+        labels = [f"x = {category}" for category in self.categories]
+        style = {"colors": _colors(len(labels)), "labels": labels, **kwargs}
         self.patches_ = ax.stackplot(self.z, self.probability, **style)
+        self._set_legend(own, len(labels), reverse=True)
         ax.set(xlabel="z", ylabel="p(x|z)", xlim=(self.z[0], self.z[-1]), ylim=(0, 1))
         return self
 
@@ -468,7 +528,7 @@ class PosteriorsDisplay(_Display):
         *,
         of: str = "model",
         z: ArrayLike | None = None,
-        ax: "Axes | None" = None,
+        ax: Axes | None = None,
         **kwargs: Any,
     ) -> Self:
         """Draw the posteriors of rows.
@@ -486,7 +546,7 @@ class PosteriorsDisplay(_Display):
         z : array-like of shape (n_points,) or None, default=None
             Codes, equally spaced; None: from -4 to 4.
         ax : matplotlib Axes or None, default=None
-            Where to draw; None makes a figure.
+            Where to draw; None makes a figure, with a legend of up to ten series.
         **kwargs : dict
             For :meth:`plot`.
 
@@ -515,7 +575,7 @@ class PosteriorsDisplay(_Display):
             "encoder": estimator.posterior_log_prob,
         }
         if of not in methods:
-            raise ValueError(f"of={of!r} is unknown. Pass one of {sorted(methods)}.")
+            raise ValueError(f"of={of!r} is unknown. Pass one of {list(methods)}.")
         rows = _safe_indexing(table, np.repeat(np.arange(len(table)), len(z)))
         log_p = methods[of](rows, np.tile(z, len(table))[:, np.newaxis])
         log_p = log_p.reshape(len(table), len(z))
@@ -527,13 +587,13 @@ class PosteriorsDisplay(_Display):
             density = np.exp(log_p)
         return cls(z, density).plot(ax, **kwargs)
 
-    def plot(self, ax: "Axes | None" = None, **kwargs: Any) -> Self:
+    def plot(self, ax: Axes | None = None, **kwargs: Any) -> Self:
         """Draw.
 
         Parameters
         ----------
         ax : matplotlib Axes or None, default=None
-            Where to draw; None makes a figure.
+            Where to draw; None makes a figure, with a legend of up to ten series.
         **kwargs : dict
             For matplotlib's ``Axes.plot``.
 
@@ -542,11 +602,42 @@ class PosteriorsDisplay(_Display):
         PosteriorsDisplay
             Itself.
         """
-        ax = self._set_axes(ax)
-        self.lines_ = _plot_curves(ax, self.z, self.density, kwargs)
+        labels = [f"row {i}" for i in range(len(self.density))]
+        ax = self._plot_curves(ax, self.z, self.density, labels, kwargs)
         ax.set(xlabel="z", ylabel="density", xlim=(self.z[0], self.z[-1]))
         ax.set_ylim(bottom=0)
         return self
+
+
+def _likelihood(estimator):
+    """Return the likelihood that it was fitted with."""
+    return estimator._fitted.structure.likelihood
+
+
+def _kind_of_column(estimator) -> str | None:
+    """Return "numbers", "categories" or "counts"; None for a user's likelihood."""
+    discrete = estimator._fitted.family.discrete
+    if discrete is None:
+        return None
+    if not discrete:
+        return "numbers"
+    return "counts" if estimator.net_.module_.outcomes() is None else "categories"
+
+
+def _conditional_log_prob(estimator, values, z, name):
+    """Log p(x|z) of values of one column at codes, shape (n_values, n_codes).
+
+    Messages call the values what the caller does.
+    """
+    X, Z = (grid.reshape(-1, 1) for grid in np.meshgrid(values, z, indexing="ij"))
+    try:
+        log_p = estimator.conditional_log_prob(_with_column_names(X, estimator), Z)
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"{name}={reprlib.repr(values.tolist())} are no values of the column that "
+            f"the estimator was fitted to: pass {name} that are. {error}"
+        ) from error
+    return log_p.reshape(len(values), len(z))
 
 
 def _with_column_names(X, estimator):
@@ -557,19 +648,11 @@ def _with_column_names(X, estimator):
     return check_pandas_support("from_estimator").DataFrame(X, columns=names)
 
 
-def _plot_curves(ax, x, curves, style):
-    """Plot curves, each in its own colour."""
-    lines = []
-    for color, curve in zip(_colors(len(curves)), curves, strict=True):
-        lines += ax.plot(x, curve, **{"color": color, **style})
-    return lines
-
-
 def _colors(n):
     from matplotlib import colormaps
 
-    # the colours of tab10 are easier to tell apart, but there are ten of them
-    if n <= 10:
+    # the colours of tab10 are easier to tell apart
+    if n <= LEGEND:
         return colormaps["tab10"](np.arange(n))
     return colormaps["turbo"](np.linspace(0.05, 0.95, n))
 
@@ -580,6 +663,11 @@ def _checked_vector(values: ArrayLike, name: str) -> np.ndarray:
         raise ValueError(
             f"{name} has shape {values.shape}; it must be one-dimensional and not "
             "empty. Pass for example numpy.linspace(-4, 4, 201)."
+        )
+    if values.dtype.kind not in "biuf" or not np.isfinite(values).all():
+        raise ValueError(
+            f"{name}={reprlib.repr(values.tolist())} holds what is no finite number. "
+            "Pass numbers, for example numpy.linspace(-4, 4, 201)."
         )
     return values
 

@@ -1,5 +1,7 @@
 """A scorer for cross-validation and searches."""
 
+from __future__ import annotations
+
 import warnings
 
 import numpy as np
@@ -7,8 +9,9 @@ from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
-from sklearn_mae.estimator.arguments import plain_number
+from sklearn_mae.estimator.arguments import check_parameters
 from sklearn_mae.estimator.pipelines import autoencoder_in, rows_before
+from sklearn_mae.parameters import plain_number
 
 __all__ = ["information_scorer"]
 
@@ -49,6 +52,8 @@ def information_scorer(
         If there is no MutualAutoencoder in `estimator`.
     NotFittedError
         If it is not fitted.
+    ValueError
+        If its M was set to no number of nats since.
 
     Warns
     -----
@@ -72,6 +77,7 @@ def information_scorer(
     """
     before, mae = autoencoder_in(estimator, "information_scorer")
     check_is_fitted(mae)
+    check_parameters(mae, "M")
     M, information = plain_number(mae.M), mae.mutual_info_
     scores = {
         "elbo": np.nan,

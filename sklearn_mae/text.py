@@ -16,8 +16,10 @@ from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.utils import check_array
-from sklearn.utils._param_validation import HasMethods, Interval, RealNotInt
+from sklearn.utils._param_validation import HasMethods, RealNotInt
 from sklearn.utils.validation import check_is_fitted
+
+from sklearn_mae.parameters import Number
 
 __all__ = ["SequenceVectorizer"]
 
@@ -36,14 +38,6 @@ OPENING = frozenset("([{“‘«$£€#¿¡")
 CLOSING = frozenset(".,!?;:)]}%…”’»।॥؟،؛")
 QUOTES = frozenset("\"'")
 CLITIC = re.compile(r"n['’]t|['’]\w+")
-
-
-class _NumberInterval(Interval):
-    """Interval of numbers that admits no booleans."""
-
-    def is_satisfied_by(self, val):
-        """Whether a value is a number in the interval."""
-        return not isinstance(val, bool) and super().is_satisfied_by(val)
 
 
 class SequenceVectorizer(TransformerMixin, BaseEstimator):
@@ -150,20 +144,20 @@ class SequenceVectorizer(TransformerMixin, BaseEstimator):
     """
 
     _parameter_constraints: dict = {  # noqa: RUF012
-        "max_length": [_NumberInterval(Integral, 2, None, closed="left"), None],
+        "max_length": [Number(Integral, 2, None, closed="left"), None],
         "lowercase": ["boolean"],
         "preprocessor": [callable, None],
         "tokenizer": [callable, None],
         "token_pattern": [str, None],
         "min_df": [
-            _NumberInterval(RealNotInt, 0, 1, closed="both"),
-            _NumberInterval(Integral, 1, None, closed="left"),
+            Number(RealNotInt, 0, 1, closed="both"),
+            Number(Integral, 1, None, closed="left"),
         ],
         "max_df": [
-            _NumberInterval(RealNotInt, 0, 1, closed="both"),
-            _NumberInterval(Integral, 1, None, closed="left"),
+            Number(RealNotInt, 0, 1, closed="both"),
+            Number(Integral, 1, None, closed="left"),
         ],
-        "max_features": [_NumberInterval(Integral, 1, None, closed="left"), None],
+        "max_features": [Number(Integral, 1, None, closed="left"), None],
         "vocabulary": [Mapping, HasMethods("__iter__"), None],
     }
 
@@ -269,7 +263,7 @@ class SequenceVectorizer(TransformerMixin, BaseEstimator):
         _count_cut(tokenized, self.max_length_, stacklevel=4)
         return self._numbers(tokenized)
 
-    def inverse_transform(self, X: ArrayLike) -> np.ndarray:
+    def inverse_transform(self, X: "ArrayLike") -> np.ndarray:
         """Turn rows of word numbers into texts.
 
         Padding and all that follows an end mark are ignored. Unknown words are written
@@ -353,11 +347,7 @@ n_columns)
         tokenized = _tokenize(X, analyze)
         longest = max(map(len, tokenized), default=0)
         if not longest:
-            raise ValueError(
-                f"empty vocabulary; none of the {len(tokenized)} texts in X holds a "
-                "word. Pass texts with words; if these have some, look at "
-                "preprocessor, tokenizer and token_pattern."
-            )
+            raise self._no_words(len(tokenized))
         if given is None:
             vocabulary = self._vocabulary_of(tokenized)
         else:
@@ -380,6 +370,8 @@ n_columns)
             occurrences.update(words)
             in_texts.update(set(words))
         del occurrences[UNKNOWN_WORD]
+        if not occurrences:
+            raise self._no_words(len(tokenized))
         least, most = (
             limit if isinstance(limit, Integral) else limit * len(tokenized)
             for limit in (self.min_df, self.max_df)
@@ -399,6 +391,15 @@ n_columns)
             )
         words.sort(key=lambda word: (-occurrences[word], word))
         return _numbered(sorted(words[: self.max_features]))
+
+    def _no_words(self, n_texts):
+        """Return what to raise where texts have no words: the splitting is at fault."""
+        name = "token_pattern" if self.tokenizer is None else "tokenizer"
+        return ValueError(
+            f"empty vocabulary; none of the {n_texts} texts in X holds a word. Pass "
+            f"texts with words; if these have some, {name}={getattr(self, name)!r:.50} "
+            "does not find them in what preprocessor leaves."
+        )
 
     def _numbers(self, tokenized):
         number_of = self.vocabulary_.get

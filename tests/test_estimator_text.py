@@ -412,7 +412,10 @@ def test_warm_start_goes_on():
     first, weights = mae.history_["loss"], mae.transform(X)
     new = X.copy()
     new[0, 0] = 1000  # a word that the first fit did not know
-    mae.set_params(M=1.0, max_epochs=2).fit(new)
+    with pytest.raises(ValueError, match="for example 1000, and warm_start=True keeps"):
+        mae.set_params(M=1.0, max_epochs=2).fit(new)
+    new[0, 0] = 1
+    mae.fit(new)
 
     assert mae.n_iter_ == 3
     np.testing.assert_array_equal(mae.history_["loss"][:1], first)

@@ -23,7 +23,13 @@ from skorch.callbacks import Callback
 from torch import nn
 from torch.distributions import Cauchy, Independent, LogNormal, Normal
 
-from sklearn_mae import MutualAutoencoder, SequenceVectorizer, information_path
+from sklearn_mae import (
+    MutualAutoencoder,
+    SequenceVectorizer,
+    information_path,
+    information_report,
+    information_scorer,
+)
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
@@ -565,6 +571,128 @@ def test_counts_that_no_memory_holds(mae, call):
 @pytest.mark.parametrize("tol", [np.float32(0.5), Fraction(1, 2)])
 def test_tolerances(mae, tol):
     assert mae.mutual_info(50, tol=tol) == mae.mutual_info(50, tol=0.5)
+
+
+# --- sizes ----------------------------------------------------------------------------
+
+# more bytes than a process has addresses for: 2**40 numbers for each of 64
+HUGE = 2**40
+
+
+def test_networks_that_no_memory_holds(build):
+    mae = build(n_components=64).fit(X)
+    before = mae.transform(X)
+
+    message = (
+        r"no memory for .* n_components=64, .*hidden_layer_sizes=\(1099511627776,\)"
+    )
+    with pytest.raises(MemoryError, match=message):
+        mae.set_params(hidden_layer_sizes=(HUGE,)).fit(X)
+    np.testing.assert_array_equal(mae.transform(X), before)
+
+
+def test_draws_that_no_memory_holds(build):
+    mae = build(n_components=64).fit(X)
+
+    with pytest.raises(MemoryError, match="Lower them, the number of draws asked for"):
+        mae.sample(HUGE)
+
+
+def test_other_errors_of_a_module_stay_as_they_are(build):
+    def encoder(n_features, n_components):
+        raise RuntimeError("my own")
+
+    with pytest.raises(RuntimeError, match="my own"):
+        build(encoder=encoder).fit(X)
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        {"n_components": 10**4},
+        {"n_components": 2, "n_resamples": 10_601},
+        {"n_components": 21_202, "encoder": "gaussian"},
+    ],
+)
+def test_codes_beyond_all_quasi_random_draws(build, params):
+    message = rf"n_components={params['n_components']} times .* have 21201 dimensions"
+
+    with pytest.raises(ValueError, match=message):
+        build(**params).fit(X)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("n_components", 10**30),
+        ("n_resamples", 10**30),
+        ("hidden_layer_sizes", (8, 10**30)),
+    ],
+)
+def test_sizes_beyond_all_memory(build, name, value):
+    with pytest.raises(ValueError, match=f"^{name}.*={10**30} is more than any memory"):
+        build(**{name: value}).fit(X)
+
+
+# --- parameters that are set after a fit ----------------------------------------------
+
+# what fit would refuse
+WRONG = {
+    "M": "three",
+    "C": -1,
+    "n_components": 0,
+    "encoder": "foo",
+    "n_resamples": 0,
+    "likelihood": "foo",
+    "constraint": "foo",
+    "mi_gradient": "foo",
+    "hidden_layer_sizes": 3,
+    "activation": "foo",
+    "min_scale": 2,
+    "max_epochs": 0,
+    "batch_size": 0,
+    "lr": -1,
+    "callbacks": "foo",
+    "device": "nowhere",
+    "warm_start": "yes",
+    "verbose": "foo",
+    "random_state": "foo",
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_methods_read_the_fit_and_no_parameter(build, name):
+    mae = build().fit(X)
+    expected = [mae.transform(X), mae.rate(X), mae.mutual_info(20).estimate]
+    names = mae.get_feature_names_out()
+
+    mae.set_params(**{name: WRONG[name]})
+
+    found = [mae.transform(X), mae.rate(X), mae.mutual_info(20).estimate]
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert_array_equal(mae.get_feature_names_out(), names)
+    with pytest.raises((ValueError, TypeError), match=name):
+        mae.fit(X)
+
+
+@pytest.mark.parametrize("wrong", ["foo", None, 1, ["mean"]])
+def test_the_codes_asked_for_are_checked(build, wrong):
+    mae = build().fit(X).set_params(codes=wrong)
+
+    message = "The 'codes' parameter of MutualAutoencoder must be a str among"
+    with pytest.raises(ValueError, match=message):
+        mae.transform(X)
+    assert mae.reconstruct(X).shape == X.shape
+
+
+@pytest.mark.parametrize("use", [information_scorer, information_report])
+@pytest.mark.parametrize("wrong", ["three", -1.0, True])
+def test_the_target_that_figures_are_compared_with_is_checked(build, use, wrong):
+    mae = build().fit(X).set_params(M=wrong)
+
+    with pytest.raises(ValueError, match="The 'M' parameter of MutualAutoencoder must"):
+        use(mae, X)
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 import tomllib
+from fnmatch import fnmatch
 from pathlib import Path
 from types import ModuleType
 
@@ -176,6 +177,30 @@ def test_public_functions_are_annotated(name):
         missing.append("what it returns")
 
     assert not missing
+
+
+@pytest.mark.parametrize("name", PUBLIC_FUNCTIONS)
+def test_signatures_can_be_read(name):
+    """numpy's ArrayLike is a union that fills a screen where it is written out."""
+    signature = inspect.signature(PUBLIC_FUNCTIONS[name])
+    annotations = [each.annotation for each in signature.parameters.values()]
+
+    for annotation in (*annotations, signature.return_annotation):
+        assert len(inspect.formatannotation(annotation)) <= 80
+
+
+def test_what_examples_write_is_ignored_by_git():
+    ignored = (ROOT / ".gitignore").read_text().splitlines()
+    scripts = sorted((ROOT / "examples").glob("*.py"))
+    written = [
+        name
+        for script in scripts
+        for name in re.findall(r'savefig\("(\S+)"', script.read_text())
+    ]
+
+    assert len(written) == len(scripts)
+    for name in written:
+        assert any(fnmatch(f"/{name}", pattern) for pattern in ignored), name
 
 
 LAZY = """

@@ -96,7 +96,9 @@ def test_path_says_once_what_was_missed():
         information_path(MAE, X, [5.0, 7.0])
 
     (warning,) = caught
-    assert "M was missed at 5, 7; at 5: M=5 nats was asked for" in str(warning.message)
+    assert "fit warned at M = 5, 7; at 5: M=5 nats was asked for" in str(
+        warning.message
+    )
 
 
 @pytest.mark.parametrize("wrong", [{"batch_size": 0}, {"max_epochs": "many"}])

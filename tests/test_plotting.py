@@ -7,14 +7,17 @@ import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from matplotlib import pyplot
 from scipy.stats import norm
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 from sklearn.utils import Bunch
+from torch import nn
+from torch.distributions import Independent, Normal
 
-from sklearn_mae import MutualAutoencoder
+from sklearn_mae import MutualAutoencoder, SequenceVectorizer
 from sklearn_mae.plotting import (
     CategoriesDisplay,
     ConditionalsDisplay,
@@ -44,6 +47,11 @@ def fit(X, **params):
 @pytest.fixture(scope="module")
 def of_numbers():
     return fit(NUMBERS, likelihood="heteroscedastic")
+
+
+@pytest.fixture(scope="module")
+def of_counts():
+    return fit(rng.poisson(20, size=(60, 1)), likelihood="negative_binomial")
 
 
 @pytest.fixture(scope="module")
@@ -177,6 +185,117 @@ def test_categories_divide_one(of_categories):
     assert display.probability[1, 100] == pytest.approx(np.exp(alone[0]))
 
 
+@pytest.mark.parametrize("likelihood", ["gaussian", "heteroscedastic"])
+def test_densities_are_not_drawn_as_probabilities(likelihood):
+    mae = fit(NUMBERS, likelihood=likelihood, max_epochs=1)
+
+    with pytest.raises(ValueError, match=rf"'{likelihood}', gives densities\. Use Con"):
+        CategoriesDisplay.from_estimator(mae, [100, 101])
+
+
+class OneNormal(nn.Module):
+    def forward(self, z):
+        return Independent(Normal(z, 1e-3 * torch.ones_like(z)), 1)
+
+
+def test_densities_of_a_users_likelihood_are_not_either():
+    mae = fit(NUMBERS, likelihood=lambda *sizes: OneNormal(), max_epochs=1)
+
+    with pytest.raises(ValueError, match=r"add up to .* if the estimator's likelihood"):
+        CategoriesDisplay.from_estimator(mae, [0.0, 1.0], z=[0.0, 1.0])
+    assert ConditionalsDisplay.from_estimator(mae).density.shape == (6, 201)
+
+
+def test_a_category_is_stacked_once(of_categories):
+    with pytest.raises(ValueError, match=r"add up to 2 at one z\. Pass each"):
+        CategoriesDisplay.from_estimator(of_categories, [2, 2, 3, 7, 7, 3])
+
+
+@pytest.mark.parametrize("likelihood", ["bernoulli", "categorical"])
+def test_few_values_are_no_curve(likelihood):
+    mae = fit(np.repeat([[0.0], [1.0]], 9, axis=0), likelihood=likelihood, max_epochs=1)
+
+    message = rf"'{likelihood}', is of a few values\. Use CategoriesDisplay"
+    with pytest.raises(ValueError, match=message):
+        ConditionalsDisplay.from_estimator(mae)
+    display = CategoriesDisplay.from_estimator(mae, [0, 1])
+    np.testing.assert_allclose(display.probability.sum(axis=0), 1, rtol=1e-9)
+
+
+def test_conditionals_of_counts(of_counts):
+    display = ConditionalsDisplay.from_estimator(of_counts)
+
+    np.testing.assert_array_equal(display.x, display.x.round())
+    assert len(set(display.x)) == len(display.x) <= 201
+    alone = of_counts.conditional_log_prob([[display.x[3]]], [[display.z[1]]])
+    expected = np.exp(alone[0]) * norm.pdf(display.z[1])
+    assert display.density[1, 3] == pytest.approx(expected)
+    assert {line.get_marker() for line in display.lines_} == {"."}
+    some = CategoriesDisplay.from_estimator(of_counts, range(10))
+    assert some.probability.shape == (10, 401)
+
+
+def test_messages_name_the_argument_that_is_wrong(of_counts, of_categories, of_numbers):
+    with pytest.raises(ValueError, match=r"x=\[0\.5\] are no values of .* no counts"):
+        ConditionalsDisplay.from_estimator(of_counts, x=[0.5])
+    with pytest.raises(ValueError, match=r"categories=\[2, 9\] are .* not seen in fit"):
+        CategoriesDisplay.from_estimator(of_categories, [2, 9])
+    for argument in ("x", "z"):
+        for wrong in ("a", np.nan, np.inf, None):
+            with pytest.raises(ValueError, match=rf"^{argument}=\[.* no finite number"):
+                ConditionalsDisplay.from_estimator(of_numbers, **{argument: [wrong]})
+
+
+@pytest.mark.parametrize(
+    ("name", "labels"),
+    [
+        ("conditionals", [f"z = {z}" for z in (-2.1, -1.3, -0.4, 0.4, 1.3, 2.1)]),
+        ("categories", ["x = 7", "x = 3", "x = 2"]),  # in the order of the picture
+        ("model", ["row 0", "row 1", "row 2"]),
+        ("encoder", ["row 0", "row 1", "row 2"]),
+    ],
+)
+def test_a_legend_names_the_series(name, labels, of_numbers, of_categories):
+    display = draw(name, of_numbers, of_categories)
+
+    texts = display.ax_.get_legend().get_texts()
+    assert [text.get_text() for text in texts] == labels
+    # where there may be no room for one, the names are there
+    _, ax = pyplot.subplots()
+    display.plot(ax)
+    assert ax.get_legend() is None
+    assert set(ax.get_legend_handles_labels()[1]) == set(labels)
+
+
+@pytest.mark.parametrize("n", [1, 11])
+def test_no_legend_of_one_or_of_too_many(n):
+    z = np.linspace(-1, 1, 5)
+
+    display = PosteriorsDisplay(z, np.ones((n, 5))).plot()
+    assert display.ax_.get_legend() is None
+    assert display.lines_[-1].get_label() == f"row {n - 1}"
+
+
+def test_posteriors_of_sequences():
+    texts = ["a b", "a c d", "b", "c c"] * 3
+    pipeline = make_pipeline(
+        SequenceVectorizer(),
+        MutualAutoencoder(
+            n_components=1,
+            likelihood="sequence",
+            hidden_layer_sizes=(4, 4),
+            max_epochs=1,
+            random_state=0,
+        ),
+    ).fit(texts)
+
+    display = PosteriorsDisplay.from_estimator(pipeline, texts[:2])
+
+    np.testing.assert_allclose(np.trapezoid(display.density, display.z), 1, rtol=1e-9)
+    with pytest.raises(ValueError, match=r"was fitted to 4\. Fit it to one column"):
+        ConditionalsDisplay.from_estimator(pipeline)
+
+
 def test_posteriors_of_the_model_follow_bayes(of_categories):
     display = PosteriorsDisplay.from_estimator(of_categories, [[2], [3], [7]])
 
@@ -229,6 +348,28 @@ def test_path_draws_what_is_asked_for():
     assert not bars
     with pytest.raises(ValueError, match=r"y='accuracy' is unknown\. Pass one of"):
         display.plot(y="accuracy")
+
+
+@pytest.mark.parametrize("x", ["information", "M", "rate"])
+def test_path_goes_from_left_to_right(x):
+    order = [1, 2, 0]
+    path = Bunch(**{name: values[order] for name, values in PATH.items()})
+    # reached less than at a smaller M
+    path.information_low[0], path.information[0] = 0.4, 0.5
+
+    display = InformationPathDisplay(path).plot(x=x)
+
+    drawn = display.container_[0].get_xdata(), display.container_[0].get_ydata()
+    assert np.all(np.diff(drawn[0]) > 0)
+    pairs = zip(path[x], path.log_likelihood, path.M, strict=True)
+    assert set(zip(*drawn, strict=True)) == {(a, b) for a, b, M in pairs if M == M}
+
+
+def test_path_without_a_target():
+    path = Bunch(**{name: values[2:] for name, values in PATH.items()})
+
+    with pytest.raises(ValueError, match="The path holds no model with a target"):
+        InformationPathDisplay(path).plot()
 
 
 def test_path_from_estimator():

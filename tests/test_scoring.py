@@ -48,6 +48,7 @@ def assert_same(scores, expected):
 
 def test_exported():
     assert sklearn_mae.__all__ == [
+        "InformationReport",
         "MutualAutoencoder",
         "SequenceVectorizer",
         "datasets",

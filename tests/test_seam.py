@@ -9,7 +9,6 @@ import pickle
 import numpy as np
 import pytest
 import torch
-from sklearn.utils._param_validation import StrOptions
 from torch import nn
 from torch.testing import assert_close
 
@@ -30,6 +29,7 @@ from sklearn_mae.model import (
     mlp,
     private_random,
 )
+from sklearn_mae.parameters import OneOf
 from sklearn_mae.records import array, entries
 from tests.statistical import assert_mean_equal
 from tests.toy_models import generator
@@ -240,7 +240,7 @@ def _registered():
     """Name the family: what its line in the registry would do at import."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(ROW_FAMILIES, "mixed", Mixed)
-        allowed = [StrOptions(likelihood_names()), callable]
+        allowed = [OneOf(*likelihood_names()), callable]
         patch.setitem(MutualAutoencoder._parameter_constraints, "likelihood", allowed)
         yield
 

@@ -78,13 +78,24 @@ def test_columns_of_pads_change_nothing(n):
     np.testing.assert_array_equal(back, padded(tight, n))
 
 
-@pytest.mark.filterwarnings("error")
-def test_unseen_words_are_unknown():
+def test_unseen_words_are_unknown_with_a_warning():
     rows = Sequences().fit(SENTENCES)
     X = np.array([[4, 7, 2, 0, 0, 0], [1000, 899, 1, 2, 0, 0.0]])
 
-    np.testing.assert_array_equal(rows.transform(X), [[1, 4, 2, 0], [1, 1, 1, 2]])
-    np.testing.assert_array_equal(rows.keys(X), rows.transform(X))
+    message = r"X holds 3 word numbers that .* for example 4: .* Known are 3 of the num"
+    with pytest.warns(UserWarning, match=message):
+        Y = rows.transform(X)
+    np.testing.assert_array_equal(Y, [[1, 4, 2, 0], [1, 1, 1, 2]])
+    np.testing.assert_array_equal(rows.keys(X), Y)
+
+
+def test_a_fit_does_not_go_on_with_other_words():
+    rows = Sequences().fit(SENTENCES)
+    rows.check_again(np.array([[7, 1, 3, 2, 0, 0.0]]))
+
+    message = r"X holds 1 word numbers .* example 8, .* 3 of the numbers 3 to 900\. "
+    with pytest.raises(ValueError, match=message):
+        rows.check_again(np.array([[7, 8, 3, 2, 0, 0.0]]))
 
 
 def test_longer_rows_are_cut_with_a_warning():

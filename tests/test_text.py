@@ -347,6 +347,23 @@ def test_no_words_at_all():
         SequenceVectorizer().fit([])
 
 
+@pytest.mark.parametrize("pattern", ["", "()", "z*", "(?=i)", "x"])
+@pytest.mark.parametrize("texts", [["I like it.", "no tea"], ["<unk>", "I [UNK] it"]])
+def test_a_pattern_that_finds_no_words_is_blamed(pattern, texts):
+    message = rf"empty vocabulary; .* token_pattern='{re.escape(pattern)}' does not fi"
+
+    with pytest.raises(ValueError, match=message):
+        SequenceVectorizer(token_pattern=pattern, min_df=2).fit(texts)
+
+
+def test_a_tokenizer_that_finds_no_words_is_blamed():
+    def nothing(text):
+        return [""]
+
+    with pytest.raises(ValueError, match="if these have some, tokenizer=<function"):
+        SequenceVectorizer(tokenizer=nothing, token_pattern=None).fit(["a", "<unk>"])
+
+
 def test_no_words_left():
     message = (
         r"empty vocabulary; of 3 words none is in at least min_df=2 and at most "

@@ -3,6 +3,8 @@
 Each generator returns a Bunch as the package ``sklearn_mae.datasets`` describes it.
 """
 
+from __future__ import annotations
+
 from functools import partial
 from numbers import Integral, Real
 
@@ -13,7 +15,9 @@ from scipy.spatial.distance import cdist
 from scipy.special import entr, logsumexp, rel_entr, xlog1py, xlogy
 from scipy.stats import norm
 from sklearn.utils import Bunch, check_array, check_random_state
-from sklearn.utils._param_validation import Interval, validate_params
+from sklearn.utils._param_validation import validate_params
+
+from sklearn_mae.parameters import Number
 
 __all__ = [
     "make_binary_prototypes",
@@ -25,7 +29,7 @@ __all__ = [
 
 _MAX_BINARY_FEATURES = 12  # 4,096 outcomes: quick to sum, even with as many classes
 
-_POSITIVE_INT = [Interval(Integral, 1, None, closed="left")]
+_POSITIVE_INT = [Number(Integral, 1, None, closed="left")]
 
 
 def _checked_rows(X: ArrayLike, n_features: int) -> np.ndarray:
@@ -255,8 +259,8 @@ def _gaussian_log_likelihood(
         "n_samples": _POSITIVE_INT,
         "n_features": _POSITIVE_INT,
         "n_components": _POSITIVE_INT,
-        "noise_scale": [Interval(Real, 0, np.inf, closed="neither")],
-        "information": [Interval(Real, 0, np.inf, closed="left"), None],
+        "noise_scale": [Number(Real, 0, np.inf, closed="neither")],
+        "information": [Number(Real, 0, np.inf, closed="left"), None],
         "random_state": ["random_state"],
     },
     prefer_skip_nested_validation=True,
@@ -393,9 +397,9 @@ def _prototypes_log_likelihood(
 @validate_params(
     {
         "n_samples": _POSITIVE_INT,
-        "n_features": [Interval(Integral, 1, _MAX_BINARY_FEATURES, closed="both")],
+        "n_features": [Number(Integral, 1, _MAX_BINARY_FEATURES, closed="both")],
         "n_classes": _POSITIVE_INT,
-        "flip_probability": [Interval(Real, 0, 0.5, closed="both")],
+        "flip_probability": [Number(Real, 0, 0.5, closed="both")],
         "random_state": ["random_state"],
     },
     prefer_skip_nested_validation=True,

@@ -24,7 +24,9 @@ from typing import Any
 import numpy as np
 from sklearn.datasets import fetch_file, get_data_home
 from sklearn.utils import Bunch
-from sklearn.utils._param_validation import Interval, StrOptions, validate_params
+from sklearn.utils._param_validation import validate_params
+
+from sklearn_mae.parameters import Number, OneOf
 
 __all__ = ["fetch_imdb_sentences"]
 
@@ -273,13 +275,13 @@ def _save(content: dict[str, Any], cache: Path) -> None:
 @validate_params(
     {
         "data_home": [str, os.PathLike, None],
-        "subset": [StrOptions(set(_FOLDERS))],
-        "max_words": [Interval(Integral, 1, None, closed="left")],
+        "subset": [OneOf(*_FOLDERS)],
+        "max_words": [Number(Integral, 1, None, closed="left")],
         "path": [str, os.PathLike, None],
         "download_if_missing": ["boolean"],
         "return_X_y": ["boolean"],
-        "n_retries": [Interval(Integral, 1, None, closed="left")],
-        "delay": [Interval(Real, 0, None, closed="neither")],
+        "n_retries": [Number(Integral, 1, None, closed="left")],
+        "delay": [Number(Real, 0, None, closed="neither")],
     },
     prefer_skip_nested_validation=True,
 )

@@ -14,11 +14,13 @@ from numbers import Integral
 
 import numpy as np
 from sklearn.utils import Bunch, check_random_state
-from sklearn.utils._param_validation import Interval, validate_params
+from sklearn.utils._param_validation import validate_params
+
+from sklearn_mae.parameters import Number
 
 __all__ = ["make_sentences"]
 
-_POSITIVE_INT = [Interval(Integral, 1, None, closed="left")]
+_POSITIVE_INT = [Number(Integral, 1, None, closed="left")]
 
 # Derivations are unique because no word is in two classes; an "s" turns a noun or verb
 # into its other number. No word has a single letter, because the token_pattern of
@@ -195,7 +197,7 @@ def _sentences_log_likelihood(texts: Iterable[str], *, grammar: Grammar) -> np.n
 @validate_params(
     {
         "n_samples": _POSITIVE_INT,
-        "n_words": [Interval(Integral, 1, _MAX_WORDS, closed="both")],
+        "n_words": [Number(Integral, 1, _MAX_WORDS, closed="both")],
         "random_state": ["random_state"],
     },
     prefer_skip_nested_validation=True,

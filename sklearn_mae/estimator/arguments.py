@@ -1,29 +1,27 @@
 """What a method's arguments must be, and arrays to tensors and back."""
 
-from numbers import Integral, Real
-
 import numpy as np
 import torch
-from sklearn.utils import check_array, check_random_state, get_tags
-from sklearn.utils._param_validation import Interval
+from sklearn.utils import InputTags, check_array, check_random_state
+from sklearn.utils._param_validation import validate_parameter_constraints
 from sklearn.utils.validation import validate_data
 
 from sklearn_mae.estimator.callbacks import cloned_callbacks
 from sklearn_mae.estimator.inputs import as_table
 from sklearn_mae.estimator.problems import table_problem
 from sklearn_mae.families import row_family
+from sklearn_mae.parameters import plain_number
 
 __all__ = [
     "MAX_SEED",
-    "Number",
     "as_tensor",
     "as_type",
     "check_count",
     "check_pair",
+    "check_parameters",
     "check_tolerance",
     "checked_codes",
     "checked_rows",
-    "plain_number",
     "plain_parameters",
     "seed_from",
     "to_numpy",
@@ -36,32 +34,6 @@ MAX_COUNT = 2**40
 MAX_CODE = 1e100
 
 
-def plain_number(value):
-    """Return Python's own int, float or bool for a number of numpy's or another's.
-
-    What is no number is returned as it is. An int too large for a float stays.
-    """
-    if isinstance(value, bool | np.bool_):
-        return bool(value)
-    if isinstance(value, Integral):
-        return int(value)
-    return float(value) if isinstance(value, Real) else value
-
-
-class Number(Interval):
-    """Interval of numbers of any type that is no boolean, for parameter constraints."""
-
-    def is_satisfied_by(self, val):
-        """Whether a parameter is such a number, and within the interval."""
-        number = plain_number(val)
-        if isinstance(number, bool) or not isinstance(number, self.type):
-            return False
-        try:
-            return number in self and np.isfinite(float(number))
-        except OverflowError:  # an int beyond all floats
-            return False
-
-
 def plain_parameters(estimator) -> dict:
     """Return an estimator's parameters, numbers as Python's own, callbacks cloned.
 
@@ -71,13 +43,15 @@ def plain_parameters(estimator) -> dict:
     Raises
     ------
     TypeError, ValueError
-        If a hidden layer's size is none, or a callback does not work here.
+        If a size is none, or beyond all memory, or a callback does not work here.
     """
     # not get_params: a subclass may fix some of them in its own __init__
     params = {
         name: plain_number(getattr(estimator, name))
         for name in estimator._parameter_constraints
     }
+    for name in ("n_components", "n_resamples"):
+        check_count(name, params[name], 1)
     params["callbacks"] = cloned_callbacks(params["callbacks"])
     params["hidden_layer_sizes"] = _layer_sizes(params["hidden_layer_sizes"])
     return params
@@ -98,7 +72,24 @@ def _layer_sizes(sizes) -> tuple[int, ...]:
             f"hidden_layer_sizes={sizes!r} is not a sequence of positive integers. "
             "Pass one number for each hidden layer, for example (128, 128)."
         )
+    for size in as_ints:
+        check_count("hidden_layer_sizes: a layer's size", size, 1)
     return as_ints
+
+
+def check_parameters(estimator, *names: str) -> None:
+    """Refuse parameters that are read after ``fit`` and were set since.
+
+    Raises
+    ------
+    ValueError
+        If one of them has a value that ``fit`` would refuse.
+    """
+    validate_parameter_constraints(
+        estimator._parameter_constraints,
+        {name: getattr(estimator, name) for name in names},
+        caller_name=type(estimator).__name__,
+    )
 
 
 def check_count(name: str, value, least: int) -> int:
@@ -140,11 +131,15 @@ def seed_from(random_state) -> int:
 
 def checked_rows(estimator, X, reset: bool) -> np.ndarray:
     """Return rows as an array of shape (n, n_features_in_), or refuse them."""
-    problem = row_family(estimator.likelihood).text_problem(X)
+    # what the parameter says by now is not what was fitted
+    family = row_family(estimator.likelihood) if reset else estimator._fitted.family
+    problem = family.text_problem(X)
     if problem is not None:
         raise ValueError(problem)
     X = as_table(X, "X")
-    holes = get_tags(estimator).input_tags.allow_nan
+    tags = InputTags()
+    family.describe(tags)
+    holes = tags.allow_nan
     error = table_problem(X, holes)
     if error is not None:
         # wrong names and wrong widths come first

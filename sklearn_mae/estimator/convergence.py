@@ -1,19 +1,31 @@
 """What ``fit`` says when the information reached is not the one asked for."""
 
+import math
+from types import SimpleNamespace
+
 import numpy as np
 
 from sklearn_mae.estimator.fitted import Fitted
-from sklearn_mae.estimator.parts import AUTO_STEPS
+from sklearn_mae.estimator.parts import resolve_lengths
 from sklearn_mae.model import Rows
 
 __all__ = ["convergence_complaint"]
+
+# Nats for each component that a code holds easily. For more, a larger C helps less than
+# more components.
+EASY_NATS = 3
+# Adam's usual rate, and one from which on training often explodes
+USUAL_LR, EXPLOSIVE_LR = 0.001, 0.03
+# Of two epochs of a short fit, in nats.
+NOISE_OF_ELBO = 1.0
 
 
 def convergence_complaint(params, fitted: Fitted, x: Rows) -> str | None:
     """Say that M was missed and all that may have caused it; None if it was not.
 
     Missed is M where an end of the bracket of I(x, z) is more than max(0.05, 0.02 M)
-    from it; and, under ``constraint="both"``, where the codes' mean rate is more than
+    from it; where the bracket contains M all the same, that is not decided. Under
+    ``constraint="both"`` it is also missed where the codes' mean rate is more than
     max(0.05, 0.05 M) and two standard errors from it. A multiplier that ended at its
     bound is a cause, not a miss.
 
@@ -26,22 +38,68 @@ def convergence_complaint(params, fitted: Fitted, x: Rows) -> str | None:
     x : Rows of shape (n, n_features)
         Rows trained on.
     """
-    M, net = params.M, fitted.net_
+    M = params.M
     if M is None:
         return None
     low, high = fitted.mutual_info_interval_
     tolerance = max(0.05, 0.02 * M)
-    misses = []
+    undecided, missed, reached = "", [], []
     if not max(M - low, high - M) <= tolerance:
-        misses.append(f"I(x, z) lies in [{low:.3f}, {high:.3f}]")
+        if low <= M <= high:
+            undecided = (
+                f"it is not decided whether I(x, z) is that: it lies in [{low:.3f}, "
+                f"{high:.3f}], which contains M and reaches more than {tolerance:g} "
+                f"nats from it; mutual_info(tol={tolerance:g}) with a larger n_samples "
+                "may decide"
+            )
+        else:
+            missed.append(f"I(x, z) lies in [{low:.3f}, {high:.3f}]")
+            reached.append(low if low > M else high)
     off = abs(fitted.rate_ - M) - 2 * fitted.rate_se
     if params.constraint == "both" and not off <= max(0.05, 0.05 * M):
-        misses.append(f"the codes' rate is {fitted.rate_:.3g} nats, not {M:g}")
-    if not misses:
+        missed.append(f"the codes' rate is {fitted.rate_:.3g} nats, not {M:g}")
+        reached.append(fitted.rate_)
+    said = " and ".join([*missed, undecided] if undecided else missed)
+    if not said:
         return None
+    causes = _causes(params, fitted, x, tolerance, np.array(reached))
+    if missed and not causes:
+        causes.append(
+            "the data or the decoder resist it: train longer, or move M towards what "
+            "M=None reaches"
+        )
+    blamed = "Possible causes" if missed else "If it is not, possible causes"
+    because = f" {blamed}: {'; '.join(causes)}." if causes else ""
+    return f"M={M:g} nats was asked for and {said}.{because}"
+
+
+def _causes(params, fitted: Fitted, x: Rows, tolerance: float, reached) -> list[str]:
+    """Return what may keep a fit from M; ``reached`` holds figures that missed it."""
+    M, net, causes = params.M, fitted.net_, []
+    elbo = fitted.history_["elbo"]
+    fell = len(elbo) > 0 and elbo[-1] < elbo[0] - NOISE_OF_ELBO
+    exploded = fell or params.lr >= EXPLOSIVE_LR
+    crowded = (reached < M).any() and M > EASY_NATS * params.n_components
+    if fell:
+        causes.append(
+            "training ended with a lower ELBO than it began with, "
+            f"{elbo[-1]:.4g} after {elbo[0]:.4g}: lower lr (lr={params.lr:g} was "
+            "given) or M"
+        )
+    elif exploded:
+        causes.append(
+            f"lr={params.lr:g} is {params.lr / USUAL_LR:.0f} times Adam's usual rate, "
+            f"{USUAL_LR:g}, and training often explodes at such rates: lower lr"
+        )
+    if crowded:
+        causes.append(
+            f"M={M:g} is {M / params.n_components:.3g} nats for each component of the "
+            f"code: raise n_components (n_components={params.n_components} was given) "
+            f"to {math.ceil(M / EASY_NATS)} or more before C"
+        )
+    # where either is the cause, a multiplier at its bound follows from it
     at_bound = {c.name: c.penalty.C for c in net.constraints if c.at_bound}
-    causes = []
-    if at_bound:
+    if at_bound and not (exploded or crowded):
         causes.append(
             f"the multiplier of the {' and the '.join(at_bound)} ended at its bound "
             f"C={next(iter(at_bound.values())):g}: raise C"
@@ -59,40 +117,32 @@ def convergence_complaint(params, fitted: Fitted, x: Rows) -> str | None:
                 f"X holds {n_rows} different rows, {entropy:.3g} nats: lower M, or "
                 "give it more rows"
             )
-    elbo = fitted.history_["elbo"]
-    if len(elbo) and elbo[-1] < elbo[0]:
-        causes.append(
-            "training ended with a lower ELBO than it began with, "
-            f"{elbo[-1]:.4g} after {elbo[0]:.4g}: lower lr (lr={params.lr:g} was "
-            "given) or M"
-        )
+    doubt = fitted.family.misfit(x.values) if (reached > M).any() else None
+    if doubt is not None:
+        causes.append(doubt)
+    usual = _usual_steps(params, len(x))
     if net.step_ < net.n_steps_:
         causes.append(
             f"a callback ended the training after {net.step_} of {net.n_steps_} steps: "
             "give it more patience"
         )
-    elif net.step_ < AUTO_STEPS and params.max_epochs != "auto":
+    elif net.step_ < usual and params.max_epochs != "auto":
         causes.append(
-            f"training took {net.step_} steps, fewer than the usual {AUTO_STEPS}: "
-            "raise max_epochs"
+            f"training took {net.step_} steps, and max_epochs='auto' takes {usual} "
+            "here: raise max_epochs"
         )
     if params.constraint == "paper":
         causes.append(
             "constraint='paper' steers by a lower bound: use constraint='both'"
         )
-    if high - low > tolerance and low - tolerance <= M <= high + tolerance:
-        causes.append(
-            "the bracket is wide: call mutual_info with more samples or a smaller tol"
-        )
-    if not causes:
-        causes.append(
-            "the data or the decoder resist it: train longer, or move M towards what "
-            "M=None reaches"
-        )
-    return (
-        f"M={M:g} nats was asked for and {' and '.join(misses)}. Possible causes: "
-        f"{'; '.join(causes)}."
-    )
+    return causes
+
+
+def _usual_steps(params, n_rows: int) -> int:
+    """Return how many steps ``max_epochs="auto"`` takes."""
+    usual = SimpleNamespace(batch_size=params.batch_size, max_epochs="auto")
+    size, n_epochs = resolve_lengths(usual, n_rows)
+    return n_epochs * -(-n_rows // size)
 
 
 def _different(x: Rows) -> tuple[int, float]:

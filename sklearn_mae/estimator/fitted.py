@@ -17,6 +17,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from sklearn_mae.encoders import Bound
 from sklearn_mae.estimator.arguments import as_tensor, seed_from, to_numpy
+from sklearn_mae.estimator.memory import enough_memory
 from sklearn_mae.evaluation import Evaluation, MixedPrecision
 from sklearn_mae.families import RowFamily, Structure
 from sklearn_mae.information import Bracket, information_of_model
@@ -25,6 +26,9 @@ from sklearn_mae.noise import row_noise
 from sklearn_mae.training import MutualAutoencoderNet
 
 __all__ = ["Fitted", "at_once"]
+
+# joint draws that a certificate's budget is meant for; more of them have a larger one
+USUAL_SAMPLES = 2_000
 
 Method = TypeVar("Method", bound=Callable)
 
@@ -124,7 +128,7 @@ class Fitted:
             seed = self.seed
         else:
             seed = seed_from(random_state)
-        return torch.Generator(self.model.reference.device).manual_seed(seed)
+        return self.model.generator(seed)
 
     def bound(self, seen: Rows, keys: np.ndarray) -> Bound:
         """Return the figures of rows, as ``family`` transforms and keys them."""
@@ -142,7 +146,8 @@ class Fitted:
         """Bracket I(x, z) of the model, see ``information_of_model``."""
         model = self.evaluation.model
         if budget is None:
-            budget = model.likelihood.cost.budget
+            share = max(1.0, n_samples / USUAL_SAMPLES)
+            budget = round(share * model.likelihood.cost.budget)
         return information_of_model(model, n_samples, tol, generator, budget)
 
 
@@ -156,7 +161,7 @@ def at_once(method: Method) -> Method:
     @functools.wraps(method)
     def run(self, *args, **kwargs):
         check_is_fitted(self)
-        with plain_torch():
+        with plain_torch(), enough_memory(self):
             return method(copy.copy(self), *args, **kwargs)
 
     return run  # type: ignore[return-value]

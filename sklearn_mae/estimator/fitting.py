@@ -9,7 +9,12 @@ from torch import Tensor
 
 from sklearn_mae.estimator.arguments import MAX_SEED, as_tensor, seed_from
 from sklearn_mae.estimator.fitted import Fitted
-from sklearn_mae.estimator.parts import build_model, build_net, torch_device
+from sklearn_mae.estimator.parts import (
+    build_model,
+    build_net,
+    check_draws,
+    torch_device,
+)
 from sklearn_mae.families import Structure, row_family
 from sklearn_mae.model import Rows
 from sklearn_mae.training import FIGURES, ProgressBar, TrainingRows, certify, settle
@@ -52,6 +57,7 @@ def fit_record(
         networks or a figure is not finite.
     """
     seed = seed_from(params.random_state)
+    check_draws(params)
     structure = Structure.of(params)
     if before is None:
         names = getattr(params, "feature_names_in_", None)
@@ -59,6 +65,7 @@ def fit_record(
         past, constraints, build_seed = {}, {}, seed
     else:
         before.structure.check_same(structure)
+        before.family.check_again(X)
         family, past, constraints = before.family, before.history_, before.constraints
         build_seed = before.build_seed
         # the same seed must not bring the same batches and noise again

@@ -1,5 +1,8 @@
 """``MutualAutoencoder``: scikit-learn's contract around the torch core."""
 
+from __future__ import annotations
+
+import contextlib
 import copy
 import warnings
 from collections.abc import Callable, Sequence
@@ -16,13 +19,12 @@ from sklearn.base import (
 )
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import Bunch
-from sklearn.utils._param_validation import StrOptions
 
 from sklearn_mae.estimator.arguments import (
-    Number,
     as_type,
     check_count,
     check_pair,
+    check_parameters,
     check_tolerance,
     checked_codes,
     checked_rows,
@@ -32,11 +34,13 @@ from sklearn_mae.estimator.arguments import (
 from sklearn_mae.estimator.convergence import convergence_complaint
 from sklearn_mae.estimator.fitted import Fitted, at_once
 from sklearn_mae.estimator.fitting import fit_record
+from sklearn_mae.estimator.memory import enough_memory
 from sklearn_mae.estimator.parts import ENCODERS
 from sklearn_mae.estimator.saving import readable_state, written_state
 from sklearn_mae.families import likelihood_names, row_family
 from sklearn_mae.model import ACTIVATIONS, Rows, plain_torch
 from sklearn_mae.noise import with_occurrence
+from sklearn_mae.parameters import Number, OneOf
 from sklearn_mae.training import ProgressBar
 
 __all__ = ["MutualAutoencoder"]
@@ -158,7 +162,8 @@ default="auto"
     warm_start : bool, default=False
         Go on from the last fit: weights, column scales and multipliers are kept,
         optimisers and learning-rate schedule start again, `history_` grows. M, C, lr
-        and max_epochs may change in between. A vectorizer in front must number words
+        and max_epochs may change in between. Rows in other units, or with words that
+        the first fit has not seen, are refused. A vectorizer in front must number words
         as before: give it its ``vocabulary`` and ``max_length``.
     verbose : int, default=0
         1 shows a progress bar until ``fit`` returns.
@@ -221,28 +226,23 @@ default="auto"
 
     _parameter_constraints: dict = {  # noqa: RUF012
         "M": [Number(Real, 0, None, closed="left"), None],
-        "C": [StrOptions({"auto"}), Number(Real, 0, None, closed="neither")],
+        "C": [OneOf("auto"), Number(Real, 0, None, closed="neither")],
         "n_components": [Number(Integral, 1, None, closed="left")],
-        "encoder": [StrOptions(ENCODERS), callable],
+        "encoder": [OneOf(*ENCODERS), callable],
         "n_resamples": [Number(Integral, 1, None, closed="left")],
-        "likelihood": [
-            StrOptions(likelihood_names()),
-            callable,
-        ],
-        "constraint": [StrOptions({"both", "model", "paper"})],
-        "mi_gradient": [
-            StrOptions({"auto", "reparametrised", "enumeration", "reinforce"})
-        ],
-        "codes": [StrOptions({"mean", "sample"})],
+        "likelihood": [OneOf(*likelihood_names()), callable],
+        "constraint": [OneOf("both", "model", "paper")],
+        "mi_gradient": [OneOf("auto", "reparametrised", "enumeration", "reinforce")],
+        "codes": [OneOf("mean", "sample")],
         "hidden_layer_sizes": ["array-like"],
-        "activation": [StrOptions(set(ACTIVATIONS))],
+        "activation": [OneOf(*ACTIVATIONS)],
         "min_scale": [Number(Real, 0, 1, closed="right")],
         "max_epochs": [
-            StrOptions({"auto"}),
+            OneOf("auto"),
             Number(Integral, 1, None, closed="left"),
         ],
         "batch_size": [
-            StrOptions({"auto"}),
+            OneOf("auto"),
             Number(Integral, 1, None, closed="left"),
         ],
         "lr": [Number(Real, 0, None, closed="neither")],
@@ -331,7 +331,7 @@ default="auto"
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
-        if callable(self.likelihood) or self.likelihood in likelihood_names():
+        with contextlib.suppress(KeyError, TypeError):  # of no known likelihood
             row_family(self.likelihood).describe(tags.input_tags)
         return tags
 
@@ -355,17 +355,20 @@ default="auto"
         ValueError, TypeError
             If a parameter or a column is not what it must be, or training diverged. An
             earlier fit stays.
+        MemoryError
+            If networks or draws are too large. An earlier fit stays.
 
         Warns
         -----
         ConvergenceWarning
             If an end of `mutual_info_interval_` lies more than max(0.05, 0.02 M) nats
-            from M; or, under ``constraint="both"``, `rate_` more than max(0.05, 0.05 M)
-            and two of its standard errors.
+            from M, which is not decided where the interval contains M; or, under
+            ``constraint="both"``, `rate_` more than max(0.05, 0.05 M) and two of its
+            standard errors.
         UserWarning
             If X looks like word numbers and `likelihood` is another than "sequence".
         """
-        with plain_torch():
+        with plain_torch(), enough_memory(self):
             fitted = copy.copy(self)._fit(X, y)
         # what a subclass has set of the record's names would hide it
         for name in FITTED & vars(self).keys():
@@ -415,7 +418,14 @@ default="auto"
             one over fixed quasi-random draws. It is off by 0.1 to 0.2 of the
             posterior's standard deviation in a row, by 0.02 to 0.03 in the mean of
             many rows.
+
+        Raises
+        ------
+        ValueError
+            If a column is not what it was in ``fit``, or `codes` was set to what is
+            neither.
         """
+        check_parameters(self, "codes")
         X = self._checked(X)
         codes, x = self._fitted.codes, self._fitted.seen(X)
         if self.codes == "mean":
@@ -571,7 +581,9 @@ default="auto"
         """Bound on log p(x) that the encoder defines, for each row.
 
         The ELBO for ``encoder="gaussian"``, the importance-weighted bound L_k for
-        ``encoder="resampling"``, with fixed quasi-random draws.
+        ``encoder="resampling"``, with fixed quasi-random draws. Of continuous columns
+        it bounds a log-density, which changes with their units and may be positive; of
+        categories, counts and words a log-probability. The two cannot be compared.
 
         Parameters
         ----------
@@ -587,6 +599,9 @@ default="auto"
 
     def score(self, X: ArrayLike, y: object = None) -> float:
         """Mean of :meth:`score_samples`.
+
+        Compare it between fits to the same columns in the same units, with likelihoods
+        that all give densities or all probabilities.
 
         Parameters
         ----------
@@ -640,7 +655,10 @@ default="auto"
     def log_likelihood(self, X: ArrayLike, n_importance: int = 200) -> np.ndarray:
         """Importance-weighted estimate of log p(x) for each row.
 
-        The figure to compare models by, whatever their encoders.
+        The figure to compare models by, whatever their encoders: of the same columns in
+        the same units. A density (of continuous columns) and a probability (of
+        categories, counts and words) cannot be compared, nor can a Gaussian likelihood
+        of counts and a Poisson one.
 
         Parameters
         ----------
@@ -735,7 +753,7 @@ default="auto"
         Parameters
         ----------
         n_samples : int, default=2000
-            Joint draws (x, z) to begin with.
+            Joint draws (x, z) to begin with. Above 2,000 the budget grows with them.
         tol : float, default=0.1
             Draws and proposals double until (upper + 2 se) - (lower - 2 se) is no
             wider than this, in nats, or a budget of draws is spent.
@@ -749,10 +767,25 @@ default="auto"
             ``upper_se``, in nats; ``method``: "enumeration", "grid" or "sandwich";
             ``n_samples``, ``n_proposals``, ``n_outcomes``, ``n_codes`` or
             ``n_temperatures`` where they apply.
+
+        Warns
+        -----
+        ConvergenceWarning
+            If the interval is wider than `tol`, because the budget was spent.
         """
         n_samples, tol = check_count("n_samples", n_samples, 10), check_tolerance(tol)
         generator = self._fitted.generator(random_state, fitted=True)
-        return Bunch(**self._fitted.mutual_info(n_samples, tol, generator).as_dict())
+        found = self._fitted.mutual_info(n_samples, tol, generator)
+        if not found.width <= tol:
+            warnings.warn(
+                "mutual_info spent its budget of draws on an interval of "
+                f"{found.width:.3g} nats, wider than tol={tol:g}. Raise n_samples "
+                f"(n_samples={n_samples} was given), with which the budget grows from "
+                "2,000 on, or tol.",
+                ConvergenceWarning,
+                stacklevel=3,
+            )
+        return Bunch(**found.as_dict())
 
     @at_once
     def encoder_mutual_info(self, X: ArrayLike) -> Bunch:

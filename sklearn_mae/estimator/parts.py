@@ -6,6 +6,7 @@
 import torch
 
 from sklearn_mae.encoders import Amortised, Resampling
+from sklearn_mae.evaluation import MOST_NOISE
 from sklearn_mae.families import RowFamily, Schedule, Structure, try_user_modules
 from sklearn_mae.gradients import Enumeration, Reinforce, Reparametrised
 from sklearn_mae.model import LatentVariableModel, Rows, private_random
@@ -21,19 +22,19 @@ from sklearn_mae.training import (
 from sklearn_mae.training.penalty import DualAscent, SignRule
 
 __all__ = [
-    "AUTO_STEPS",
     "ENCODERS",
     "build_model",
     "build_net",
     "build_rule",
     "build_strategy",
+    "check_draws",
     "resolve_C",
     "resolve_lengths",
     "torch_device",
 ]
 
 # names of built-in parts
-ENCODERS = {"gaussian", "resampling"}
+ENCODERS = ("resampling", "gaussian")
 
 AUTO_STEPS, AUTO_MAX_EPOCHS, AUTO_BATCH_SIZE = 2_000, 1_000, 128
 AUTO_C = 10.0
@@ -46,6 +47,18 @@ def build_rule(encoder, n_resamples: int):
     if encoder == "gaussian" or (callable(encoder) and n_resamples == 1):
         return Amortised()
     return Resampling(n_resamples)
+
+
+def check_draws(params) -> None:
+    """Refuse codes that quasi-random draws have no dimensions for."""
+    k, d = build_rule(params.encoder, params.n_resamples).n_draws, params.n_components
+    if k * d > MOST_NOISE:
+        raise ValueError(
+            f"n_components={d} times {k} draws (n_resamples={params.n_resamples}) is "
+            f"{k * d}, and the quasi-random draws behind codes and bounds have "
+            f"{MOST_NOISE} dimensions at most. Lower n_components or n_resamples; "
+            "encoder='gaussian' takes one draw."
+        )
 
 
 def build_model(
@@ -197,7 +210,7 @@ def build_net(
     return MutualAutoencoderNet(
         model,
         rule=build_rule(params.encoder, params.n_resamples),
-        generator=torch.Generator(model.reference.device).manual_seed(seed),
+        generator=model.generator(seed),
         constraints=build_constraints(params, model, family, n_steps, state),
         log_volume=family.log_volume,
         user_supplied=bool(Structure.of(params).user_supplied),

@@ -184,7 +184,7 @@ def _check_comes_back(fitted: Fitted, weights: dict) -> None:
 @torch.no_grad()
 def _probes(model: LatentVariableModel, seed: int) -> tuple[Tensor, tuple]:
     """Draw a few rows, their codes from the model and others from the encoder."""
-    generator = torch.Generator(model.reference.device).manual_seed(seed)
+    generator = model.generator(seed)
     z = model.stratified_codes(N_PROBES, generator)
     x = draw(model.rows(z, generator), (), generator, reparametrised=False)
     return x, (z, draw(model.q(x), (), generator, reparametrised=False))

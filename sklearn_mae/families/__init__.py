@@ -33,20 +33,21 @@ __all__ = [
     "try_user_modules",
 ]
 
+# in the order in which documents and messages list them
 COLUMN_FAMILIES = {
-    "bernoulli": Bernoulli,
-    "categorical": Categorical,
     "gaussian": Gaussian,
     "heteroscedastic": Heteroscedastic,
-    "negative_binomial": NegativeBinomial,
+    "bernoulli": Bernoulli,
+    "categorical": Categorical,
     "poisson": Poisson,
+    "negative_binomial": NegativeBinomial,
 }
 ROW_FAMILIES = {"sequence": Sequences}
 
 
-def likelihood_names() -> set[str]:
+def likelihood_names() -> list[str]:
     """Names that the parameter ``likelihood`` may have."""
-    return COLUMN_FAMILIES.keys() | ROW_FAMILIES.keys()
+    return [*COLUMN_FAMILIES, *ROW_FAMILIES]
 
 
 def row_family(likelihood) -> RowFamily:

@@ -140,6 +140,14 @@ class ColumnFamily:
         """Take entries to what a row's noise may hang on: free of their units."""
         return X
 
+    def standardised(self, X: np.ndarray) -> np.ndarray | None:
+        """Take entries to multiples of fit's scales; None: there are no units."""
+        return None
+
+    def misfit(self, values: np.ndarray, names: Callable) -> str | None:
+        """Say why codes of rows, as the model sees them, may know more than needed."""
+        return None
+
     @property
     def log_volume(self) -> float:
         """What to subtract from log-densities to have X's units, in nats."""
@@ -283,14 +291,14 @@ class RowFamily:
 
     Attributes
     ----------
-    discrete : bool
-        Whether log-likelihoods are of probabilities.
+    discrete : bool or None
+        Whether log-likelihoods are of probabilities; None: nobody knows.
     schedule : Schedule
         How training steers the model's information by sampled gradients. (A sum over
         all outcomes has no noise, and the usual schedule.)
     """
 
-    discrete = False
+    discrete: bool | None = False
     schedule = Schedule()
 
     def text_problem(self, X) -> str | None:
@@ -300,6 +308,13 @@ class RowFamily:
     def doubt(self, X: np.ndarray, likelihood) -> str | None:
         """Say of rows of fit that they look like another kind; None if they do not."""
         return None
+
+    def misfit(self, values: Tensor) -> str | None:
+        """Say why codes of rows, as the model sees them, may know more than M."""
+        return None
+
+    def check_again(self, X: np.ndarray) -> None:
+        """Refuse checked rows that a fitted family cannot be trained on further."""
 
     def fit(
         self, X: np.ndarray, names: Iterable | None = None, y: object = None

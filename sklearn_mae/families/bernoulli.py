@@ -64,6 +64,9 @@ class Bernoulli(Numeric):
                 "likelihood='gaussian'."
             )
 
+    def standardised(self, X: np.ndarray) -> None:  # type: ignore[override]
+        """There are no units."""
+
     def distribution(
         self, outputs: Tensor, given: dict[str, Tensor]
     ) -> IndependentBernoulli:

@@ -41,6 +41,8 @@ STIRLING_FROM = 15.0
 # Least excess of a column's variance over its mean, as a part of the mean, that a size
 # is started from. Without excess it would be infinite and could not be learned.
 LEAST_EXCESS = 0.01
+# From this part of its mean on a count's variance is worth a word.
+OVERDISPERSED = 2.0
 
 
 def _stirling(a: Tensor) -> Tensor:
@@ -224,6 +226,22 @@ class Poisson(Numeric):
         self.rate_ = X.mean(axis=0)
         return self
 
+    def standardised(self, X: np.ndarray) -> np.ndarray:
+        """Standardise logarithms."""
+        return super().standardised(np.log1p(X))
+
+    def misfit(self, values: np.ndarray, names: Callable) -> str | None:
+        """Given z counts vary as much as their mean: for more, codes must know more."""
+        times = values.var(axis=0) / values.mean(axis=0)
+        wide = times > OVERDISPERSED
+        if not wide.any():
+            return None
+        return (
+            "likelihood='poisson' leaves each count the variance of its mean, and "
+            f"column(s) {names(wide)} vary up to {times.max():.3g} times as much: try "
+            "likelihood='negative_binomial'"
+        )
+
     def read(self, state: dict, m: int) -> None:
         """Set what ``fit`` learned."""
         super().read(state, m)
@@ -276,6 +294,9 @@ class NegativeBinomial(Poisson):
     """
 
     state = (*Poisson.state, "size_")
+
+    def misfit(self, values: np.ndarray, names: Callable) -> None:
+        """Sizes are learned."""
 
     def fit(self, X: np.ndarray, names: Callable) -> "NegativeBinomial":
         """Learn sizes, too."""

@@ -51,8 +51,8 @@ class Numeric(ColumnFamily):
                 f"The standard deviation of column(s) {names(bad)} of X leaves "
                 "the range of float64. Rescale them, for example by a power of ten."
             )
-        standardised = (X - self.mean_) / self.scale_
-        self.support_ = 1 / (standardised**4).mean(axis=0) * len(X)
+        fourth = (Numeric.standardised(self, X) ** 4).mean(axis=0)
+        self.support_ = 1 / fourth * len(X)
         return self
 
     def read(self, state: dict, m: int) -> None:
@@ -65,6 +65,10 @@ class Numeric(ColumnFamily):
     def n_columns(self) -> int:
         """Number of columns."""
         return len(self.mean_)
+
+    def standardised(self, X: np.ndarray) -> np.ndarray:
+        """Subtract means, divide by scales."""
+        return (X - self.mean_) / self.scale_
 
     def features(self) -> nn.Module:
         """Standardise."""
@@ -93,7 +97,7 @@ class Continuous(Numeric):
     def encode(self, X: np.ndarray, names: Callable) -> np.ndarray:
         """Refuse rows whose figures would leave float64, as squares of them do."""
         with np.errstate(over="ignore"):
-            far = abs((X - self.mean_) / self.scale_) > MAX_DISTANCE
+            far = abs(self.standardised(X)) > MAX_DISTANCE
         if far.any():
             row, column = np.argwhere(far)[0]
             raise ValueError(
@@ -114,7 +118,7 @@ class Gaussian(Continuous):
 
     def encode(self, X: np.ndarray, names: Callable) -> np.ndarray:
         """Standardise."""
-        return (super().encode(X, names) - self.mean_) / self.scale_
+        return self.standardised(super().encode(X, names))
 
     def decode(self, Y: np.ndarray) -> np.ndarray:
         """Undo that."""
@@ -122,7 +126,7 @@ class Gaussian(Continuous):
 
     def key(self, X: np.ndarray) -> np.ndarray:
         """Standardise."""
-        return (X - self.mean_) / self.scale_
+        return self.standardised(X)
 
     @property
     def log_volume(self) -> float:

@@ -14,7 +14,7 @@ from sklearn_mae.families.lstm import SequenceFilter, SequenceLikelihood, Sequen
 from sklearn_mae.families.modules import call_factory
 from sklearn_mae.families.texts import are_sequences, text_problem
 from sklearn_mae.records import count, entries, increasing, need
-from sklearn_mae.text import END, PAD, UNKNOWN
+from sklearn_mae.text import END, FIRST_WORD, PAD, UNKNOWN
 
 __all__ = ["Sequences"]
 
@@ -31,7 +31,7 @@ class Sequences(RowFamily):
         Columns of X.
     words_ : ndarray of shape (n_words,), int64
         Ids that training rows hold and the marks, sorted; the model sees their
-        positions. Any other id is to it what the unknown word (1) is.
+        positions. Any other id is to it what the unknown word (1) is, with a warning.
     length_ : int
         Columns of the longest training row, the end mark included.
     """
@@ -72,6 +72,19 @@ class Sequences(RowFamily):
             )
         return self
 
+    def check_again(self, X: np.ndarray) -> None:
+        """Refuse words that fit has not seen: the networks have no place for them."""
+        unseen = self._unseen(self._checked(X))
+        if len(unseen):
+            raise ValueError(
+                f"X holds {len(unseen)} word numbers that the first fit has not seen, "
+                f"for example {unseen[0]}, and warm_start=True keeps the words of the "
+                f"first fit: {len(self.words_) - FIRST_WORD} of the numbers 3 to "
+                f"{self.words_[-1]}. A vectorizer that was fitted again numbers other "
+                "words: give it vocabulary and max_length of the first. Replace single "
+                "new words by 1, or set warm_start=False to start anew."
+            )
+
     @property
     def n_varying(self) -> int:
         """Number of columns that the model sees."""
@@ -86,6 +99,17 @@ class Sequences(RowFamily):
             If a row is no sequence.
         """
         ids = self._checked(X)
+        unseen = self._unseen(ids)
+        if len(unseen):
+            warnings.warn(
+                f"X holds {len(unseen)} word numbers that no row of fit holds, for "
+                f"example {unseen[0]}: they are taken for unknown words (1). Known are "
+                f"{len(self.words_) - FIRST_WORD} of the numbers 3 to "
+                f"{self.words_[-1]}. Pass rows of the vectorizer that gave the rows of "
+                "fit.",
+                UserWarning,
+                stacklevel=2,
+            )
         return self._cut(ids, warn=True)
 
     def keys(self, X: np.ndarray) -> np.ndarray:
@@ -97,6 +121,10 @@ class Sequences(RowFamily):
         X = np.full((*Y.shape[:-1], self.n_columns_), PAD, dtype=np.int64)
         X[..., : self.length_] = self.words_[Y]
         return X
+
+    def _unseen(self, ids: np.ndarray) -> np.ndarray:
+        """Ids that the model has no place for, sorted."""
+        return np.setdiff1d(ids, self.words_)
 
     def _cut(self, ids: np.ndarray, warn: bool) -> np.ndarray:
         longer = (ids[:, self.length_ :] != PAD).any(axis=1)

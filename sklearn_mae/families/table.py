@@ -24,6 +24,10 @@ from sklearn_mae.records import array, entries, names, need
 
 __all__ = ["Table", "TableLikelihood"]
 
+# rows that go on from a fit have means and standard deviations so many of fit's away,
+# at most: else they are in other units
+FAR_MEAN, FAR_SPREAD = 5.0, 10.0
+
 
 def _jacobian(function, z: Tensor) -> Tensor:
     """Jacobian of a row-wise function at codes (n, d): shape (n, m, d).
@@ -186,6 +190,30 @@ class Table(RowFamily):
             )
         self.family.fit(X[:, self.varying_], self._names)
         return self
+
+    def misfit(self, values: Tensor) -> str | None:
+        """Say what the columns' family does."""
+        return self.family.misfit(values.numpy(force=True), self._names)
+
+    def check_again(self, X: np.ndarray) -> None:
+        """Refuse columns in other units than fit's: scales and noises are those."""
+        with np.errstate(all="ignore"):
+            distances = self.family.standardised(self._checked(X))
+            if distances is None:
+                return
+            means, spreads = abs(distances.mean(axis=0)), distances.std(axis=0)
+        far = ~((means <= FAR_MEAN) & (spreads <= FAR_SPREAD))
+        if (spreads < 1 / FAR_SPREAD).all():
+            far[:] = True
+        if far.any():
+            raise ValueError(
+                "warm_start=True keeps the scales of the first fit, and column(s) "
+                f"{self._names(far)} of X seem to be in other units: in standard "
+                f"deviations of the first fit's rows, their means are up to "
+                f"{means[far].max():.3g} from those, and their own standard deviations "
+                f"{spreads[far].min():.3g} to {spreads[far].max():.3g}. Pass rows in "
+                "the units of the first fit, or set warm_start=False to start anew."
+            )
 
     @property
     def n_varying(self) -> int:

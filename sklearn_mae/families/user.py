@@ -55,6 +55,9 @@ class UserLikelihood(Likelihood):
 class UserTable(Table):
     """Columns of numbers as given, under a user's likelihood."""
 
+    # whether its Distribution gives densities is not asked
+    discrete = None  # type: ignore[assignment]
+
     def __init__(self):
         super().__init__(Continuous())
 

@@ -105,6 +105,10 @@ class LatentVariableModel(nn.Module):
         """A parameter, for its type and device."""
         return next(self.posterior.parameters())
 
+    def generator(self, seed: int) -> torch.Generator:
+        """Return a generator on the device of the networks."""
+        return torch.Generator(self.reference.device).manual_seed(seed)
+
     @property
     def many_codes(self) -> bool:
         """Whether millions of codes may be decoded, each once for all rows."""

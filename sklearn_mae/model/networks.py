@@ -7,7 +7,7 @@ from torch import nn
 
 __all__ = ["ACTIVATIONS", "mlp"]
 
-ACTIVATIONS = {"gelu": nn.GELU, "relu": nn.ReLU, "silu": nn.SiLU, "tanh": nn.Tanh}
+ACTIVATIONS = {"silu": nn.SiLU, "relu": nn.ReLU, "tanh": nn.Tanh, "gelu": nn.GELU}
 
 
 def mlp(

@@ -3,8 +3,6 @@
 import copy
 import math
 
-import torch
-
 from sklearn_mae.information import Bracket, information_of_model
 from sklearn_mae.training.constraints import Information
 from sklearn_mae.training.landing import land, refine_posterior
@@ -52,7 +50,7 @@ def settle(net: MutualAutoencoderNet, seed: int, progress: ProgressBar) -> None:
             exact,
             _n_samples(net),
             math.inf,
-            _generator(net, seed),
+            model.generator(seed),
             budget=0,
             n_proposals=n_proposals,
             single=True,
@@ -73,7 +71,7 @@ def certify(net: MutualAutoencoderNet, seed: int) -> Bracket:
     budget = min(exact.likelihood.cost.fit_budget, decodes)
     M = max((constraint.penalty.M for constraint in net.constraints), default=0.0)
     tolerance = max(TOLERANCE, RELATIVE_TOLERANCE * M)
-    generator = _generator(net, seed)
+    generator = net.module_.generator(seed)
     return information_of_model(
         exact, _n_samples(net), tolerance, generator, budget, single=True
     )
@@ -82,7 +80,3 @@ def certify(net: MutualAutoencoderNet, seed: int) -> Bracket:
 def _n_samples(net: MutualAutoencoderNet) -> int:
     most = net.module_.likelihood.cost.fit_samples
     return min(DRAWS_OF_SHORT, most) if net.step_ < SHORT else most
-
-
-def _generator(net: MutualAutoencoderNet, seed: int) -> torch.Generator:
-    return torch.Generator(net.module_.reference.device).manual_seed(seed)
