@@ -8,6 +8,7 @@ import numpy as np
 from sklearn_mae.estimator.fitted import Fitted
 from sklearn_mae.estimator.parts import resolve_lengths
 from sklearn_mae.model import Rows
+from sklearn_mae.training import near_enough
 
 __all__ = ["convergence_complaint"]
 
@@ -15,7 +16,7 @@ __all__ = ["convergence_complaint"]
 # more components.
 EASY_NATS = 3
 # Adam's usual rate, and one from which on training often explodes
-USUAL_LR, EXPLOSIVE_LR = 0.001, 0.03
+USUAL_LR, EXPLOSIVE_LR = 0.002, 0.03
 # Of two epochs of a short fit, in nats.
 NOISE_OF_ELBO = 1.0
 
@@ -42,7 +43,7 @@ def convergence_complaint(params, fitted: Fitted, x: Rows) -> str | None:
     if M is None:
         return None
     low, high = fitted.mutual_info_interval_
-    tolerance = max(0.05, 0.02 * M)
+    tolerance = near_enough(M)
     undecided, missed, reached = "", [], []
     if not max(M - low, high - M) <= tolerance:
         if low <= M <= high:

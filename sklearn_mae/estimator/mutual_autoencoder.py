@@ -139,8 +139,8 @@ default="auto"
         n / kurtosis): 0.055 for 150 rows of a normal column, and below the default
         from 900 rows on. One row that differs would else cost thousands of nats.
     max_epochs : int or "auto", default="auto"
-        Passes over the data. ``"auto"``: about 4,000 steps, at least one epoch and at
-        most 2,000.
+        Passes over the data. ``"auto"``: about 2,000 steps, at least one epoch and at
+        most 1,000.
     batch_size : int or "auto", default="auto"
         Largest batch; an epoch is cut into batches of nearly equal size. ``"auto"``:
         128, or all rows if they are fewer.

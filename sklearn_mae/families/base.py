@@ -281,7 +281,7 @@ class Schedule:
     waiting: float = 0.1
     stops_waiting_near: float | None = 0.5
     upwards: str = "lower"
-    integral_gain: float = 0.03
+    integral_gain: float = 0.06
     proportional_gain: float = 2.0
     growth: float = 1.0
 

@@ -54,6 +54,13 @@ class Bracket:
         """Width of the interval; NaN where the model diverged."""
         return self.upper - self.lower + 2 * (self.lower_se + self.upper_se)
 
+    def decides(self, M: float, tolerance: float) -> bool:
+        """Whether the whole interval is within ``tolerance`` of M, or none of it."""
+        low, high = self.interval
+        farthest = max(M - low, high - M)
+        nearest = max(low - M, M - high)
+        return farthest <= tolerance or nearest > tolerance
+
     def as_dict(self) -> dict:
         """Return what public methods report: the estimate, all fields, what it took."""
         return {

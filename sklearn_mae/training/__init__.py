@@ -1,6 +1,6 @@
 """Training: Algorithm 1 of the paper as a skorch net, its constraints and its end."""
 
-from sklearn_mae.training.certification import certify, settle
+from sklearn_mae.training.certification import certify, near_enough, settle
 from sklearn_mae.training.constraints import (
     Constraint,
     EnumeratedInformation,
@@ -28,5 +28,6 @@ __all__ = [
     "Rate",
     "TrainingRows",
     "certify",
+    "near_enough",
     "settle",
 ]

@@ -9,7 +9,7 @@ from sklearn_mae.training.landing import land, refine_posterior
 from sklearn_mae.training.net import MutualAutoencoderNet
 from sklearn_mae.training.progress import ProgressBar
 
-__all__ = ["certify", "settle"]
+__all__ = ["certify", "near_enough", "settle"]
 
 # steps that r_omega is trained on for, where I is held and where it is only measured
 HELD, MEASURED = 200, 2_000
@@ -19,8 +19,12 @@ SHORT, DRAWS_OF_SHORT = 500, 500
 PROPOSALS, FEW_PROPOSALS = 128, 64
 # width of the bracket, in nats and as a part of M, and decodes for each step of the fit
 # that it is worth
-TOLERANCE, RELATIVE_TOLERANCE = 0.05, 0.015
+WIDTH, RELATIVE_WIDTH = 0.05, 0.015
 DECODES_PER_STEP, FEWEST_DECODES = 500, 32_000
+# how many times finer a second bracket is, where the first does not decide
+FINER = 4
+# how far I(x, z) may be from M, in nats and as a part of M
+TOLERANCE, RELATIVE_TOLERANCE = 0.05, 0.02
 
 
 def settle(net: MutualAutoencoderNet, seed: int, progress: ProgressBar) -> None:
@@ -64,17 +68,34 @@ def settle(net: MutualAutoencoderNet, seed: int, progress: ProgressBar) -> None:
             land(net, constraint, measure)
 
 
+def near_enough(M: float) -> float:
+    """How far from M the information may be that counts as M, in nats."""
+    return max(TOLERANCE, RELATIVE_TOLERANCE * M)
+
+
 def certify(net: MutualAutoencoderNet, seed: int) -> Bracket:
-    """Bracket I(x, z) of a trained model by draws that training knows nothing of."""
+    """Bracket I(x, z) of a trained model by draws that training knows nothing of.
+
+    A finer bracket, of draws of its own, takes the place of one that does not decide
+    whether I is near enough to M.
+    """
     exact = copy.deepcopy(net.module_).double().eval()
     decodes = max(FEWEST_DECODES, DECODES_PER_STEP * net.step_)
     budget = min(exact.likelihood.cost.fit_budget, decodes)
-    M = max((constraint.penalty.M for constraint in net.constraints), default=0.0)
-    tolerance = max(TOLERANCE, RELATIVE_TOLERANCE * M)
     generator = net.module_.generator(seed)
-    return information_of_model(
-        exact, _n_samples(net), tolerance, generator, budget, single=True
-    )
+
+    def bracket(width, budget):
+        n_samples = _n_samples(net)
+        return information_of_model(
+            exact, n_samples, width, generator, budget, single=True
+        )
+
+    targets = [constraint.penalty.M for constraint in net.constraints]
+    width = max([WIDTH, *(RELATIVE_WIDTH * M for M in targets)])
+    found = bracket(width, budget)
+    if all(found.decides(M, near_enough(M)) for M in targets):
+        return found
+    return bracket(width / FINER, FINER * budget)
 
 
 def _n_samples(net: MutualAutoencoderNet) -> int:
