@@ -124,7 +124,7 @@ def test_lengths(small, params, epochs, batches):
 
 @pytest.mark.parametrize(
     ("n", "epochs"),
-    [(10, 2000), (128, 2000), (129, 2000), (1280, 400), (128 * 5000, 1)],
+    [(10, 1000), (128, 1000), (129, 1000), (1280, 200), (128 * 5000, 1)],
 )
 def test_automatic_length(small, monkeypatch, n, epochs):
     from sklearn_mae.estimator.parts import resolve_lengths
@@ -132,6 +132,15 @@ def test_automatic_length(small, monkeypatch, n, epochs):
     params = small(max_epochs="auto", batch_size="auto")
 
     assert resolve_lengths(params, n) == (min(n, 128), epochs)
+
+
+@pytest.mark.parametrize(("n", "epochs"), [(32, 1000), (2000, 32)])
+def test_automatic_length_of_texts(small, n, epochs):
+    from sklearn_mae.estimator.parts import resolve_lengths
+
+    params = small(likelihood="sequence", max_epochs="auto", batch_size="auto")
+
+    assert resolve_lengths(params, n) == (32, epochs)
 
 
 # --- warm_start -----------------------------------------------------------------------

@@ -141,7 +141,7 @@ def _causes(params, fitted: Fitted, x: Rows, tolerance: float, reached) -> list[
 
 def _usual_steps(params, n_rows: int) -> int:
     """Return how many steps ``max_epochs="auto"`` takes."""
-    usual = SimpleNamespace(batch_size=params.batch_size, max_epochs="auto")
+    usual = SimpleNamespace(**{**vars(params), "max_epochs": "auto"})
     size, n_epochs = resolve_lengths(usual, n_rows)
     return n_epochs * -(-n_rows // size)
 

@@ -143,7 +143,7 @@ default="auto"
         most 1,000.
     batch_size : int or "auto", default="auto"
         Largest batch; an epoch is cut into batches of nearly equal size. ``"auto"``:
-        128, or all rows if they are fewer.
+        128, of sequences 32, or all rows if they are fewer.
     lr : float, default=2e-3
         Learning rate of Adam; constant for the first half of the steps, then
         decreasing linearly to zero.

@@ -7,7 +7,13 @@ import torch
 
 from sklearn_mae.encoders import Amortised, Resampling
 from sklearn_mae.evaluation import MOST_NOISE
-from sklearn_mae.families import RowFamily, Schedule, Structure, try_user_modules
+from sklearn_mae.families import (
+    RowFamily,
+    Schedule,
+    Structure,
+    row_family,
+    try_user_modules,
+)
 from sklearn_mae.gradients import Enumeration, Reinforce, Reparametrised
 from sklearn_mae.model import LatentVariableModel, Rows, private_random
 from sklearn_mae.training import (
@@ -36,7 +42,7 @@ __all__ = [
 # names of built-in parts
 ENCODERS = ("resampling", "gaussian")
 
-AUTO_STEPS, AUTO_MAX_EPOCHS, AUTO_BATCH_SIZE = 2_000, 1_000, 128
+AUTO_STEPS, AUTO_MAX_EPOCHS = 2_000, 1_000
 AUTO_C = 10.0
 # beyond this many outcomes a step that enumerates them costs more than its noise
 MAX_ENUMERATED_IN_TRAINING = 512
@@ -240,7 +246,9 @@ def torch_device(name: str) -> torch.device:
 
 def resolve_lengths(params, n_rows: int) -> tuple[int, int]:
     """Return batch size and number of epochs, "auto" resolved for so many rows."""
-    size = AUTO_BATCH_SIZE if params.batch_size == "auto" else params.batch_size
+    size = params.batch_size
+    if size == "auto":
+        size = row_family(params.likelihood).schedule.batch_size
     size = min(size, n_rows)
     if params.max_epochs != "auto":
         return size, params.max_epochs

@@ -254,10 +254,12 @@ class Likelihood(nn.Module):
 
 @dataclass(frozen=True)
 class Schedule:
-    """When and how the model's information is steered; ``training/`` reads it.
+    """How training goes, and how the model's information is steered in it.
 
     Attributes
     ----------
+    batch_size : int
+        Of ``batch_size="auto"``.
     period : int
         Steps of the optimiser between two terms.
     calibration_samples : tuple of int
@@ -275,6 +277,7 @@ class Schedule:
         Of the multiplier's dual ascent; see ``DualAscent``.
     """
 
+    batch_size: int = 128
     period: int = 4
     calibration_samples: tuple[int, int] = (200, 400)
     widest_training_gap: float = 2.0

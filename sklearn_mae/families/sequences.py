@@ -37,11 +37,13 @@ class Sequences(RowFamily):
     """
 
     discrete = True
+    # (Steps of few rows: these models need many, and learn rows by heart in few.)
     # A step of the LSTMs is dominated by their sizes: seldom is cheap. What starts the
     # learning is the constraint on the encoder's rate; this one gives I time to follow,
     # and then answers to what is missing more than to how long it has been missing. The
     # infomax bound needs no proposals and so serves twice the draws in less time.
     schedule = Schedule(
+        batch_size=32,
         period=8,
         calibration_samples=(64, 128),
         widest_training_gap=np.inf,
