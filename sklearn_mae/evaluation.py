@@ -82,7 +82,6 @@ class Evaluation:
 
     def mean_codes(self, x: Rows) -> Tensor:
         """Means of the codes' distributions, shape (n, d)."""
-
         # All rows have these draws, and so their error. Each group has a mirror image,
         # which takes away what is odd in the noise: most of it.
         half = self._noise(self.n_groups // 2, self.rule.n_draws)
