@@ -386,7 +386,7 @@ def test_a_fit_is_finite_or_it_fails(small, params, what, warm_start):
     mae = small(warm_start=warm_start, **kept).fit(rows)
     before, figures = mae.transform(rows), (mae.mutual_info_, mae.rate_, mae.n_iter_)
 
-    lr = re.escape(str(params.get("lr", 1e-3)))
+    lr = re.escape(str(params.get("lr", 2e-3)))
     with pytest.raises(ValueError, match=DIVERGED.format(what, lr)):
         mae.set_params(**params).fit(rows)
 
@@ -453,7 +453,7 @@ def test_a_likelihood_says_what_its_certificates_may_cost(small, monkeypatch):
     monkeypatch.setattr(TableLikelihood, "cost", cost)
     refined, brackets = [], []
 
-    def bracket(model, n_samples, tol, generator, budget):
+    def bracket(model, n_samples, tol, generator, budget, single=False):
         brackets.append((n_samples, budget))
         return Bracket(0.5, 0.6, 0.01, 0.01, "sandwich")
 
@@ -464,7 +464,7 @@ def test_a_likelihood_says_what_its_certificates_may_cost(small, monkeypatch):
     mae = small(M=None, max_epochs=10, batch_size=10).fit(X)  # 60 steps
 
     assert refined == [20]  # of 2,000
-    assert brackets == [(70, 40_000)]
+    assert brackets == [(70, 32_000)]
     mae.mutual_info(50)
     assert brackets[-1] == (50, 123)
 
@@ -710,7 +710,7 @@ def warnings_of_fit(mae, X):
         (
             {},
             X,
-            ["training took 3 steps, and max_epochs='auto' takes 2000 here: raise"],
+            ["training took 3 steps, and max_epochs='auto' takes 1000 here: raise"],
         ),
         (
             {"C": 0.01},
@@ -904,14 +904,14 @@ def test_a_wide_interval_beside_m_is_a_miss(small, interval):
 
 @pytest.mark.parametrize("max_epochs", ["auto", 3])
 def test_the_steps_of_auto_are_not_blamed(small, max_epochs):
-    message = complaint(small, (1.0, 1.1), trained(2_000), max_epochs=max_epochs)
+    message = complaint(small, (1.0, 1.1), trained(500), max_epochs=max_epochs)
 
     assert ("raise max_epochs" in message) == (max_epochs != "auto")
 
 
 @pytest.mark.parametrize(
     ("n_rows", "batch_size", "usual"),
-    [(60, "auto", 2_000), (128, "auto", 2_000), (1_000, "auto", 4_000), (60, 6, 4_000)],
+    [(60, "auto", 1_000), (128, "auto", 1_000), (1_000, "auto", 2_000), (60, 6, 2_000)],
 )
 def test_the_usual_steps_are_those_of_auto(small, n_rows, batch_size, usual):
     rows = torch.arange(n_rows).unsqueeze(1)
@@ -959,7 +959,7 @@ def test_a_learning_rate_that_explodes_is_named_first(small, lr):
     net = trained(model=-10.0, rate=10.0)
     message = complaint(small, (0.0, 0.01), net, codes_rate=2137.0, lr=lr)
 
-    times = f"{lr * 1000:.0f} times Adam's usual rate, 0.001"
+    times = f"{lr * 500:.0f} times Adam's usual rate, 0.002"
     assert f"Possible causes: lr={lr:g} is {times}" in message
     assert "raise C" not in message
     assert "Adam" not in complaint(small, (0.0, 0.01), net, lr=0.01)
@@ -1053,11 +1053,12 @@ def test_the_bound_on_multipliers(small, params, n_columns, C):
     assert resolve_C(small(**params), n_columns) == C
 
 
-@pytest.mark.parametrize(("C", "bound"), [("auto", 100.0), (10.0, 10.0)])
+@pytest.mark.parametrize(("C", "bound"), [("auto", 300.0), (10.0, 10.0)])
 def test_a_wide_table_takes_a_multiplier_above_ten(small, C, bound):
-    noise = np.random.default_rng(0).normal(size=(40, 101))
+    noise = np.random.default_rng(0).normal(size=(40, 301))
     wide = noise[:, :1] + 0.1 * noise[:, 1:]  # one factor behind all columns
-    mae = small(M=0.1, C=C, lr=1e-2, max_epochs=300, encoder="gaussian").fit(wide)
+    params = {"M": 0.05, "n_components": 2, "encoder": "gaussian"}
+    mae = small(C=C, lr=1e-2, max_epochs=300, **params).fit(wide)
 
     highest = mae.history_["multiplier_rate"].max()
     assert 10 <= highest <= bound

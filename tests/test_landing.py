@@ -69,7 +69,7 @@ def test_landing_stops_where_noise_begins():
 
 def test_landing_takes_back_a_step_that_did_not_help():
     net, _ = trained_near(1.0)
-    readings = iter([(0.9, 0.0), (0.8, 0.0)])
+    readings = iter([(0.9, 0.0), *[(0.8, 0.0)] * len(landing.PARTS)])
     before = parameters(net.module_)
 
     land(net, net.constraints[0], lambda: next(readings))
@@ -78,10 +78,21 @@ def test_landing_takes_back_a_step_that_did_not_help():
     assert next(readings, None) is None
 
 
+def test_landing_tries_a_part_of_a_step_that_did_not_help():
+    net, _ = trained_near(1.0)
+    readings = iter([(0.9, 0.0), (1.2, 0.0), (1.0, 0.0)])
+    before = parameters(net.module_)
+
+    land(net, net.constraints[0], lambda: next(readings))
+
+    assert moved(before, net.module_) == {"likelihood"}
+    assert next(readings, None) is None
+
+
 @pytest.mark.parametrize("reading", [math.nan, math.inf, -math.inf])
 def test_landing_of_a_model_without_information_keeps_its_weights(reading):
     net, _ = trained_near(1.0)
-    readings = iter([(0.9, 0.0), (reading, 0.0)])
+    readings = iter([(0.9, 0.0), *[(reading, 0.0)] * len(landing.PARTS)])
     before = parameters(net.module_)
 
     land(net, net.constraints[0], lambda: next(readings))
@@ -209,8 +220,9 @@ def test_landing_measures_by_the_same_draws_and_not_by_vague_ones(monkeypatch):
     net, _ = trained_near(1.0)
     found, measures, calls = Bracket(0.9, 1.1, 0.01, 0.03, "sandwich"), [], []
 
-    def bracket(model, n_samples, tol, generator, budget):
-        calls.append((n_samples, tol, budget, generator.initial_seed()))
+    def bracket(model, n_samples, tol, generator, budget, n_proposals, single):
+        calls.append((n_samples, tol, budget, generator.initial_seed(), n_proposals))
+        assert single
         assert next(model.parameters()).dtype == torch.float64
         return found
 
@@ -222,7 +234,7 @@ def test_landing_measures_by_the_same_draws_and_not_by_vague_ones(monkeypatch):
 
     assert measure() == measure() == (found.estimate, 0.03)
     assert calls == [calls[0]] * 2
-    assert calls[0][1:] == (math.inf, 0, 7)
+    assert calls[0][1:] == (math.inf, 0, 7, 128)
     found = Bracket(0.0, Information.widest_gap + 0.01, 0.01, 0.03, "sandwich")
     vague, _ = measure()
     assert math.isnan(vague)
@@ -244,7 +256,7 @@ def test_the_posterior_trains_longer_where_information_is_only_measured(
     for net.step_ in (10, 10_000):
         settled(net)
 
-    most = 400 if constrained else 2_000
+    most = 200 if constrained else 2_000
     assert refined == [min(10, most * refinement), most * refinement]
 
 
@@ -252,8 +264,8 @@ def test_the_posterior_trains_longer_where_information_is_only_measured(
     ("n_steps", "cost", "n_samples", "budget"),
     [
         (10, Cost(), 500, 32_000),  # a first look
-        (499, Cost(fit_samples=70), 70, 374_250),
-        (500, Cost(), 2_000, 375_000),
+        (499, Cost(fit_samples=70), 70, 249_500),
+        (500, Cost(), 2_000, 250_000),
         (100_000, Cost(), 2_000, 3_000_000),
         (100_000, Cost(fit_budget=40_000, fit_samples=70), 70, 40_000),
     ],
@@ -263,8 +275,8 @@ def test_the_certificate_is_worth_a_part_of_the_fit(
 ):
     calls, found = [], Bracket(0.5, 0.6, 0.01, 0.01, "sandwich")
 
-    def bracket(model, n_samples, tol, generator, budget):
-        calls.append((n_samples, tol, generator.initial_seed(), budget))
+    def bracket(model, n_samples, tol, generator, budget, single):
+        calls.append((n_samples, tol, generator.initial_seed(), budget, single))
         return found
 
     monkeypatch.setattr(certification, "information_of_model", bracket)
@@ -272,7 +284,42 @@ def test_the_certificate_is_worth_a_part_of_the_fit(
     net.module_.likelihood.cost, net.step_ = cost, n_steps
 
     assert certify(net, 7) is found
-    assert calls == [(n_samples, 0.05, 7, budget)]
+    assert calls == [(n_samples, 0.05, 7, budget, True)]
+
+
+@pytest.mark.parametrize(
+    ("M", "low", "high", "decided"),
+    [
+        (1.0, 0.95, 1.05, True),  # within 0.05 of M
+        (1.0, 0.94, 1.05, False),
+        (1.0, 0.90, 0.96, False),  # a part is
+        (1.0, 0.80, 0.94, True),  # none is
+        (10.0, 9.80, 10.20, True),  # within 2 %
+        (10.0, 9.80, 10.21, False),
+    ],
+)
+def test_a_finer_certificate_decides_where_the_first_does_not(
+    monkeypatch, M, low, high, decided
+):
+    found = [
+        Bracket(low + 1e-9, high - 1e-9, 0.0, 0.0, "sandwich"),
+        Bracket(M, M, 0.0, 0.0, "sandwich"),
+    ]
+    widths, budgets = [], []
+
+    def bracket(model, n_samples, tol, generator, budget, single):
+        widths.append(tol)
+        budgets.append(budget)
+        return found[len(widths) - 1]
+
+    monkeypatch.setattr(certification, "information_of_model", bracket)
+    net = build(two_sided(M))
+    net.step_ = 1_000
+
+    assert certify(net, 7) is found[not decided]
+    width = max(0.05, 0.015 * M)
+    assert widths == [width, width / 4][: 2 - decided]
+    assert budgets == [500_000, 2_000_000][: 2 - decided]
 
 
 def test_the_certificate_holds_the_truth():
