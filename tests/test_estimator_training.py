@@ -124,14 +124,14 @@ def test_lengths(small, params, epochs, batches):
 
 @pytest.mark.parametrize(
     ("n", "epochs"),
-    [(10, 1000), (128, 1000), (129, 1000), (1280, 200), (128 * 5000, 1)],
+    [(10, 1000), (128, 1000), (129, 1000), (1280, 200), (128 * 5000, 1), (8, 2000)],
 )
 def test_automatic_length(small, monkeypatch, n, epochs):
     from sklearn_mae.estimator.parts import resolve_lengths
 
     params = small(max_epochs="auto", batch_size="auto")
 
-    assert resolve_lengths(params, n) == (min(n, 128), epochs)
+    assert resolve_lengths(params, n, 9) == (min(n, 128), epochs)
 
 
 @pytest.mark.parametrize(("n", "epochs"), [(32, 1000), (2000, 32)])
@@ -140,7 +140,7 @@ def test_automatic_length_of_texts(small, n, epochs):
 
     params = small(likelihood="sequence", max_epochs="auto", batch_size="auto")
 
-    assert resolve_lengths(params, n) == (32, epochs)
+    assert resolve_lengths(params, n, 9) == (32, epochs)
 
 
 # --- warm_start -----------------------------------------------------------------------
@@ -790,6 +790,7 @@ def complaint(
         mutual_info_interval_=interval,
         rate_=mae.M if codes_rate is None else codes_rate,
         rate_se=rate_se,
+        n_features_in_=1,
         history_={"elbo": np.array(elbo)},
     )
     rows = torch.arange(1_000).unsqueeze(1) if rows is None else rows
@@ -978,6 +979,7 @@ def test_counts_that_vary_too_much_are_named(small, likelihood, spread, reached)
         mutual_info_interval_=(reached, reached),
         rate_=3.0,
         rate_se=0.0,
+        n_features_in_=2,
         history_={"elbo": np.array([])},
     )
 

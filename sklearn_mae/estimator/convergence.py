@@ -121,7 +121,7 @@ def _causes(params, fitted: Fitted, x: Rows, tolerance: float, reached) -> list[
     doubt = fitted.family.misfit(x.values) if (reached > M).any() else None
     if doubt is not None:
         causes.append(doubt)
-    usual = _usual_steps(params, len(x))
+    usual = _usual_steps(params, len(x), fitted.n_features_in_)
     if net.step_ < net.n_steps_:
         causes.append(
             f"a callback ended the training after {net.step_} of {net.n_steps_} steps: "
@@ -139,10 +139,10 @@ def _causes(params, fitted: Fitted, x: Rows, tolerance: float, reached) -> list[
     return causes
 
 
-def _usual_steps(params, n_rows: int) -> int:
+def _usual_steps(params, n_rows: int, n_columns: int) -> int:
     """Return how many steps ``max_epochs="auto"`` takes."""
     usual = SimpleNamespace(**{**vars(params), "max_epochs": "auto"})
-    size, n_epochs = resolve_lengths(usual, n_rows)
+    size, n_epochs = resolve_lengths(usual, n_rows, n_columns)
     return n_epochs * -(-n_rows // size)
 
 

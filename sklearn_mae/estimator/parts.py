@@ -211,7 +211,8 @@ def build_net(
     progress : ProgressBar
         Shows the training.
     """
-    batch_size, max_epochs = resolve_lengths(params, n_rows)
+    n_columns = params.n_features_in_
+    batch_size, max_epochs = resolve_lengths(params, n_rows, n_columns)
     n_steps = max_epochs * -(-n_rows // batch_size)
     return MutualAutoencoderNet(
         model,
@@ -244,8 +245,11 @@ def torch_device(name: str) -> torch.device:
     return device
 
 
-def resolve_lengths(params, n_rows: int) -> tuple[int, int]:
-    """Return batch size and number of epochs, "auto" resolved for so many rows."""
+def resolve_lengths(params, n_rows: int, n_columns: int) -> tuple[int, int]:
+    """Return batch size and number of epochs, "auto" resolved for such a table.
+
+    More columns than rows need larger multipliers, which take longer to find.
+    """
     size = params.batch_size
     if size == "auto":
         size = row_family(params.likelihood).schedule.batch_size
@@ -253,7 +257,8 @@ def resolve_lengths(params, n_rows: int) -> tuple[int, int]:
     if params.max_epochs != "auto":
         return size, params.max_epochs
     n_batches = -(-n_rows // size)
-    return size, min(AUTO_MAX_EPOCHS, -(-AUTO_STEPS // n_batches))
+    times = 2 if n_columns > n_rows else 1
+    return size, times * min(AUTO_MAX_EPOCHS, -(-AUTO_STEPS // n_batches))
 
 
 def resolve_C(params, n_columns: int) -> float:
