@@ -84,9 +84,8 @@ def one(data: str, M: str, seed: str) -> dict:
 
     torch.set_num_threads(1)
     X_train, X_test = split(data)
-    target = None if M == "none" else float(M)
     parameters = PARAMETERS.get(data, {})
-    mae = MutualAutoencoder(M=target, random_state=int(seed), **parameters)
+    mae = MutualAutoencoder(M=float(M), random_state=int(seed), **parameters)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         MutualAutoencoder(M=1, max_epochs=2, **parameters).fit(X_train[:100])

@@ -38,4 +38,5 @@ class OneOf(StrOptions):
     """One of some names, which messages list in the order given."""
 
     def __init__(self, *names: str):
-        super().__init__(dict.fromkeys(names).keys())
+        super().__init__(set(names))
+        self.options = list(names)

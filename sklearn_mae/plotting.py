@@ -23,6 +23,7 @@ from sklearn.utils._optional_dependencies import (
 )
 from sklearn.utils.validation import check_is_fitted
 
+from sklearn_mae.estimator.arguments import checked_codes
 from sklearn_mae.estimator.inputs import as_table
 from sklearn_mae.estimator.pipelines import autoencoder_in, rows_before
 from sklearn_mae.path import information_path
@@ -39,6 +40,10 @@ __all__ = [
 
 # a standard normal has all but 1e-4 of its mass between minus this and this
 PRIOR_RANGE = 4.0
+NO_TARGET = (
+    "The path holds no model with a target, and the one without is not drawn. Pass Ms "
+    "with numbers of nats, for example [1, 3, 9]."
+)
 # series that a legend names, at most: there are as many colours in tab10
 LEGEND = 10
 # of probabilities that add up to one
@@ -169,6 +174,9 @@ class InformationPathDisplay(_Display):
             The display, drawn.
         """
         cls._check_names(x, y)
+        Ms = list(Ms) if np.iterable(Ms) else Ms
+        if isinstance(Ms, list) and Ms and all(M is None for M in Ms):
+            raise ValueError(NO_TARGET)  # before the fits
         check_matplotlib_support(f"{cls.__name__}.from_estimator")
         path = information_path(
             estimator, X, Ms, X_test=X_test, random_state=random_state
@@ -208,10 +216,7 @@ class InformationPathDisplay(_Display):
         self._check_names(x, y)
         kept = np.flatnonzero(np.isfinite(self.path.M))
         if not len(kept):
-            raise ValueError(
-                "The path holds no model with a target, and the one without is not "
-                "drawn. Pass Ms with numbers of nats, for example [1, 3, 9]."
-            )
+            raise ValueError(NO_TARGET)
         # in the order of M, what was reached may go back and forth
         kept = kept[np.argsort(self.path[x][kept], kind="stable")]
         ax = self._set_axes(ax)
@@ -630,6 +635,7 @@ def _conditional_log_prob(estimator, values, z, name):
     Messages call the values what the caller does.
     """
     X, Z = (grid.reshape(-1, 1) for grid in np.meshgrid(values, z, indexing="ij"))
+    checked_codes(Z, 1)  # what is refused after that is X
     try:
         log_p = estimator.conditional_log_prob(_with_column_names(X, estimator), Z)
     except (TypeError, ValueError) as error:

@@ -1,5 +1,6 @@
 """MutualAutoencoder.fit: warm starts, callbacks, warnings, gradients, callables."""
 
+import contextlib
 import dataclasses
 import functools
 import pickle
@@ -252,6 +253,12 @@ def test_warm_start_keeps_the_scales(small):
     np.testing.assert_allclose(mae.transform(X), before, atol=1e-5)
 
 
+def refit(mae, rows):
+    """Fit, or leave the earlier fit where training diverges."""
+    with contextlib.suppress(ValueError):
+        mae.fit(rows)
+
+
 @pytest.mark.parametrize(
     "likelihood",
     ["gaussian", "heteroscedastic", "poisson", "negative_binomial"],
@@ -261,29 +268,37 @@ def test_warm_start_keeps_the_scales(small):
     [lambda rows: 10_000 * rows, lambda rows: rows + 10**6, lambda rows: 0 * rows + 3],
     ids=["scale", "origin", "constant"],
 )
-def test_warm_start_refuses_other_units(small, likelihood, other):
+def test_warm_start_warns_of_other_units(small, likelihood, other):
     rows = COUNTS + 5
     mae = small(likelihood=likelihood, warm_start=True).fit(rows)
     before = mae.transform(rows)
 
     message = r"keeps the scales of the first fit, and column\(s\) 0, 1, 2 of X seem"
-    with pytest.raises(ValueError, match=message):
-        mae.fit(other(rows))
+    with pytest.warns(UserWarning, match=message):
+        refit(mae, other(rows))
 
-    np.testing.assert_array_equal(mae.transform(rows), before)
-    assert mae.fit(rows[::2]).n_iter_ == 6
+    if mae.n_iter_ == 3:  # it diverged
+        np.testing.assert_array_equal(mae.transform(rows), before)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        mae.fit(rows[::2])
     mae.set_params(warm_start=False).fit(other(rows) + COUNTS)
 
 
 def test_warm_start_names_the_column_in_other_units(small):
     mae = small(warm_start=True).fit(X)
 
-    with pytest.raises(ValueError, match=r"column\(s\) 2 of X seem to be in other un"):
-        mae.fit(X * [1, 1, 1000, 1])
-    with pytest.raises(ValueError, match=r"column\(s\) 0, 1, 2, 3 of X seem to be in"):
-        mae.fit(X / 1000)
+    def seem(table):
+        texts = " ".join(
+            str(warning.message) for warning in warnings_of_fit(mae, table)
+        )
+        return re.findall(r"column\(s\) (.*) of X seem to be in other units", texts)
+
+    assert seem(X * [1, 1, 1000, 1]) == ["2"]
+    assert seem(X / 1000) == ["0, 1, 2, 3"]
     # rows that are alike in one column are no other units
-    assert mae.fit(X * [1, 1, 0, 1]).n_iter_ == 6
+    assert seem(X * [1, 1, 0, 1]) == []
 
 
 @pytest.mark.parametrize("likelihood", ["bernoulli", "categorical"])
@@ -866,7 +881,8 @@ def test_a_multiplier_at_its_bound_is_a_cause_and_no_miss(small):
 
 
 @pytest.mark.parametrize(
-    ("M", "interval"), [(3.0, (2.5, 3.5)), (3.0, (3.0, 3.07)), (0.0, (0.0, 0.2))]
+    ("M", "interval"),
+    [(3.0, (2.5, 3.5)), (3.0, (3.0, 3.07)), (0.0, (0.0, 0.2)), (3.0, (2.0, 2.97))],
 )
 def test_a_wide_interval_around_m_decides_nothing(small, M, interval):
     message = complaint(small, interval, trained(), M=M)
@@ -875,9 +891,8 @@ def test_a_wide_interval_around_m_decides_nothing(small, M, interval):
     tolerance = max(0.05, 0.02 * M)
     assert message == (
         f"M={M:g} nats was asked for and it is not decided whether I(x, z) is that: it "
-        f"lies in [{low:.3f}, {high:.3f}], which contains M and reaches more than "
-        f"{tolerance:g} nats from it; mutual_info(tol={tolerance:g}) with a larger "
-        "n_samples may decide."
+        f"lies in [{low:.3f}, {high:.3f}], of which a part is within {tolerance:g} "
+        f"nats of M; mutual_info(tol={tolerance:g}, n_samples=20_000) may decide."
     )
 
 
@@ -895,7 +910,7 @@ def test_what_is_not_decided_is_not_blamed_for_a_rate_that_missed(small):
     assert "decided" not in message
 
 
-@pytest.mark.parametrize("interval", [(1.0, 1.5), (2.0, 2.97), (3.03, 4.0)])
+@pytest.mark.parametrize("interval", [(1.0, 1.5), (2.0, 2.93), (3.07, 4.0)])
 def test_a_wide_interval_beside_m_is_a_miss(small, interval):
     message = complaint(small, interval, trained())
 
@@ -942,7 +957,7 @@ def test_too_few_components_are_named_before_c(small, M, n_components, reached, 
 
     said = f"raise n_components (n_components={n_components} was given) to "
     assert (said in message) == named
-    assert ("raise C" in message) == (not named)
+    assert "raise C" in message
 
 
 def test_so_many_components_are_enough(small):
@@ -960,10 +975,11 @@ def test_a_learning_rate_that_explodes_is_named_first(small, lr):
     net = trained(model=-10.0, rate=10.0)
     message = complaint(small, (0.0, 0.01), net, codes_rate=2137.0, lr=lr)
 
-    times = f"{lr * 500:.0f} times Adam's usual rate, 0.002"
+    times = f"{lr * 500:.0f} times the default, 0.002"
     assert f"Possible causes: lr={lr:g} is {times}" in message
-    assert "raise C" not in message
-    assert "Adam" not in complaint(small, (0.0, 0.01), net, lr=0.01)
+    fell = complaint(small, (0.0, 0.01), net, elbo=(-4.0, -9.0), lr=lr)
+    assert "raise C" not in fell
+    assert "default" not in complaint(small, (0.0, 0.01), net, lr=0.01)
 
 
 @pytest.mark.parametrize("likelihood", ["poisson", "negative_binomial"])

@@ -293,6 +293,7 @@ def test_the_certificate_is_worth_a_part_of_the_fit(
         (1.0, 0.95, 1.05, True),  # within 0.05 of M
         (1.0, 0.94, 1.05, False),
         (1.0, 0.90, 0.96, False),  # a part is
+        (0.0, -0.20, 0.04, True),  # below 0 is 0
         (1.0, 0.80, 0.94, True),  # none is
         (10.0, 9.80, 10.20, True),  # within 2 %
         (10.0, 9.80, 10.21, False),

@@ -6,7 +6,8 @@ from types import SimpleNamespace
 import numpy as np
 
 from sklearn_mae.estimator.fitted import Fitted
-from sklearn_mae.estimator.parts import resolve_lengths
+from sklearn_mae.estimator.parts import DEFAULT_LR, resolve_lengths
+from sklearn_mae.information import hits
 from sklearn_mae.model import Rows
 from sklearn_mae.training import near_enough
 
@@ -15,17 +16,17 @@ __all__ = ["convergence_complaint"]
 # Nats for each component that a code holds easily. For more, a larger C helps less than
 # more components.
 EASY_NATS = 3
-# Adam's usual rate, and one from which on training often explodes
-USUAL_LR, EXPLOSIVE_LR = 0.002, 0.03
-# Of two epochs of a short fit, in nats.
+# rate from which on training often explodes
+EXPLOSIVE_LR = 0.03
+# by how much the ELBO of two epochs may differ by noise alone, in nats
 NOISE_OF_ELBO = 1.0
 
 
 def convergence_complaint(params, fitted: Fitted, x: Rows) -> str | None:
     """Say that M was missed and all that may have caused it; None if it was not.
 
-    Missed is M where an end of the bracket of I(x, z) is more than max(0.05, 0.02 M)
-    from it; where the bracket contains M all the same, that is not decided. Under
+    Missed is M where all of the bracket of I(x, z) is more than max(0.05, 0.02 M) from
+    it; where a part of the bracket is, that is not decided. Under
     ``constraint="both"`` it is also missed where the codes' mean rate is more than
     max(0.05, 0.05 M) and two standard errors from it. A multiplier that ended at its
     bound is a cause, not a miss.
@@ -45,17 +46,16 @@ def convergence_complaint(params, fitted: Fitted, x: Rows) -> str | None:
     low, high = fitted.mutual_info_interval_
     tolerance = near_enough(M)
     undecided, missed, reached = "", [], []
-    if not max(M - low, high - M) <= tolerance:
-        if low <= M <= high:
-            undecided = (
-                f"it is not decided whether I(x, z) is that: it lies in [{low:.3f}, "
-                f"{high:.3f}], which contains M and reaches more than {tolerance:g} "
-                f"nats from it; mutual_info(tol={tolerance:g}) with a larger n_samples "
-                "may decide"
-            )
-        else:
-            missed.append(f"I(x, z) lies in [{low:.3f}, {high:.3f}]")
-            reached.append(low if low > M else high)
+    hit = hits((low, high), M, tolerance)
+    if hit is None:
+        undecided = (
+            f"it is not decided whether I(x, z) is that: it lies in [{low:.3f}, "
+            f"{high:.3f}], of which a part is within {tolerance:g} nats of M; "
+            f"mutual_info(tol={tolerance:g}, n_samples=20_000) may decide"
+        )
+    elif not hit:
+        missed.append(f"I(x, z) lies in [{low:.3f}, {high:.3f}]")
+        reached.append(low if low > M else high)
     off = abs(fitted.rate_ - M) - 2 * fitted.rate_se
     if params.constraint == "both" and not off <= max(0.05, 0.05 * M):
         missed.append(f"the codes' rate is {fitted.rate_:.3g} nats, not {M:g}")
@@ -79,7 +79,6 @@ def _causes(params, fitted: Fitted, x: Rows, tolerance: float, reached) -> list[
     M, net, causes = params.M, fitted.net_, []
     elbo = fitted.history_["elbo"]
     fell = len(elbo) > 0 and elbo[-1] < elbo[0] - NOISE_OF_ELBO
-    exploded = fell or params.lr >= EXPLOSIVE_LR
     crowded = (reached < M).any() and M > EASY_NATS * params.n_components
     if fell:
         causes.append(
@@ -87,10 +86,10 @@ def _causes(params, fitted: Fitted, x: Rows, tolerance: float, reached) -> list[
             f"{elbo[-1]:.4g} after {elbo[0]:.4g}: lower lr (lr={params.lr:g} was "
             "given) or M"
         )
-    elif exploded:
+    elif params.lr >= EXPLOSIVE_LR:
         causes.append(
-            f"lr={params.lr:g} is {params.lr / USUAL_LR:.0f} times Adam's usual rate, "
-            f"{USUAL_LR:g}, and training often explodes at such rates: lower lr"
+            f"lr={params.lr:g} is {params.lr / DEFAULT_LR:.0f} times the default, "
+            f"{DEFAULT_LR:g}, and training often explodes at such rates: lower lr"
         )
     if crowded:
         causes.append(
@@ -98,9 +97,9 @@ def _causes(params, fitted: Fitted, x: Rows, tolerance: float, reached) -> list[
             f"code: raise n_components (n_components={params.n_components} was given) "
             f"to {math.ceil(M / EASY_NATS)} or more before C"
         )
-    # where either is the cause, a multiplier at its bound follows from it
+    # where training exploded, a multiplier at its bound follows from that
     at_bound = {c.name: c.penalty.C for c in net.constraints if c.at_bound}
-    if at_bound and not (exploded or crowded):
+    if at_bound and not fell:
         causes.append(
             f"the multiplier of the {' and the '.join(at_bound)} ended at its bound "
             f"C={next(iter(at_bound.values())):g}: raise C"

@@ -93,6 +93,7 @@ class Fitted:
     def _n_features_out(self) -> int:
         return self.structure.n_components
 
+    # (Two threads may make a copy each: they are equal, and nothing changes them.)
     @functools.cached_property
     def evaluation(self) -> Evaluation:
         """What computes figures, in double precision."""

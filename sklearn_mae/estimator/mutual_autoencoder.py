@@ -35,7 +35,7 @@ from sklearn_mae.estimator.convergence import convergence_complaint
 from sklearn_mae.estimator.fitted import Fitted, at_once
 from sklearn_mae.estimator.fitting import fit_record
 from sklearn_mae.estimator.memory import enough_memory
-from sklearn_mae.estimator.parts import ENCODERS
+from sklearn_mae.estimator.parts import DEFAULT_LR, ENCODERS
 from sklearn_mae.estimator.saving import readable_state, written_state
 from sklearn_mae.families import likelihood_names, row_family
 from sklearn_mae.model import ACTIVATIONS, Rows, plain_torch
@@ -162,9 +162,11 @@ default="auto"
     warm_start : bool, default=False
         Go on from the last fit: weights, column scales and multipliers are kept,
         optimisers and learning-rate schedule start again, `history_` grows. M, C, lr
-        and max_epochs may change in between. Rows in other units, or with words that
-        the first fit has not seen, are refused. A vectorizer in front must number words
-        as before: give it its ``vocabulary`` and ``max_length``.
+        and max_epochs may change in between. Words that the first fit has not seen
+        are refused; rows whose means or standard deviations are far from its own, 5 and
+        10 of its standard deviations, bring a warning of other units. A vectorizer in
+        front must number words as before: give it its ``vocabulary`` and
+        ``max_length``.
     verbose : int, default=0
         1 shows a progress bar until ``fit`` returns.
     random_state : int, RandomState instance or None, default=None
@@ -177,7 +179,8 @@ default="auto"
         Midpoint of the bracket of I(x, z) made at the end of ``fit``, in nats.
     mutual_info_interval_ : tuple of (float, float)
         The bracket: (lower - 2 se, upper + 2 se), Monte-Carlo estimates with their
-        standard errors; like its midpoint at least 0.
+        standard errors; like its midpoint at least 0. Where the first one did not
+        decide whether M was met, it may be the second of two.
     rate_ : float
         Mean rate of the training rows, in nats; of 2,000 of them (for sequences of 500)
         if they are more.
@@ -190,7 +193,8 @@ default="auto"
     n_iter_ : int
         Number of epochs.
     net_ : skorch.NeuralNet
-        The trained net; ``net_.module_`` holds likelihood, encoder and posterior.
+        The trained net; ``net_.module_`` holds likelihood, encoder and posterior. All
+        figures are those of the fit, also where this module is changed later.
     n_features_in_ : int
         Number of columns seen in ``fit``.
     feature_names_in_ : ndarray of shape (n_features_in_,)
@@ -270,7 +274,7 @@ default="auto"
         min_scale: float = 0.01,
         max_epochs: int | str = "auto",
         batch_size: int | str = "auto",
-        lr: float = 2e-3,
+        lr: float = DEFAULT_LR,
         callbacks: list | None = None,
         device: str = "cpu",
         warm_start: bool = False,
@@ -362,7 +366,7 @@ default="auto"
         -----
         ConvergenceWarning
             If an end of `mutual_info_interval_` lies more than max(0.05, 0.02 M) nats
-            from M, which is not decided where the interval contains M; or, under
+            from M, which is not decided where only a part of it is; or, under
             ``constraint="both"``, `rate_` more than max(0.05, 0.05 M) and two of its
             standard errors.
         UserWarning
@@ -415,9 +419,9 @@ default="auto"
             Posterior means, or with ``codes="sample"`` one draw from each posterior.
             Under resampling the posterior is the code's distribution, a choice among
             ``n_resamples`` draws, which comes near p(z|x) as they grow. Its mean is
-            one over fixed quasi-random draws. It is off by 0.1 to 0.2 of the
-            posterior's standard deviation in a row, by 0.02 to 0.03 in the mean of
-            many rows.
+            one over fixed quasi-random draws. On iris and digits it is off by 0.1 to
+            0.2 of the posterior's standard deviation in a row, by 0.02 to 0.03 in the
+            mean of many rows.
 
         Raises
         ------
@@ -708,7 +712,7 @@ default="auto"
 
         For the resampling encoder that of the code after resampling [2]_ (eq. 5),
         with fixed quasi-random draws in the place of the other draws: an estimate,
-        whose integral over z is 1 to about 0.005.
+        whose integral over z was within 0.005 of 1 on iris and digits.
 
         Parameters
         ----------
@@ -771,15 +775,15 @@ default="auto"
         Warns
         -----
         ConvergenceWarning
-            If the interval is wider than `tol`, because the budget was spent.
+            If the interval is wider than `tol`.
         """
         n_samples, tol = check_count("n_samples", n_samples, 10), check_tolerance(tol)
         generator = self._fitted.generator(random_state, fitted=True)
         found = self._fitted.mutual_info(n_samples, tol, generator)
         if not found.width <= tol:
             warnings.warn(
-                "mutual_info spent its budget of draws on an interval of "
-                f"{found.width:.3g} nats, wider than tol={tol:g}. Raise n_samples "
+                f"mutual_info stopped at an interval of {found.width:.3g} nats, wider "
+                f"than tol={tol:g}. Raise n_samples "
                 f"(n_samples={n_samples} was given), with which the budget grows from "
                 "2,000 on, or tol.",
                 ConvergenceWarning,

@@ -28,6 +28,7 @@ from sklearn_mae.training import (
 from sklearn_mae.training.penalty import DualAscent, SignRule
 
 __all__ = [
+    "DEFAULT_LR",
     "ENCODERS",
     "build_model",
     "build_net",
@@ -43,6 +44,7 @@ __all__ = [
 ENCODERS = ("resampling", "gaussian")
 
 AUTO_STEPS, AUTO_MAX_EPOCHS = 2_000, 1_000
+DEFAULT_LR = 2e-3
 AUTO_C = 10.0
 # beyond this many outcomes a step that enumerates them costs more than its noise
 MAX_ENUMERATED_IN_TRAINING = 512

@@ -317,7 +317,7 @@ class RowFamily:
         return None
 
     def check_again(self, X: np.ndarray) -> None:
-        """Refuse checked rows that a fitted family cannot be trained on further."""
+        """Refuse checked rows, or warn of them, that go on from this family's fit."""
 
     def fit(
         self, X: np.ndarray, names: Iterable | None = None, y: object = None

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import warnings
 from collections.abc import Iterable, Sequence
 
 import numpy as np
@@ -25,7 +26,7 @@ from sklearn_mae.records import array, entries, names, need
 __all__ = ["Table", "TableLikelihood"]
 
 # rows that go on from a fit have means and standard deviations so many of fit's away,
-# at most: else they are in other units
+# at most: else they may be in other units
 FAR_MEAN, FAR_SPREAD = 5.0, 10.0
 
 
@@ -196,7 +197,7 @@ class Table(RowFamily):
         return self.family.misfit(values.numpy(force=True), self._names)
 
     def check_again(self, X: np.ndarray) -> None:
-        """Refuse columns in other units than fit's: scales and noises are those."""
+        """Warn of columns in other units than fit's: scales and noises are those."""
         with np.errstate(all="ignore"):
             distances = self.family.standardised(self._checked(X))
             if distances is None:
@@ -206,13 +207,15 @@ class Table(RowFamily):
         if (spreads < 1 / FAR_SPREAD).all():
             far[:] = True
         if far.any():
-            raise ValueError(
+            warnings.warn(
                 "warm_start=True keeps the scales of the first fit, and column(s) "
                 f"{self._names(far)} of X seem to be in other units: in standard "
                 f"deviations of the first fit's rows, their means are up to "
                 f"{means[far].max():.3g} from those, and their own standard deviations "
                 f"{spreads[far].min():.3g} to {spreads[far].max():.3g}. Pass rows in "
-                "the units of the first fit, or set warm_start=False to start anew."
+                "the units of the first fit, or set warm_start=False to start anew.",
+                UserWarning,
+                stacklevel=2,
             )
 
     @property

@@ -30,7 +30,7 @@ from sklearn_mae.information.bounds import (
     sandwich,
     weigh,
 )
-from sklearn_mae.information.bracket import Bracket
+from sklearn_mae.information.bracket import Bracket, hits
 from sklearn_mae.information.calibration import training_bias
 from sklearn_mae.information.certificate import information_of_model
 from sklearn_mae.information.importance import estimate_sandwich
@@ -44,6 +44,7 @@ __all__ = [
     "control_variates",
     "correction",
     "estimate_sandwich",
+    "hits",
     "infomax",
     "information_of_model",
     "local_proposal",

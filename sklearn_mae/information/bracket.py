@@ -7,7 +7,7 @@ import torch
 
 from sklearn_mae.model import LatentVariableModel
 
-__all__ = ["Bracket", "Method", "Plan"]
+__all__ = ["Bracket", "Method", "Plan", "hits"]
 
 
 @dataclass(frozen=True)
@@ -54,13 +54,6 @@ class Bracket:
         """Width of the interval; NaN where the model diverged."""
         return self.upper - self.lower + 2 * (self.lower_se + self.upper_se)
 
-    def decides(self, M: float, tolerance: float) -> bool:
-        """Whether the whole interval is within ``tolerance`` of M, or none of it."""
-        low, high = self.interval
-        farthest = max(M - low, high - M)
-        nearest = max(low - M, M - high)
-        return farthest <= tolerance or nearest > tolerance
-
     def as_dict(self) -> dict:
         """Return what public methods report: the estimate, all fields, what it took."""
         return {
@@ -72,6 +65,27 @@ class Bracket:
             "method": self.method,
             **self.took,
         }
+
+
+def hits(interval: tuple[float, float], M: float, tolerance: float) -> bool | None:
+    """Whether an information is within a tolerance of M, as far as its interval tells.
+
+    Parameters
+    ----------
+    interval : tuple of (float, float)
+        Where the information lies, in nats. What is below 0 counts as 0.
+    M, tolerance : float
+        In nats.
+
+    Returns
+    -------
+    bool or None
+        Whether all of the interval is; False where none of it is. None: not decided.
+    """
+    low, high = (max(0.0, end) for end in interval)
+    if max(M - low, high - M) <= tolerance:
+        return True
+    return None if max(low - M, M - high) <= tolerance else False
 
 
 class Method(Protocol):

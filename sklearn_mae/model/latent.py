@@ -46,7 +46,7 @@ class Cost:
     budget : int
         Decodes of ``mutual_info``.
     fit_budget : int
-        Decodes of the certificate at the end of a fit, at most.
+        Decodes of the first certificate at the end of a fit, at most.
     fit_samples : int
         Joint draws that it begins with, unless the fit was short.
     rated_rows : int

@@ -3,7 +3,7 @@
 import copy
 import math
 
-from sklearn_mae.information import Bracket, information_of_model
+from sklearn_mae.information import Bracket, hits, information_of_model
 from sklearn_mae.training.constraints import Information
 from sklearn_mae.training.landing import land, refine_posterior
 from sklearn_mae.training.net import MutualAutoencoderNet
@@ -21,7 +21,8 @@ PROPOSALS, FEW_PROPOSALS = 128, 64
 # that it is worth
 WIDTH, RELATIVE_WIDTH = 0.05, 0.015
 DECODES_PER_STEP, FEWEST_DECODES = 500, 32_000
-# how many times finer a second bracket is, where the first does not decide
+# by how much a second bracket's width and decodes differ, where the first one does not
+# decide
 FINER = 4
 # how far I(x, z) may be from M, in nats and as a part of M
 TOLERANCE, RELATIVE_TOLERANCE = 0.05, 0.02
@@ -76,8 +77,9 @@ def near_enough(M: float) -> float:
 def certify(net: MutualAutoencoderNet, seed: int) -> Bracket:
     """Bracket I(x, z) of a trained model by draws that training knows nothing of.
 
-    A finer bracket, of draws of its own, takes the place of one that does not decide
-    whether I is near enough to M.
+    Where it does not decide whether I is near enough to M, another follows: of draws of
+    its own, with four times the decodes, for a quarter of the width. The narrower one
+    is returned. A choice of two misses the truth at most twice as often as one.
     """
     exact = copy.deepcopy(net.module_).double().eval()
     decodes = max(FEWEST_DECODES, DECODES_PER_STEP * net.step_)
@@ -90,12 +92,16 @@ def certify(net: MutualAutoencoderNet, seed: int) -> Bracket:
             exact, n_samples, width, generator, budget, single=True
         )
 
-    targets = [constraint.penalty.M for constraint in net.constraints]
-    width = max([WIDTH, *(RELATIVE_WIDTH * M for M in targets)])
+    if not net.constraints:
+        return bracket(WIDTH, budget)
+    M = net.constraints[0].penalty.M
+    width = max(WIDTH, RELATIVE_WIDTH * M)
     found = bracket(width, budget)
-    if all(found.decides(M, near_enough(M)) for M in targets):
+    decided = hits(found.interval, M, near_enough(M)) is not None
+    if decided or math.isnan(found.width):
         return found
-    return bracket(width / FINER, FINER * budget)
+    finer = bracket(width / FINER, FINER * budget)
+    return finer if finer.width < found.width else found
 
 
 def _n_samples(net: MutualAutoencoderNet) -> int:
