@@ -454,6 +454,7 @@ class CategoriesDisplay(_Display):
             )
         z, categories = _codes_or_default(z), _checked_vector(categories, "categories")
         log_p = _conditional_log_prob(estimator, categories, z, "categories")
+        _check_outcomes(estimator, categories)
         probability = np.exp(log_p)
         most = probability.sum(axis=0).max()
         if most > 1 + ROUNDING:
@@ -627,6 +628,21 @@ def _kind_of_column(estimator) -> str | None:
     if not discrete:
         return "numbers"
     return "counts" if estimator.net_.module_.outcomes() is None else "categories"
+
+
+def _check_outcomes(estimator, categories) -> None:
+    """Refuse values between a column's outcomes: they have no probability."""
+    outcomes = estimator.net_.module_.outcomes()
+    if outcomes is None:
+        return
+    known = estimator._fitted.table(outcomes)[:, 0]
+    unknown = categories[~np.isin(categories, known)]
+    if len(unknown):
+        raise ValueError(
+            f"categories={reprlib.repr(categories.tolist())} holds {unknown[0]:g}, "
+            f"which is no outcome of the column. Outcomes are "
+            f"{reprlib.repr(known.tolist())}: pass those."
+        )
 
 
 def _conditional_log_prob(estimator, values, z, name):

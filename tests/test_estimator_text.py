@@ -431,7 +431,8 @@ def test_warm_start_goes_on():
 def test_word_numbers_taken_for_measurements_are_warned_of():
     message = (
         "The rows of X look like word numbers of SequenceVectorizer, and likelihood="
-        "'gaussian' takes them for measurements. For texts set likelihood='sequence'."
+        "'gaussian' takes them for numbers or categories. For texts set likelihood="
+        "'sequence'."
     )
     with pytest.warns(UserWarning, match=re.escape(message)) as caught:
         quick(likelihood="gaussian").fit(X)

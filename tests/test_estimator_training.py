@@ -778,6 +778,7 @@ def test_no_warning_without_a_target(small, likelihood):
 def trained(steps=4000, outcomes=None, model=0.0, rate=0.0):
     """Stand-in for a net, as far as the complaint looks at it."""
     return SimpleNamespace(
+        history=[],
         constraints=[
             Rate(SimpleNamespace(multiplier=rate, C=10.0)),
             Information(SimpleNamespace(multiplier=model, C=10.0), None, Schedule()),
@@ -799,6 +800,7 @@ def complaint(
     **params,
 ):
     mae = small(**params)
+    net.history = [{"elbo": value} for value in elbo]
     fitted = SimpleNamespace(
         net_=net,
         family=row_family(mae.likelihood),
@@ -806,7 +808,6 @@ def complaint(
         rate_=mae.M if codes_rate is None else codes_rate,
         rate_se=rate_se,
         n_features_in_=1,
-        history_={"elbo": np.array(elbo)},
     )
     rows = torch.arange(1_000).unsqueeze(1) if rows is None else rows
     return convergence_complaint(mae, fitted, Rows(rows))
@@ -982,6 +983,32 @@ def test_a_learning_rate_that_explodes_is_named_first(small, lr):
     assert "default" not in complaint(small, (0.0, 0.01), net, lr=0.01)
 
 
+def test_a_learning_rate_that_gets_nowhere_is_named(small):
+    net = trained(model=-10.0, rate=-10.0)
+    message = complaint(small, (0.0, 0.01), net, lr=1e-5)
+
+    assert "causes: lr=1e-05 is 0.005 times the default, 0.002: raise" in message
+    assert "raise C" not in message
+    assert "default" not in complaint(small, (0.0, 0.01), net, lr=1e-4)
+
+
+def test_a_bound_is_no_cause_where_the_data_are_full(small):
+    net = trained(outcomes=torch.zeros(4, 1), rate=-10.0)
+    message = complaint(small, (0.9, 1.0), net, M=2.0, likelihood="bernoulli")
+
+    assert "X has 4 possible outcomes" in message
+    assert "raise C" not in message
+
+
+def test_the_elbo_of_an_earlier_fit_is_no_measure(small):
+    mae = small(warm_start=True, max_epochs=40, lr=5e-3).fit(X)
+    (warning,) = warnings_of_fit(mae.set_params(M=9.0), 2.5 * X)
+
+    assert mae.history_["elbo"][-1] < mae.history_["elbo"][0] - 1
+    assert mae.history_["elbo"][-1] > mae.history_["elbo"][40]
+    assert "ELBO" not in str(warning.message)
+
+
 @pytest.mark.parametrize("likelihood", ["poisson", "negative_binomial"])
 @pytest.mark.parametrize("spread", [1.0, 10.0])
 @pytest.mark.parametrize("reached", [2.0, 4.0])
@@ -996,7 +1023,6 @@ def test_counts_that_vary_too_much_are_named(small, likelihood, spread, reached)
         rate_=3.0,
         rate_se=0.0,
         n_features_in_=2,
-        history_={"elbo": np.array([])},
     )
 
     message = convergence_complaint(mae, fitted, Rows(rows))
@@ -1042,7 +1068,10 @@ def test_all_causes_at_once(small):
 
     message = complaint(small, (1.0, 3.3), net)
 
-    for cause in ("ended at its bound", "possible outcomes", "5 steps"):
+    for cause in ("possible outcomes", "5 steps"):
+        assert cause in message
+    message = complaint(small, (1.0, 3.3), trained(steps=5, model=10.0, rate=10.0))
+    for cause in ("ended at its bound", "5 steps"):
         assert cause in message
 
 

@@ -211,6 +211,14 @@ def test_a_category_is_stacked_once(of_categories):
         CategoriesDisplay.from_estimator(of_categories, [2, 2, 3, 7, 7, 3])
 
 
+def test_values_between_outcomes_have_no_probability():
+    mae = fit(np.repeat([[0.0], [1.0]], 9, axis=0), likelihood="bernoulli")
+
+    message = r"categories=\[0.3\] holds 0.3, which is no outcome.*\[0.0, 1.0\]: pass"
+    with pytest.raises(ValueError, match=message):
+        CategoriesDisplay.from_estimator(mae, [0.3])
+
+
 @pytest.mark.parametrize("likelihood", ["bernoulli", "categorical"])
 def test_few_values_are_no_curve(likelihood):
     mae = fit(np.repeat([[0.0], [1.0]], 9, axis=0), likelihood=likelihood, max_epochs=1)

@@ -16,8 +16,8 @@ __all__ = ["convergence_complaint"]
 # Nats for each component that a code holds easily. For more, a larger C helps less than
 # more components.
 EASY_NATS = 3
-# rate from which on training often explodes
-EXPLOSIVE_LR = 0.03
+# rates up to which training gets nowhere, and from which on it often explodes
+IDLE_LR, EXPLOSIVE_LR = DEFAULT_LR / 100, 0.03
 # by how much the ELBO of two epochs may differ by noise alone, in nats
 NOISE_OF_ELBO = 1.0
 
@@ -77,7 +77,8 @@ def convergence_complaint(params, fitted: Fitted, x: Rows) -> str | None:
 def _causes(params, fitted: Fitted, x: Rows, tolerance: float, reached) -> list[str]:
     """Return what may keep a fit from M; ``reached`` holds figures that missed it."""
     M, net, causes = params.M, fitted.net_, []
-    elbo = fitted.history_["elbo"]
+    # of this fit: that of an earlier one may be of other rows
+    elbo = [epoch["elbo"] for epoch in net.history if "elbo" in epoch]
     fell = len(elbo) > 0 and elbo[-1] < elbo[0] - NOISE_OF_ELBO
     crowded = (reached < M).any() and M > EASY_NATS * params.n_components
     if fell:
@@ -91,21 +92,21 @@ def _causes(params, fitted: Fitted, x: Rows, tolerance: float, reached) -> list[
             f"lr={params.lr:g} is {params.lr / DEFAULT_LR:.0f} times the default, "
             f"{DEFAULT_LR:g}, and training often explodes at such rates: lower lr"
         )
+    elif params.lr <= IDLE_LR:
+        causes.append(
+            f"lr={params.lr:g} is {params.lr / DEFAULT_LR:.2g} times the default, "
+            f"{DEFAULT_LR:g}: raise lr"
+        )
     if crowded:
         causes.append(
             f"M={M:g} is {M / params.n_components:.3g} nats for each component of the "
             f"code: raise n_components (n_components={params.n_components} was given) "
             f"to {math.ceil(M / EASY_NATS)} or more before C"
         )
-    # where training exploded, a multiplier at its bound follows from that
-    at_bound = {c.name: c.penalty.C for c in net.constraints if c.at_bound}
-    if at_bound and not fell:
-        causes.append(
-            f"the multiplier of the {' and the '.join(at_bound)} ended at its bound "
-            f"C={next(iter(at_bound.values())):g}: raise C"
-        )
+    full = False
     outcomes = net.module_.outcomes()
     if outcomes is not None and M > np.log(len(outcomes)) - tolerance:
+        full = True
         causes.append(
             f"X has {len(outcomes)} possible outcomes and so at most "
             f"{np.log(len(outcomes)):.3g} nats: lower M"
@@ -113,10 +114,18 @@ def _causes(params, fitted: Fitted, x: Rows, tolerance: float, reached) -> list[
     elif fitted.family.discrete:
         n_rows, entropy = _different(x)
         if M > entropy - tolerance:
+            full = True
             causes.append(
                 f"X holds {n_rows} different rows, {entropy:.3g} nats: lower M, or "
                 "give it more rows"
             )
+    # where no C would do, a multiplier at its bound follows from that
+    at_bound = {c.name: c.penalty.C for c in net.constraints if c.at_bound}
+    if at_bound and not (fell or full or params.lr <= IDLE_LR):
+        causes.append(
+            f"the multiplier of the {' and the '.join(at_bound)} ended at its bound "
+            f"C={next(iter(at_bound.values())):g}: raise C"
+        )
     doubt = fitted.family.misfit(x.values) if (reached > M).any() else None
     if doubt is not None:
         causes.append(doubt)

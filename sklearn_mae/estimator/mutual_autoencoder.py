@@ -406,7 +406,7 @@ default="auto"
         """Encode rows.
 
         A pure function of the fitted state and each row, whatever rows stand beside
-        it.
+        it: for tables bit for bit, for sequences up to the rounding of float64.
 
         Parameters
         ----------

@@ -167,8 +167,8 @@ class Table(RowFamily):
             return None
         return (
             "The rows of X look like word numbers of SequenceVectorizer, and "
-            f"likelihood={likelihood!r} takes them for measurements. For texts set "
-            "likelihood='sequence'."
+            f"likelihood={likelihood!r} takes them for numbers or categories. For "
+            "texts set likelihood='sequence'."
         )
 
     def fit(
