@@ -602,7 +602,7 @@ def test_other_errors_of_a_module_are_not_taken_for_those_of_memory(build):
     def encoder(n_features, n_components):
         raise RuntimeError("my own")
 
-    with pytest.raises(ValueError, match="failed when called .* RuntimeError: my own"):
+    with pytest.raises(ValueError, match=r"failed when called .* RuntimeError: my own"):
         build(encoder=encoder).fit(X)
 
 

@@ -140,7 +140,7 @@ default="auto"
         from 900 rows on. One row that differs would else cost thousands of nats.
     max_epochs : int or "auto", default="auto"
         Passes over the data. ``"auto"``: about 2,000 steps, at least one epoch and at
-        most 1,000; twice that where X has more columns than rows.
+        most 1,000; twice that from 5,000 rows on, or where columns outnumber rows.
     batch_size : int or "auto", default="auto"
         Largest batch; an epoch is cut into batches of nearly equal size. ``"auto"``:
         128, of sequences 32, or all rows if they are fewer.

@@ -44,6 +44,8 @@ __all__ = [
 ENCODERS = ("resampling", "gaussian")
 
 AUTO_STEPS, AUTO_MAX_EPOCHS = 2_000, 1_000
+# rows from which on a table has more to teach than the usual steps can take up
+MANY_ROWS = 5_000
 DEFAULT_LR = 2e-3
 AUTO_C = 10.0
 # beyond this many outcomes a step that enumerates them costs more than its noise
@@ -250,7 +252,8 @@ def torch_device(name: str) -> torch.device:
 def resolve_lengths(params, n_rows: int, n_columns: int) -> tuple[int, int]:
     """Return batch size and number of epochs, "auto" resolved for such a table.
 
-    More columns than rows need larger multipliers, which take longer to find.
+    More columns than rows need larger multipliers, which take longer to find; and from
+    many rows there is more to learn.
     """
     size = params.batch_size
     if size == "auto":
@@ -259,7 +262,7 @@ def resolve_lengths(params, n_rows: int, n_columns: int) -> tuple[int, int]:
     if params.max_epochs != "auto":
         return size, params.max_epochs
     n_batches = -(-n_rows // size)
-    times = 2 if n_columns > n_rows else 1
+    times = 2 if n_columns > n_rows or n_rows >= MANY_ROWS else 1
     return size, times * min(AUTO_MAX_EPOCHS, -(-AUTO_STEPS // n_batches))
 
 
