@@ -125,7 +125,7 @@ def test_lengths(small, params, epochs, batches):
 
 @pytest.mark.parametrize(
     ("n", "epochs"),
-    [(10, 1000), (128, 1000), (129, 1000), (1280, 200), (128 * 5000, 2), (8, 2000)],
+    [(10, 1000), (128, 1000), (129, 1000), (1280, 200), (128 * 5000, 1), (8, 2000)],
 )
 def test_automatic_length(small, monkeypatch, n, epochs):
     from sklearn_mae.estimator.parts import resolve_lengths

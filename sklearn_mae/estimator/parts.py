@@ -263,7 +263,7 @@ def resolve_lengths(params, n_rows: int, n_columns: int) -> tuple[int, int]:
         return size, params.max_epochs
     n_batches = -(-n_rows // size)
     times = 2 if n_columns > n_rows or n_rows >= MANY_ROWS else 1
-    return size, times * min(AUTO_MAX_EPOCHS, -(-AUTO_STEPS // n_batches))
+    return size, min(times * AUTO_MAX_EPOCHS, -(-times * AUTO_STEPS // n_batches))
 
 
 def resolve_C(params, n_columns: int) -> float:
