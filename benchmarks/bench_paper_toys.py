@@ -236,7 +236,7 @@ class Trajectory(Callback):
 
 
 def collapse(path: Path, seeds: int) -> None:
-    """Fit M=None to Unif[10] at lr=1e-3; write how I(x, z) falls over the steps."""
+    """Fit M=None to Unif[10]; write how I(x, z) falls over the steps."""
     steps = (1_000, 2_000, 4_000, 8_000, 16_000, 32_000)
     with path.open("w", newline="") as file:
         writer = csv.writer(file)
@@ -247,7 +247,6 @@ def collapse(path: Path, seeds: int) -> None:
                     "categories",
                     encoder=encoder,
                     M=None,
-                    lr=1e-3,
                     max_epochs=steps[-1] // 40,
                     random_state=seed,
                     callbacks=[Trajectory(steps)],

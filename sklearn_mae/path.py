@@ -119,9 +119,8 @@ def information_path(
     else:
         test = rows_before(before, X_test)
     estimator._validate_params()
-    n_columns = (getattr(train, "shape", None) or np.shape(train[:1]))[-1]
     _, n_epochs = resolve_lengths(
-        SimpleNamespace(**plain_parameters(estimator)), len(train), n_columns
+        SimpleNamespace(**plain_parameters(estimator)), len(train)
     )
     original = {name: getattr(estimator, name) for name in ("warm_start", "max_epochs")}
     fits: dict[int, MutualAutoencoder] = {}

@@ -474,7 +474,7 @@ def test_counts_that_logarithms_do_not_tell_apart_are_constant(small):
 def test_warm_start(small, name):
     mae = small(likelihood=name, warm_start=True).fit(COUNTS)
     first = mae.score(COUNTS)
-    mae.set_params(M=None, max_epochs=150).fit(COUNTS)
+    mae.set_params(max_epochs=150).fit(COUNTS)
 
     assert mae.n_iter_ == 153
     assert mae.score(COUNTS) > first + 0.05

@@ -176,7 +176,7 @@ def test_mean_codes_are_means_of_draws(fitted, likelihood):
 @every_likelihood
 def test_log_likelihood_is_the_integral(small, likelihood):
     X = TABLES[likelihood]
-    mae = small(likelihood=likelihood, n_components=1, max_epochs=50).fit(X)
+    mae = small(likelihood=likelihood, n_components=1, max_epochs=100).fit(X)
     grid = np.linspace(-8, 8, 801)
     log_mass = -0.5 * grid**2 - np.log(np.exp(-0.5 * grid**2).sum())
 

@@ -111,7 +111,7 @@ def test_path_of_wrong_parameters(wrong):
 
 def test_path_says_where_the_constraint_costs_likelihood():
     estimator = MutualAutoencoder(
-        n_components=1, hidden_layer_sizes=(16,), max_epochs=100, random_state=0
+        n_components=1, hidden_layer_sizes=(16,), max_epochs=200, random_state=0
     )
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")

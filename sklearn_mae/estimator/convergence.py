@@ -129,7 +129,7 @@ def _causes(params, fitted: Fitted, x: Rows, tolerance: float, reached) -> list[
     doubt = fitted.family.misfit(x.values) if (reached > M).any() else None
     if doubt is not None:
         causes.append(doubt)
-    usual = _usual_steps(params, len(x), fitted.n_features_in_)
+    usual = _usual_steps(params, len(x))
     if net.step_ < net.n_steps_:
         causes.append(
             f"a callback ended the training after {net.step_} of {net.n_steps_} steps: "
@@ -147,10 +147,10 @@ def _causes(params, fitted: Fitted, x: Rows, tolerance: float, reached) -> list[
     return causes
 
 
-def _usual_steps(params, n_rows: int, n_columns: int) -> int:
+def _usual_steps(params, n_rows: int) -> int:
     """Return how many steps ``max_epochs="auto"`` takes."""
     usual = SimpleNamespace(**{**vars(params), "max_epochs": "auto"})
-    size, n_epochs = resolve_lengths(usual, n_rows, n_columns)
+    size, n_epochs = resolve_lengths(usual, n_rows)
     return n_epochs * -(-n_rows // size)
 
 

@@ -139,12 +139,12 @@ default="auto"
         n / kurtosis): 0.055 for 150 rows of a normal column, and below the default
         from 900 rows on. One row that differs would else cost thousands of nats.
     max_epochs : int or "auto", default="auto"
-        Passes over the data. ``"auto"``: about 2,000 steps, at least one epoch and at
-        most 1,000; twice that from 5,000 rows on, or where columns outnumber rows.
+        Passes over the data. ``"auto"``: about 4,000 steps, of sequences 2,000, at
+        least one epoch and at most 2,000.
     batch_size : int or "auto", default="auto"
         Largest batch; an epoch is cut into batches of nearly equal size. ``"auto"``:
         128, of sequences 32, or all rows if they are fewer.
-    lr : float, default=2e-3
+    lr : float, default=1e-3
         Learning rate of Adam; constant for the first half of the steps, then
         decreasing linearly to zero.
     callbacks : list of skorch callbacks or None, default=None

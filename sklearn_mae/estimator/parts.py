@@ -43,10 +43,8 @@ __all__ = [
 # names of built-in parts
 ENCODERS = ("resampling", "gaussian")
 
-AUTO_STEPS, AUTO_MAX_EPOCHS = 2_000, 1_000
-# rows from which on a table has more to teach than the usual steps can take up
-MANY_ROWS = 5_000
-DEFAULT_LR = 2e-3
+AUTO_MAX_EPOCHS = 2_000
+DEFAULT_LR = 1e-3
 AUTO_C = 10.0
 # beyond this many outcomes a step that enumerates them costs more than its noise
 MAX_ENUMERATED_IN_TRAINING = 512
@@ -215,8 +213,7 @@ def build_net(
     progress : ProgressBar
         Shows the training.
     """
-    n_columns = params.n_features_in_
-    batch_size, max_epochs = resolve_lengths(params, n_rows, n_columns)
+    batch_size, max_epochs = resolve_lengths(params, n_rows)
     n_steps = max_epochs * -(-n_rows // batch_size)
     return MutualAutoencoderNet(
         model,
@@ -249,21 +246,15 @@ def torch_device(name: str) -> torch.device:
     return device
 
 
-def resolve_lengths(params, n_rows: int, n_columns: int) -> tuple[int, int]:
-    """Return batch size and number of epochs, "auto" resolved for such a table.
-
-    More columns than rows need larger multipliers, which take longer to find; and from
-    many rows there is more to learn.
-    """
-    size = params.batch_size
-    if size == "auto":
-        size = row_family(params.likelihood).schedule.batch_size
+def resolve_lengths(params, n_rows: int) -> tuple[int, int]:
+    """Return batch size and number of epochs, "auto" resolved for so many rows."""
+    schedule = row_family(params.likelihood).schedule
+    size = schedule.batch_size if params.batch_size == "auto" else params.batch_size
     size = min(size, n_rows)
     if params.max_epochs != "auto":
         return size, params.max_epochs
     n_batches = -(-n_rows // size)
-    times = 2 if n_columns > n_rows or n_rows >= MANY_ROWS else 1
-    return size, min(times * AUTO_MAX_EPOCHS, -(-times * AUTO_STEPS // n_batches))
+    return size, min(AUTO_MAX_EPOCHS, -(-schedule.n_steps // n_batches))
 
 
 def resolve_C(params, n_columns: int) -> float:

@@ -260,6 +260,8 @@ class Schedule:
     ----------
     batch_size : int
         Of ``batch_size="auto"``.
+    n_steps : int
+        Of ``max_epochs="auto"``, about.
     period : int
         Steps of the optimiser between two terms.
     calibration_samples : tuple of int
@@ -278,13 +280,14 @@ class Schedule:
     """
 
     batch_size: int = 128
+    n_steps: int = 4_000
     period: int = 4
     calibration_samples: tuple[int, int] = (200, 400)
     widest_training_gap: float = 2.0
     waiting: float = 0.1
     stops_waiting_near: float | None = 0.5
     upwards: str = "lower"
-    integral_gain: float = 0.06
+    integral_gain: float = 0.03
     proportional_gain: float = 2.0
     growth: float = 1.0
 

@@ -17,7 +17,7 @@ __all__ = ["land", "refine_posterior"]
 # Newton steps, the terms behind each gradient, how many steps of the optimiser each may
 # be long, which parts of a step are tried, and what is near enough, in nats
 N_STEPS, N_TERMS = 8, 16
-LONGEST = 30
+LONGEST = 60
 PARTS = (1.0, 0.5, 0.25)
 LANDED = 1e-3
 # rows that r_omega is trained with at its end

@@ -79,7 +79,7 @@ class DualAscent:
         *,
         patience: int = 0,
         period: int = 1,
-        integral_gain: float = 0.06,
+        integral_gain: float = 0.03,
         proportional_gain: float = 2.0,
         growth: float = 1.0,
         stops_waiting_near: float | None = 0.5,
