@@ -37,7 +37,7 @@ class Sequences(RowFamily):
     """
 
     discrete = True
-    # (Steps of few rows: these models need many, and learn rows by heart in few.)
+    # Batches are small: long fits of large ones learn the training rows by heart.
     # A step of the LSTMs is dominated by their sizes: seldom is cheap. What starts the
     # learning is the constraint on the encoder's rate; this one gives I time to follow,
     # and then answers to what is missing more than to how long it has been missing. The
