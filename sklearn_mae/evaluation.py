@@ -6,7 +6,7 @@ noise that is handed in. Computed in the model's own precision, chunk by chunk.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import torch
@@ -341,14 +341,12 @@ class MixedPrecision:
 
     def _each(self, function: Callable, x: Rows, *arrays: Tensor) -> Tensor:
         """Apply a function of an evaluation and rows to the rows that are its own."""
-        if self.single is None:
-            return function(self.exact, x, *arrays)
-        seen = self.exact.model.seen(x)
-        near = seen.abs().flatten(1).amax(1) <= FARTHEST  # nor where it is NaN
         found = []
-        for by, own in ((self.single, near), (self.exact, ~near)):
+        for by, complete, own in self._groups(x):
             if own.any():
                 some: list[Any] = [x[own], *(array[own] for array in arrays)]
+                if complete:
+                    some[0] = some[0].complete()
                 if by is self.single:
                     some = [field.to(torch.float32) for field in some]
                 found.append((own, function(by, *some).double()))
@@ -356,3 +354,19 @@ class MixedPrecision:
         for own, values in found:
             both[own] = values
         return both
+
+    def _groups(self, x: Rows) -> Iterator[tuple[Evaluation, bool, Tensor]]:
+        """Yield what computes rows, whether those are complete, and which they are.
+
+        How figures are rounded depends on both, and must not on the rows beside one.
+        """
+        everyone = torch.ones(len(x), dtype=torch.bool, device=x.values.device)
+        complete = everyone if x.observed is None else x.observed.all(-1)
+        near = ~everyone
+        if self.single is not None:
+            seen = self.exact.model.seen(x)
+            near = seen.abs().flatten(1).amax(1) <= FARTHEST  # nor where it is NaN
+            yield self.single, True, near & complete
+            yield self.single, False, near & ~complete
+        yield self.exact, True, ~near & complete
+        yield self.exact, False, ~near & ~complete

@@ -16,7 +16,13 @@ from torch.distributions import Distribution
 
 from sklearn_mae.model import Rows, draw
 
-__all__ = ["Enumeration", "PerToken", "Reinforce", "Reparametrised"]
+__all__ = [
+    "Enumeration",
+    "PartlyReparametrised",
+    "PerToken",
+    "Reinforce",
+    "Reparametrised",
+]
 
 Integrands = Callable[[Rows, Tensor], tuple[Tensor, ...]]
 
@@ -83,6 +89,26 @@ class Reinforce:
         if not self.leave_one_out or n == 1:
             return values
         return (values - values.mean()) * (n / (n - 1))
+
+
+class PartlyReparametrised(Reinforce):
+    """Pathwise gradient where entries of x have a path, score function for the others.
+
+    Given z the entries are independent. So an entry without a path has a score of its
+    own alone, and one with a path has none.
+    """
+
+    def expectation(
+        self, p: Distribution, f: Integrands, generator: torch.Generator
+    ) -> tuple[Tensor, ...]:
+        """Return f at one draw of x for each element of p's batch."""
+        x = draw(p, generator=generator)
+        log_prob = p.log_prob(x)
+        scored = p.log_prob_without_path(x)  # type: ignore[attr-defined]
+        score = scored - scored.detach()
+        return tuple(
+            values + self._reward(values.detach()) * score for values in f(x, log_prob)
+        )
 
 
 class PerToken:

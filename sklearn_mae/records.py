@@ -55,10 +55,14 @@ def names(value, n: int, name: str) -> list[str]:
     return value
 
 
-def array(value, dtype, shape: tuple[int, ...], name: str) -> np.ndarray:
-    """Return a copy of an array of finite numbers."""
+def array(
+    value, dtype, shape: tuple[int, ...], name: str, missing: bool = False
+) -> np.ndarray:
+    """Return a copy of an array of finite numbers, or of missing ones (NaN)."""
     good = isinstance(value, np.ndarray) and value.dtype == dtype
-    need(good and value.shape == shape and np.isfinite(value).all(), name, value)
+    need(good and value.shape == shape, name, value)
+    finite = np.isfinite(value) | (np.isnan(value) & missing)
+    need(bool(finite.all()), name, value)
     return np.array(value)
 
 

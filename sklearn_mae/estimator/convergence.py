@@ -126,7 +126,7 @@ def _causes(params, fitted: Fitted, x: Rows, tolerance: float, reached) -> list[
             f"the multiplier of the {' and the '.join(at_bound)} ended at its bound "
             f"C={next(iter(at_bound.values())):g}: raise C"
         )
-    doubt = fitted.family.misfit(x.values) if (reached > M).any() else None
+    doubt = fitted.family.misfit(x) if (reached > M).any() else None
     if doubt is not None:
         causes.append(doubt)
     usual = _usual_steps(params, len(x))

@@ -78,7 +78,10 @@ def fit_record(
     else:
         model = copy.deepcopy(before.model)
     model.to(device)
-    net = build_net(params, model, family, len(X), seed, constraints, progress)
+    log_volume = float(family.log_volume(seen).mean())
+    net = build_net(
+        params, model, family, len(X), log_volume, seed, constraints, progress
+    )
     net.initialize().partial_fit(TrainingRows(x))
     net.check_finite()
     epochs = [epoch for epoch in net.history if "loss" in epoch]

@@ -599,7 +599,8 @@ default="auto"
         ndarray of shape (n_samples,)
             In nats and the units of X (constant columns add 0).
         """
-        return to_numpy(self._bound(X).elbo) - self._fitted.family.log_volume
+        bound, log_volume = self._bound(X)
+        return to_numpy(bound.elbo) - log_volume
 
     def score(self, X: ArrayLike, y: object = None) -> float:
         """Mean of :meth:`score_samples`.
@@ -637,7 +638,7 @@ default="auto"
             resampled code's rate is an estimate: where it is next to nothing, noise
             makes single rows negative. What counts is the mean over rows.
         """
-        return to_numpy(self._bound(X).rate)
+        return to_numpy(self._bound(X)[0].rate)
 
     @at_once
     def distortion(self, X: ArrayLike) -> np.ndarray:
@@ -653,7 +654,8 @@ default="auto"
         ndarray of shape (n_samples,)
             In nats and the units of X.
         """
-        return to_numpy(self._bound(X).distortion) + self._fitted.family.log_volume
+        bound, log_volume = self._bound(X)
+        return to_numpy(bound.distortion) + log_volume
 
     @at_once
     def log_likelihood(self, X: ArrayLike, n_importance: int = 200) -> np.ndarray:
@@ -679,11 +681,12 @@ default="auto"
         """
         X = self._checked(X)
         n_importance = check_count("n_importance", n_importance, 1)
-        evaluation = self._fitted.evaluation
+        fitted, evaluation = self._fitted, self._fitted.evaluation
+        rows = fitted.family.rows(X)
         log_p = evaluation.log_likelihood(
-            self._fitted.seen(X), n_importance, self._keys(X, evaluation)
+            rows.map(fitted.tensor), n_importance, self._keys(X, evaluation)
         )
-        return to_numpy(log_p) - self._fitted.family.log_volume
+        return to_numpy(log_p) - fitted.family.log_volume(rows)
 
     @at_once
     def conditional_log_prob(self, X: ArrayLike, Z: ArrayLike) -> np.ndarray:
@@ -702,9 +705,10 @@ default="auto"
             In nats and the units of X.
         """
         X, Z = self._checked_pair(X, Z)
-        x = self._fitted.seen(X)
-        log_p = self._fitted.evaluation.conditional(x, self._fitted.tensor(Z))
-        return to_numpy(log_p) - self._fitted.family.log_volume
+        fitted = self._fitted
+        rows = fitted.family.rows(X)
+        log_p = fitted.evaluation.conditional(rows.map(fitted.tensor), fitted.tensor(Z))
+        return to_numpy(log_p) - fitted.family.log_volume(rows)
 
     @at_once
     def posterior_log_prob(self, X: ArrayLike, Z: ArrayLike) -> np.ndarray:
@@ -858,9 +862,12 @@ default="auto"
         return self._fitted.noise(keys, evaluation.n_noise)
 
     def _bound(self, X):
+        """Bounds of rows, and what to subtract from their log-densities."""
         X = self._checked(X)
         family = self._fitted.family
-        return self._fitted.bound(family.rows(X), family.keys(X))
+        rows = family.rows(X)
+        bound = self._fitted.bound(rows, family.keys(X))
+        return bound, family.log_volume(rows)
 
     def _decoded(self, z, dtype, given=None):
         values = self._fitted.evaluation.decode(z, given)

@@ -190,6 +190,7 @@ def build_net(
     model: LatentVariableModel,
     family: RowFamily,
     n_rows: int,
+    log_volume: float,
     seed: int,
     state: dict[str, dict[str, float]],
     progress: ProgressBar,
@@ -206,6 +207,8 @@ def build_net(
         Fitted.
     n_rows : int
         Number of rows to train on.
+    log_volume : float
+        Their mean, see ``RowFamily.log_volume``.
     seed : int
         Of batches and draws.
     state : dict
@@ -220,7 +223,7 @@ def build_net(
         rule=build_rule(params.encoder, params.n_resamples),
         generator=model.generator(seed),
         constraints=build_constraints(params, model, family, n_steps, state),
-        log_volume=family.log_volume,
+        log_volume=log_volume,
         user_supplied=bool(Structure.of(params).user_supplied),
         callbacks=[*(params.callbacks or []), progress],
         max_epochs=max_epochs,

@@ -243,7 +243,6 @@ def from_record(record: dict) -> Fitted:
         model.to(device),
         rule=rule,
         generator=None,
-        log_volume=family.log_volume,
         user_supplied=bool(structure.user_supplied),
         device=str(device),
         verbose=0,

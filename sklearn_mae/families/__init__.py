@@ -1,7 +1,7 @@
 """Kinds of data, one class each, and their names.
 
 To add a kind of column, write a ``ColumnFamily`` (``base.py``) and name it in
-``COLUMN_FAMILIES``; for a kind of row, a ``RowFamily`` in ``ROW_FAMILIES``.
+``registry.py``; for a kind of row, a ``RowFamily`` in ``ROW_FAMILIES``.
 """
 
 from sklearn_mae.families.base import (
@@ -11,11 +11,9 @@ from sklearn_mae.families.base import (
     Schedule,
     Structure,
 )
-from sklearn_mae.families.bernoulli import Bernoulli
-from sklearn_mae.families.categorical import Categorical
-from sklearn_mae.families.counts import NegativeBinomial, Poisson
-from sklearn_mae.families.gaussian import Gaussian, Heteroscedastic
+from sklearn_mae.families.joined import Joined
 from sklearn_mae.families.modules import try_user_modules
+from sklearn_mae.families.registry import COLUMN_FAMILIES
 from sklearn_mae.families.sequences import Sequences
 from sklearn_mae.families.table import Table
 from sklearn_mae.families.user import UserTable
@@ -33,27 +31,27 @@ __all__ = [
     "try_user_modules",
 ]
 
-# in the order in which documents and messages list them
-COLUMN_FAMILIES = {
-    "gaussian": Gaussian,
-    "heteroscedastic": Heteroscedastic,
-    "bernoulli": Bernoulli,
-    "categorical": Categorical,
-    "poisson": Poisson,
-    "negative_binomial": NegativeBinomial,
-}
 ROW_FAMILIES = {"sequence": Sequences}
 
 
 def likelihood_names() -> list[str]:
-    """Names that the parameter ``likelihood`` may have."""
+    """Names that a likelihood may have."""
     return [*COLUMN_FAMILIES, *ROW_FAMILIES]
 
 
 def row_family(likelihood) -> RowFamily:
-    """Return the unfitted family of rows that a likelihood, or a user's, asks for."""
+    """Return the unfitted family of rows that a likelihood asks for.
+
+    Parameters
+    ----------
+    likelihood : str, tuple of str, or callable
+        The name of all columns' family or of a kind of row, the name of each column's
+        family, or a user's factory.
+    """
     if callable(likelihood):
         return UserTable()
+    if isinstance(likelihood, tuple):
+        return Table(Joined(likelihood))
     if likelihood in ROW_FAMILIES:
         return ROW_FAMILIES[likelihood]()
     return Table(COLUMN_FAMILIES[likelihood]())

@@ -15,6 +15,7 @@ sees, codes of d components; log-probabilities in nats.
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields
+from typing import NamedTuple
 
 import numpy as np
 from torch import Tensor, nn
@@ -25,6 +26,7 @@ from sklearn_mae.model import Cost, LatentVariableModel, Pool, Rows
 
 __all__ = [
     "ColumnFamily",
+    "FisherTerm",
     "Likelihood",
     "Networks",
     "RowFamily",
@@ -42,7 +44,7 @@ class Structure:
 
     n_components: int
     encoder: str | Callable
-    likelihood: str | Callable
+    likelihood: str | tuple[str, ...] | Callable
     hidden_layer_sizes: tuple[int, ...]
     activation: str
     min_scale: float
@@ -87,6 +89,18 @@ def _missing(owner, name: str) -> NotImplementedError:
     )
 
 
+class FisherTerm(NamedTuple):
+    """A term (w d eta/dz)'(w d eta/dz) of a Fisher information.
+
+    ``weight`` and ``parameter``, w and eta, have shape (..., m, r): of m columns, r
+    numbers each. ``columns`` are their positions in the table; None: these are all.
+    """
+
+    weight: Tensor
+    parameter: Tensor
+    columns: Tensor | None = None
+
+
 class ColumnFamily:
     """One kind of column: from entries to what the model sees, and to p(x_j|z).
 
@@ -117,8 +131,17 @@ class ColumnFamily:
     def check(self, X: np.ndarray, names: Callable) -> None:
         """Refuse entries of X (n, m), float64, that such a column cannot hold.
 
-        ``names(which)`` writes the names of the columns of a boolean mask (m,).
+        ``names(which)`` writes the names of the columns of a boolean mask (m,) or of
+        positions. Entries that are missing are NaN, here and in ``fit``.
         """
+
+    def restricted(self, varying: np.ndarray) -> "ColumnFamily":
+        """Return the family of those of its columns that vary, not yet fitted."""
+        return self
+
+    def unknown(self, X: np.ndarray) -> np.ndarray | None:
+        """Which entries fit has not seen and cannot be placed; None: there are none."""
+        return None
 
     def varies(self, low: np.ndarray, high: np.ndarray) -> np.ndarray:
         """Which columns vary, from their smallest and largest entries."""
@@ -140,21 +163,27 @@ class ColumnFamily:
         """Take entries to what a row's noise may hang on: free of their units."""
         return X
 
-    def standardised(self, X: np.ndarray) -> np.ndarray | None:
-        """Take entries to multiples of fit's scales; None: there are no units."""
-        return None
+    def standardised(self, X: np.ndarray) -> np.ndarray:
+        """Take entries to multiples of fit's scales, NaN where there are no units."""
+        return np.full(X.shape, np.nan)
 
     def misfit(self, values: np.ndarray, names: Callable) -> str | None:
         """Say why codes of rows, as the model sees them, may know more than needed."""
         return None
 
-    @property
-    def log_volume(self) -> float:
-        """What to subtract from log-densities to have X's units, in nats."""
-        return 0.0
+    def log_volume(self, Y: np.ndarray) -> np.ndarray:
+        """What to subtract from log-densities of entries Y (n, m) to have X's units.
+
+        In nats, of a shape that broadcasts to that of Y; Y as the model sees it.
+        """
+        return np.zeros(self.n_columns)
+
+    def write(self) -> dict:
+        """Return what ``fit`` learned."""
+        return {name: getattr(self, name) for name in self.state}
 
     def read(self, state: dict, m: int) -> None:
-        """Set the attributes of m columns from a saved state, each checked."""
+        """Set the attributes of m columns from what ``write`` returned, each checked."""
         raise _missing(self, "read")
 
     def describe(self, tags) -> None:
@@ -166,10 +195,14 @@ class ColumnFamily:
         """Return the module from what the model sees to what the encoder sees."""
         raise _missing(self, "features")
 
+    def input_columns(self) -> np.ndarray:
+        """Column of each of the numbers that the encoder sees, in their order."""
+        return np.arange(self.n_columns)
+
     @property
     def n_inputs(self) -> int:
         """Numbers that the encoder sees."""
-        raise _missing(self, "n_inputs")
+        return len(self.input_columns())
 
     @property
     def n_outputs(self) -> int:
@@ -203,15 +236,19 @@ class ColumnFamily:
         """Return the one value that stands for p, shape (..., m): its mean."""
         return p.mean
 
+    def expected(self, p, weights: Tensor) -> Tensor:
+        """Return the one value that stands for a mixture of p (S, n, m): its mean.
+
+        ``weights`` (S, n) are its shares.
+        """
+        return (weights.unsqueeze(-1) * p.mean).sum(0)
+
     def outcomes(self) -> list[int] | None:
         """Number of values 0, 1, .. of each column; None if they cannot be listed."""
         return None
 
-    def fisher_terms(self, p) -> list[tuple[Tensor, Tensor]] | None:
-        """Pairs of w and eta, of one shape (..., s), that give the Fisher information.
-
-        It is the sum of (w d eta/dz)'(w d eta/dz). None where it is not known.
-        """
+    def fisher_terms(self, p) -> list[FisherTerm] | None:
+        """Return the terms of the Fisher information about z; None: not known."""
         return None
 
 
@@ -239,6 +276,13 @@ class Likelihood(nn.Module):
         Where rows are given something, None stands for a usual value of it.
         """
         raise _missing(self, "decode")
+
+    def expected(self, z: Tensor, weights: Tensor) -> Tensor:
+        """Return the value that stands for a mixture over codes (S, n, d), (n, D).
+
+        ``weights`` (S, n) are its shares.
+        """
+        raise _missing(self, "expected")
 
     def fisher_information(self, z: Tensor, x: Rows | None = None) -> Tensor | None:
         """Of rows x about z, shape (n, d, d), in float64; None where unknown."""
@@ -315,7 +359,7 @@ class RowFamily:
         """Say of rows of fit that they look like another kind; None if they do not."""
         return None
 
-    def misfit(self, values: Tensor) -> str | None:
+    def misfit(self, rows: Rows) -> str | None:
         """Say why codes of rows, as the model sees them, may know more than M."""
         return None
 
@@ -336,10 +380,12 @@ class RowFamily:
         """Number of columns that the model sees."""
         raise _missing(self, "n_varying")
 
-    @property
-    def log_volume(self) -> float:
-        """What to subtract from log-densities to have them in X's units, in nats."""
-        return 0.0
+    def log_volume(self, rows: Rows) -> np.ndarray:
+        """What to subtract from rows' log-densities to have X's units, (n,), in nats.
+
+        ``rows`` are of arrays, as ``rows`` returns them.
+        """
+        return np.zeros(len(rows))
 
     def transform(self, X: np.ndarray) -> np.ndarray:
         """Take rows to what the model sees, shape (n, n_varying)."""

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
+from sklearn_mae.families.base import FisherTerm
 from sklearn_mae.families.gaussian import Numeric, shown
 from sklearn_mae.model import PrivateDistribution
 
@@ -64,8 +65,9 @@ class Bernoulli(Numeric):
                 "likelihood='gaussian'."
             )
 
-    def standardised(self, X: np.ndarray) -> None:  # type: ignore[override]
+    def standardised(self, X: np.ndarray) -> np.ndarray:
         """There are no units."""
+        return np.full(X.shape, np.nan)
 
     def distribution(
         self, outputs: Tensor, given: dict[str, Tensor]
@@ -77,7 +79,8 @@ class Bernoulli(Numeric):
         """Two for each column."""
         return [2] * len(self.mean_)
 
-    def fisher_terms(self, p: IndependentBernoulli) -> list[tuple[Tensor, Tensor]]:
+    def fisher_terms(self, p: IndependentBernoulli) -> list[FisherTerm]:
         """Of the logits."""
         mean = p.mean
-        return [((mean * (1 - mean)).sqrt(), p.logits)]
+        root = (mean * (1 - mean)).sqrt()
+        return [FisherTerm(root.unsqueeze(-1), p.logits.unsqueeze(-1))]

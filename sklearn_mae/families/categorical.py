@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn.functional import log_softmax
 
 from sklearn_mae.encoders import CategoryTable, OneHot
-from sklearn_mae.families.base import ColumnFamily
+from sklearn_mae.families.base import ColumnFamily, FisherTerm
 from sklearn_mae.families.gaussian import shown
 from sklearn_mae.model import PrivateDistribution
 from sklearn_mae.records import increasing, need
@@ -28,8 +28,11 @@ IMPOSSIBLE = -1e30
 
 
 def no_whole_numbers(X: np.ndarray) -> np.ndarray:
-    """Which entries are no integers of at least 0 that float64 tells apart."""
-    return (X < 0) | (X != np.floor(X)) | (X >= TOO_LARGE)
+    """Which entries are no integers of at least 0 that float64 tells apart.
+
+    Entries that are missing, NaN, are not among them.
+    """
+    return (X < 0) | ((X != np.floor(X)) & ~np.isnan(X)) | (X >= TOO_LARGE)
 
 
 class IndependentCategorical(PrivateDistribution):
@@ -109,26 +112,20 @@ class Categorical(ColumnFamily):
 
     def fit(self, X: np.ndarray, names: Callable) -> "Categorical":
         """Learn the categories."""
-        self.categories_ = [np.unique(column) for column in X.T]
+        self.categories_ = [np.unique(column[~np.isnan(column)]) for column in X.T]
         return self
 
+    def unknown(self, X: np.ndarray) -> np.ndarray:
+        """Which entries are categories that fit has not seen."""
+        columns = zip(X.T, self.categories_, strict=True)
+        seen = [np.isin(column, known) for column, known in columns]
+        return ~np.stack(seen, axis=1) & ~np.isnan(X)
+
     def encode(self, X: np.ndarray, names: Callable) -> np.ndarray:
-        """Take categories to indices, or refuse those that fit has not seen."""
-        indices = np.empty(X.shape, dtype=np.int64)
-        pairs = zip(X.T, self.categories_, strict=True)
-        for j, (column, known) in enumerate(pairs):
-            index = np.searchsorted(known, column).clip(max=len(known) - 1)
-            unseen = known[index] != column
-            if unseen.any():
-                values = np.unique(column[unseen]).astype(int).tolist()
-                raise ValueError(
-                    f"Column {names([j])} of X holds categories that were not "
-                    f"seen in fit: {values[:5]}. Known are "
-                    f"{known.astype(int).tolist()[:20]}. Map unseen categories to a "
-                    "known one, or fit on rows that hold them."
-                )
-            indices[:, j] = index
-        return indices
+        """Take categories to indices."""
+        columns = zip(self.categories_, X.T, strict=True)
+        indices = [np.searchsorted(known, column) for known, column in columns]
+        return np.stack(indices, axis=1)
 
     def decode(self, Y: np.ndarray) -> np.ndarray:
         """Take indices to categories."""
@@ -158,10 +155,9 @@ class Categorical(ColumnFamily):
         """One indicator for each category."""
         return OneHot(self.outcomes())
 
-    @property
-    def n_inputs(self) -> int:
+    def input_columns(self) -> np.ndarray:
         """One for each category."""
-        return sum(self.outcomes())
+        return np.repeat(np.arange(self.n_columns), self.outcomes())
 
     @property
     def n_outputs(self) -> int:
@@ -197,7 +193,10 @@ class Categorical(ColumnFamily):
         """Most probable categories."""
         return p.mode
 
-    def fisher_terms(self, p: IndependentCategorical) -> list[tuple[Tensor, Tensor]]:
+    def expected(self, p: IndependentCategorical, weights: Tensor) -> Tensor:
+        """Most probable categories."""
+        return torch.einsum("sn,snmc->nmc", weights, p.log_probs.exp()).argmax(-1)
+
+    def fisher_terms(self, p: IndependentCategorical) -> list[FisherTerm]:
         """Of the log-probabilities."""
-        log_probs = p.log_probs.flatten(-2)
-        return [((0.5 * log_probs).exp(), log_probs)]
+        return [FisherTerm((0.5 * p.log_probs).exp(), p.log_probs)]

@@ -16,6 +16,7 @@ from torch.nn.functional import logsigmoid, softplus
 
 from sklearn_mae.encoders import Standardised
 from sklearn_mae.families.categorical import TOO_LARGE, no_whole_numbers
+from sklearn_mae.families.base import FisherTerm
 from sklearn_mae.families.gaussian import Numeric, shown
 from sklearn_mae.model import LOG_SQRT_2PI, PrivateDistribution
 from sklearn_mae.records import positive
@@ -223,7 +224,7 @@ class Poisson(Numeric):
     def fit(self, X: np.ndarray, names: Callable) -> "Poisson":
         """Learn means of counts, means and scales of their logarithms."""
         super().fit(np.log1p(X), names)
-        self.rate_ = X.mean(axis=0)
+        self.rate_ = np.nanmean(X, axis=0)
         return self
 
     def standardised(self, X: np.ndarray) -> np.ndarray:
@@ -232,7 +233,7 @@ class Poisson(Numeric):
 
     def misfit(self, values: np.ndarray, names: Callable) -> str | None:
         """Given z counts vary as much as their mean: for more, codes must know more."""
-        times = values.var(axis=0) / values.mean(axis=0)
+        times = np.nanvar(values, axis=0) / np.nanmean(values, axis=0)
         wide = times > OVERDISPERSED
         if not wide.any():
             return None
@@ -277,9 +278,14 @@ class Poisson(Numeric):
         """Most probable counts."""
         return p.mode
 
-    def fisher_terms(self, p) -> list[tuple[Tensor, Tensor]]:
+    def expected(self, p: IndependentPoisson, weights: Tensor) -> Tensor:
+        """Return means, as counts."""
+        return super().expected(p, weights).round()
+
+    def fisher_terms(self, p) -> list[FisherTerm]:
         """Of the log-rates."""
-        return [((0.5 * p.log_rate).exp(), p.log_rate)]
+        log_rate = p.log_rate.unsqueeze(-1)
+        return [FisherTerm((0.5 * log_rate).exp(), log_rate)]
 
 
 class NegativeBinomial(Poisson):
@@ -301,7 +307,7 @@ class NegativeBinomial(Poisson):
     def fit(self, X: np.ndarray, names: Callable) -> "NegativeBinomial":
         """Learn sizes, too."""
         super().fit(X, names)
-        excess = X.var(axis=0) / self.rate_ - 1
+        excess = np.nanvar(X, axis=0) / self.rate_ - 1
         self.size_ = self.rate_ / np.maximum(excess, LEAST_EXCESS)
         return self
 
@@ -321,7 +327,8 @@ class NegativeBinomial(Poisson):
         log_size = given["log_size"].clamp(-MAX_LOG_RATE, MAX_LOG_RATE)
         return IndependentNegativeBinomial(self.log_rate(outputs, given), log_size)
 
-    def fisher_terms(self, p) -> list[tuple[Tensor, Tensor]]:
+    def fisher_terms(self, p) -> list[FisherTerm]:
         """Of the log-rates: mu r / (mu + r)."""
         log_fisher = p.log_rate + logsigmoid(p.log_size - p.log_rate)
-        return [((0.5 * log_fisher).exp(), p.log_rate)]
+        root = (0.5 * log_fisher).exp()
+        return [FisherTerm(root.unsqueeze(-1), p.log_rate.unsqueeze(-1))]

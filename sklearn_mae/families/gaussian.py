@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.functional import softplus
 
 from sklearn_mae.encoders import Standardised
-from sklearn_mae.families.base import ColumnFamily
+from sklearn_mae.families.base import ColumnFamily, FisherTerm
 from sklearn_mae.model import DiagonalNormal
 from sklearn_mae.records import array, positive
 
@@ -44,15 +44,15 @@ class Numeric(ColumnFamily):
     def fit(self, X: np.ndarray, names: Callable) -> "Numeric":
         """Learn means and scales."""
         with np.errstate(over="ignore"):
-            self.mean_, self.scale_ = X.mean(axis=0), X.std(axis=0)
+            self.mean_, self.scale_ = np.nanmean(X, axis=0), np.nanstd(X, axis=0)
         bad = ~(np.isfinite(self.mean_) & np.isfinite(self.scale_) & (self.scale_ > 0))
         if bad.any():
             raise ValueError(
                 f"The standard deviation of column(s) {names(bad)} of X leaves "
                 "the range of float64. Rescale them, for example by a power of ten."
             )
-        fourth = (Numeric.standardised(self, X) ** 4).mean(axis=0)
-        self.support_ = 1 / fourth * len(X)
+        fourth = np.nanmean(Numeric.standardised(self, X) ** 4, axis=0)
+        self.support_ = 1 / fourth * (~np.isnan(X)).sum(axis=0)
         return self
 
     def read(self, state: dict, m: int) -> None:
@@ -73,11 +73,6 @@ class Numeric(ColumnFamily):
     def features(self) -> nn.Module:
         """Standardise."""
         return Standardised(self.mean_, self.scale_)
-
-    @property
-    def n_inputs(self) -> int:
-        """One for each column."""
-        return len(self.mean_)
 
     @property
     def n_outputs(self) -> int:
@@ -128,10 +123,9 @@ class Gaussian(Continuous):
         """Standardise."""
         return self.standardised(X)
 
-    @property
-    def log_volume(self) -> float:
-        """Sum of the logarithms of the scales."""
-        return float(np.log(self.scale_).sum())
+    def log_volume(self, Y: np.ndarray) -> np.ndarray:
+        """Logarithms of the scales."""
+        return np.log(self.scale_)
 
     def features(self) -> nn.Module:
         """The encoder sees what the model sees."""
@@ -161,9 +155,10 @@ class Gaussian(Continuous):
         """Return normals whose log-scales stay above the floor."""
         return DiagonalNormal(mean, floor + softplus(raw - floor))
 
-    def fisher_terms(self, p: DiagonalNormal) -> list[tuple[Tensor, Tensor]]:
+    def fisher_terms(self, p: DiagonalNormal) -> list[FisherTerm]:
         """Of the means."""
-        return [(torch.exp(-p.log_scale).expand_as(p.loc), p.loc)]
+        scale = torch.exp(-p.log_scale).expand_as(p.loc)
+        return [FisherTerm(scale.unsqueeze(-1), p.loc.unsqueeze(-1))]
 
 
 class Heteroscedastic(Gaussian):
@@ -183,7 +178,8 @@ class Heteroscedastic(Gaussian):
         mean, raw = outputs.chunk(2, -1)
         return self.normal(mean, raw, given["floor"])
 
-    def fisher_terms(self, p: DiagonalNormal) -> list[tuple[Tensor, Tensor]]:
+    def fisher_terms(self, p: DiagonalNormal) -> list[FisherTerm]:
         """Of the means and of the log-scales."""
-        root = torch.full_like(p.log_scale, math.sqrt(2))
-        return [*super().fisher_terms(p), (root, p.log_scale)]
+        log_scale = p.log_scale.unsqueeze(-1)
+        root = torch.full_like(log_scale, math.sqrt(2))
+        return [*super().fisher_terms(p), FisherTerm(root, log_scale)]

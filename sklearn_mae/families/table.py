@@ -1,4 +1,8 @@
-"""Tables: rows whose columns are independent given z, all of one family."""
+"""Tables: rows whose columns are independent given z.
+
+Entries may be missing. Then M is I(x_o; z | o), x_o the observed entries of a row of
+the model and o their pattern, drawn from those of the rows of ``fit``.
+"""
 
 import itertools
 import math
@@ -18,13 +22,21 @@ from sklearn_mae.families.base import (
     RowFamily,
     Structure,
 )
+from sklearn_mae.families.gaussian import shown
+from sklearn_mae.families.joined import Joined, settled
 from sklearn_mae.families.modules import call_factory
+from sklearn_mae.families.registry import COLUMN_FAMILIES
 from sklearn_mae.families.texts import look_like_sequences, text_problem
-from sklearn_mae.model import MAX_OUTCOMES, Rows, mlp
+from sklearn_mae.gradients import PartlyReparametrised, Reinforce
+from sklearn_mae.model import MAX_OUTCOMES, LatentVariableModel, Pool, Rows, mlp
 from sklearn_mae.records import array, entries, names, need
 
 __all__ = ["Table", "TableLikelihood"]
 
+# attributes of a table's own that are saved
+STATE = ("names_", "varying_", "usual_", "patterns_", "counts_")
+# what noise hangs on where an entry is missing: none that is there is so far out
+MISSING_KEY = 1e30
 # rows that go on from a fit have means and standard deviations so many of fit's away,
 # at most: else they may be in other units
 FAR_MEAN, FAR_SPREAD = 5.0, 10.0
@@ -63,8 +75,42 @@ def _all_rows(cardinalities: Sequence[int]) -> Tensor | None:
     return torch.cartesian_prod(*axes).reshape(-1, len(cardinalities))
 
 
+class TableFeatures(nn.Module):
+    """What the encoder sees of rows: features, 0 of missing entries, and marks of them.
+
+    Parameters
+    ----------
+    family : ColumnFamily
+        Fitted.
+    marked : ndarray of shape (m,), bool
+        Columns whose missing entries are marked, by a 1 each.
+    """
+
+    def __init__(self, family: ColumnFamily, marked: np.ndarray):
+        super().__init__()
+        self.features = family.features()
+        columns = torch.as_tensor(family.input_columns())
+        self.register_buffer("columns", columns, persistent=False)
+        marked_columns = torch.as_tensor(np.flatnonzero(marked))
+        self.register_buffer("marked", marked_columns, persistent=False)
+
+    def forward(self, values: Tensor, observed: Tensor | None = None) -> Tensor:
+        """Return features of shape (..., n_inputs and marks)."""
+        seen = self.features(values)
+        if observed is not None:
+            there = observed.index_select(-1, self.columns)
+            seen = torch.where(there, seen, 0.0)
+        if not len(self.marked):
+            return seen
+        if observed is None:
+            marks = seen.new_zeros((*seen.shape[:-1], len(self.marked)))
+        else:
+            marks = (~observed.index_select(-1, self.marked)).to(seen.dtype)
+        return torch.cat([seen, marks], -1)
+
+
 class TableLikelihood(Likelihood):
-    """p(x|z) of columns of one family, from one decoder.
+    """p(x|z) of independent columns, from one decoder.
 
     Parameters
     ----------
@@ -114,25 +160,43 @@ class TableLikelihood(Likelihood):
         """Return each column's point."""
         return self.family.point(self(z))
 
+    def expected(self, z: Tensor, weights: Tensor) -> Tensor:
+        """Return the value that stands for a mixture over codes (S, n, d), (n, D)."""
+        return self.family.expected(self(z), weights)
+
+    def score_gradient(self, model: LatentVariableModel, plain: bool):
+        """Return the strategy for draws that have no path, or no path throughout."""
+        if self.family.discrete is None:  # some columns' draws have a path
+            return PartlyReparametrised(leave_one_out=not plain)
+        return Reinforce(leave_one_out=not plain)
+
     def fisher_information(self, z: Tensor, x: Rows | None = None) -> Tensor | None:
-        """Of x about z, shape (n, d, d), in float64; the same for every x."""
+        """Of the observed entries of x about z, shape (n, d, d), in float64."""
         terms = self.family.fisher_terms(self(z))
         if terms is None:
             return None
-        grams = []
-        for i, (weight, _) in enumerate(terms):
+        weights = []
+        for weight, _, columns in terms:
+            if x is not None and x.observed is not None:
+                there = x.observed
+                if columns is not None:
+                    there = there.index_select(-1, columns)
+                weight = weight * there.unsqueeze(-1)
+            weights.append(weight.flatten(-2))
 
-            def eta(z, i=i):
-                return self.family.fisher_terms(self(z))[i][1]
+        def parameters(z):
+            terms = self.family.fisher_terms(self(z))
+            return torch.cat([term.parameter.flatten(-2) for term in terms], -1)
 
-            grams.append(_gram(weight.unsqueeze(-1) * _jacobian(eta, z)))
-        return sum(grams[1:], grams[0])
+        jacobian = _jacobian(parameters, z)
+        return _gram(torch.cat(weights, -1).unsqueeze(-1) * jacobian)
 
 
 class Table(RowFamily):
     """A table. The model sees the columns that vary, in their family's encoding.
 
     Constant columns are put back on the way out, whatever a new row holds in them.
+    Missing entries are NaN. A category that fit has not seen counts as missing.
 
     Parameters
     ----------
@@ -145,9 +209,17 @@ class Table(RowFamily):
         For messages.
     varying_ : ndarray of shape (n_features_in,), bool
         Columns that the model sees.
-    constants_ : ndarray of shape (n_features_in,)
-        The first row.
+    usual_ : ndarray of shape (n_features_in,)
+        An entry of each column: the value of constant ones, what stands in the place of
+        missing entries of others; NaN where all are missing.
+    patterns_ : ndarray of shape (P, n_varying), bool
+        Patterns of the observed entries of rows.
+    counts_ : ndarray of shape (P,), int64
+        In how many rows each is found.
     """
+
+    # whether entries may be missing
+    holes = True
 
     def __init__(self, family: ColumnFamily):
         self.family = family
@@ -182,30 +254,50 @@ class Table(RowFamily):
         self.names_ = [str(name) for name in names]
         self.varying_ = np.ones(X.shape[1], dtype=bool)
         X = self._checked(X)
-        self.varying_ = self.family.varies(X.min(axis=0), X.max(axis=0))
-        self.constants_ = X[0].copy()
-        if not self.varying_.any():
+        # (of a column of NaN alone they are NaN, without a warning)
+        low, high = np.fmin.reduce(X, axis=0), np.fmax.reduce(X, axis=0)
+        varying = self.family.varies(low, high)
+        if not varying.any():
             raise ValueError(
                 f"All {X.shape[1]} columns of X are constant: there is nothing to "
                 "encode. Pass at least one column that varies."
             )
-        self.family.fit(X[:, self.varying_], self._names)
+        empty = np.isnan(low)
+        if empty.any():
+            warnings.warn(
+                f"All entries of column(s) {self._names(empty)} of X are missing. They "
+                "are left out as if constant.",
+                UserWarning,
+                stacklevel=2,
+            )
+        self.usual_ = low
+        self.varying_, X = varying, X[:, varying]
+        self.family = settled(self.family.restricted(varying), X)
+        self.family.fit(X, self._names)
+        self.patterns_, self.counts_ = np.unique(
+            ~np.isnan(X), axis=0, return_counts=True
+        )
         return self
 
-    def misfit(self, values: Tensor) -> str | None:
+    def misfit(self, rows: Rows) -> str | None:
         """Say what the columns' family does."""
-        return self.family.misfit(values.numpy(force=True), self._names)
+        rows = rows.map(lambda field: field.numpy(force=True))
+        values = rows.values
+        if rows.observed is not None:
+            values = np.where(rows.observed, values, np.nan)
+        return self.family.misfit(values, self._names)
 
     def check_again(self, X: np.ndarray) -> None:
         """Warn of columns in other units than fit's: scales and noises are those."""
-        with np.errstate(all="ignore"):
+        with np.errstate(all="ignore"), warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)  # of columns without units
             distances = self.family.standardised(self._checked(X))
-            if distances is None:
-                return
-            means, spreads = abs(distances.mean(axis=0)), distances.std(axis=0)
-        far = ~((means <= FAR_MEAN) & (spreads <= FAR_SPREAD))
-        if (spreads < 1 / FAR_SPREAD).all():
-            far[:] = True
+            means = abs(np.nanmean(distances, axis=0))
+            spreads = np.nanstd(distances, axis=0)
+        units = ~np.isnan(means)
+        far = units & ~((means <= FAR_MEAN) & (spreads <= FAR_SPREAD))
+        if units.any() and (spreads[units] < 1 / FAR_SPREAD).all():
+            far = units
         if far.any():
             warnings.warn(
                 "warm_start=True keeps the scales of the first fit, and column(s) "
@@ -223,10 +315,13 @@ class Table(RowFamily):
         """Number of columns that the model sees."""
         return int(self.varying_.sum())
 
-    @property
-    def log_volume(self) -> float:
-        """What to subtract from log-densities to have them in X's units, in nats."""
-        return self.family.log_volume
+    def log_volume(self, rows: Rows) -> np.ndarray:
+        """What to subtract from rows' log-densities to have X's units, (n,), in nats."""
+        each = self.family.log_volume(rows.values)
+        each = np.broadcast_to(each, rows.values.shape)
+        if rows.observed is not None:
+            each = np.where(rows.observed, each, 0.0)
+        return each.sum(axis=-1)
 
     def transform(self, X: np.ndarray) -> np.ndarray:
         """Take rows to what the model sees, float64 or int64 of shape (n, n_varying).
@@ -236,7 +331,23 @@ class Table(RowFamily):
         ValueError
             If an entry is none of the values that its kind of column can hold.
         """
-        return self.family.encode(self._checked(X), self._names)
+        return self.rows(X).values
+
+    def rows(self, X: np.ndarray) -> Rows:
+        """Take rows to what travels: what the model sees, and which entries it does."""
+        X = self._known(self._checked(X), warn=True)
+        observed = ~np.isnan(X)
+        filled = np.where(observed, X, self.usual_[self.varying_])
+        values = self.family.encode(filled, self._names)
+        return Rows(values, None if observed.all() else observed)
+
+    def pool(self) -> Pool | None:
+        """Return the patterns of the rows of fit; None where nothing was missing."""
+        if self.patterns_.all():
+            return None
+        patterns = torch.as_tensor(self.patterns_)
+        counts = torch.as_tensor(self.counts_)
+        return Pool(patterns.repeat_interleave(counts, 0))
 
     def keys(self, X: np.ndarray) -> np.ndarray:
         """Take rows to what their noise may hang on, for ``row_noise``.
@@ -245,13 +356,16 @@ class Table(RowFamily):
         """
         with np.errstate(over="ignore"):
             X = X[:, self.varying_].astype(np.float32).astype(np.float64)
-        return self.family.key(X)
+        X = self._known(X)
+        observed = ~np.isnan(X)
+        keys = self.family.key(np.where(observed, X, self.usual_[self.varying_]))
+        return np.where(observed, keys, MISSING_KEY)
 
     def inverse_transform(self, Y: np.ndarray) -> np.ndarray:
         """Take what the model sees, shape (..., n_varying), back to columns of X."""
         Y = self.family.decode(Y)
         X = np.empty((*Y.shape[:-1], len(self.varying_)), dtype=np.float64)
-        X[...] = self.constants_
+        X[...] = self.usual_
         X[..., self.varying_] = Y
         return X
 
@@ -261,12 +375,33 @@ class Table(RowFamily):
         self.family.check(X, self._names)
         return X
 
+    def _known(self, X: np.ndarray, warn: bool = False) -> np.ndarray:
+        """Varying columns of X, categories that fit has not seen as missing."""
+        unknown = self.family.unknown(X)
+        if unknown is None or not unknown.any():
+            return X
+        if warn:
+            columns = np.flatnonzero(unknown.any(axis=0))
+            values = [np.unique(X[unknown[:, j], j])[:5] for j in columns]
+            found = "; ".join(
+                f"column {self._names([j])}: {', '.join(map(shown, some))}"
+                for j, some in zip(columns, values, strict=True)
+            )
+            warnings.warn(
+                "X holds categories that were not seen in fit. They count as missing: "
+                f"{found}. Map them to known ones, or fit on rows that hold them.",
+                UserWarning,
+                stacklevel=2,
+            )
+        return np.where(unknown, np.nan, X)
+
     def _names(self, which) -> str:
         """Names of those of the varying columns."""
         return ", ".join(self.names_[j] for j in np.flatnonzero(self.varying_)[which])
 
     def describe(self, tags) -> None:
         """Say in scikit-learn's input tags what entries may be."""
+        tags.allow_nan = self.holes
         self.family.describe(tags)
 
     def likelihood(self, structure: Structure) -> nn.Module:
@@ -278,7 +413,12 @@ class Table(RowFamily):
 
     def networks(self, structure: Structure) -> Networks:
         """Build likelihood, encoder, posterior and features."""
-        n_inputs, d = self.family.n_inputs, structure.n_components
+        d = structure.n_components
+        marked = ~self.patterns_.all(axis=0)
+        if self.family.encoder_network(d) is not None:
+            # what such a network says of no features at all is the prior
+            marked[:] = False
+        n_inputs = self.family.n_inputs + int(marked.sum())
 
         def gaussian(kind):
             sizes, activation = structure.hidden_layer_sizes, structure.activation
@@ -295,7 +435,8 @@ class Table(RowFamily):
         else:
             encoder = gaussian(GaussianEncoder)
         posterior = gaussian(Posterior)
-        return likelihood, encoder, posterior, self.family.features()
+        features = TableFeatures(self.family, marked)
+        return likelihood, encoder, posterior, features
 
     def largest_layers(self, structure: Structure) -> list[int]:
         """Of the first layer, and of the way from it to the last."""
@@ -306,18 +447,36 @@ class Table(RowFamily):
 
     def write(self) -> dict:
         """Return what ``fit`` learned as arrays and plain values."""
-        of_family = {name: getattr(self.family, name) for name in self.family.state}
-        own = {"names_": self.names_, "varying_": self.varying_}
-        return {**own, "constants_": self.constants_, **of_family}
+        own = {name: getattr(self, name) for name in STATE}
+        return {**own, "family": self.family.write()}
 
     def read(self, state: dict, structure: Structure, n_features: int) -> "Table":
         """Take over what ``write`` returned, each entry checked."""
-        keys = ("names_", "varying_", "constants_", *self.family.state)
-        state = entries(state, keys, "columns")
+        state = entries(state, (*STATE, "family"), "columns")
         self.names_ = names(state["names_"], n_features, "names_")
         shape = (n_features,)
         self.varying_ = array(state["varying_"], np.bool_, shape, "varying_")
         need(bool(self.varying_.any()), "varying_", self.varying_)
-        self.constants_ = array(state["constants_"], np.float64, shape, "constants_")
-        self.family.read(state, self.n_varying)
+        self.usual_ = array(state["usual_"], np.float64, shape, "usual_", missing=True)
+        need(
+            not np.isnan(self.usual_[self.varying_]).any(), "usual_", state["usual_"]
+        )
+        patterns = state["patterns_"]
+        good = isinstance(patterns, np.ndarray) and patterns.ndim == 2
+        need(good and len(patterns) > 0, "patterns_", patterns)
+        shape = (len(patterns), self.n_varying)
+        self.patterns_ = array(patterns, np.bool_, shape, "patterns_")
+        counts = array(state["counts_"], np.int64, shape[:1], "counts_")
+        need(bool((counts > 0).all()), "counts_", counts)
+        self.counts_ = counts
+        of_family = state["family"]
+        need(type(of_family) is dict, "family", of_family)
+        if "parts" in of_family:
+            self.family = Joined([])
+        else:
+            self.family = self.family.restricted(self.varying_)
+            if isinstance(self.family, Joined):
+                self.family = COLUMN_FAMILIES[self.family.likelihoods[0]]()
+            of_family = entries(of_family, self.family.state, "family")
+        self.family.read(of_family, self.n_varying)
         return self

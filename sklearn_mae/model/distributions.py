@@ -32,9 +32,15 @@ class PrivateDistribution(Distribution):
 
     torch's own Distributions take no generator and validate their arguments at every
     construction, which would cost more than the arithmetic of a small network.
+
+    Attributes
+    ----------
+    partly_reparametrised : bool
+        Whether ``rsample`` reparametrises some entries, though not all.
     """
 
     arg_constraints: dict = {}  # noqa: RUF012
+    partly_reparametrised = False
 
     def __init__(self, batch_shape, event_shape):
         super().__init__(batch_shape, event_shape, validate_args=False)
@@ -118,7 +124,8 @@ def draw(
 
     Returns a Tensor, or ``Rows`` of a distribution over rows.
     """
-    differentiable = reparametrised and distribution.has_rsample
+    partly = getattr(distribution, "partly_reparametrised", False)
+    differentiable = reparametrised and (distribution.has_rsample or partly)
     method = getattr(distribution, "rsample" if differentiable else "sample")
     if isinstance(distribution, PrivateDistribution):
         return method(sample_shape, generator)

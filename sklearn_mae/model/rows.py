@@ -61,6 +61,10 @@ class Rows:
         """Insert an axis before the last one."""
         return self.map(lambda field: field.unsqueeze(dim))
 
+    def complete(self) -> "Rows":
+        """Return the same rows as rows of which all is observed."""
+        return Rows(self.values, None, self.given)
+
     def to(self, dtype: torch.dtype) -> "Rows":
         """Convert numbers to a floating type; indices and marks stay."""
         return self.map(
@@ -137,6 +141,7 @@ class RowDistribution(PrivateDistribution):
     def __init__(self, base: Distribution, observed=None, given=None):
         self.base, self.observed, self.given = base, observed, given
         self.has_rsample = base.has_rsample
+        self.partly_reparametrised = getattr(base, "partly_reparametrised", False)
         super().__init__(base.batch_shape, base.event_shape)
 
     def sample(self, sample_shape=(), generator=None):
@@ -154,3 +159,8 @@ class RowDistribution(PrivateDistribution):
     def log_prob(self, x):
         """Log-probability of observed entries."""
         return x.log_prob(self.base)
+
+    def log_prob_without_path(self, x: Rows) -> Tensor:
+        """Log-probability of observed entries that ``rsample`` has no gradient for."""
+        base: Any = self.base
+        return base.log_prob_without_path(x.values, x.observed)
