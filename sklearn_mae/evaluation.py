@@ -91,7 +91,7 @@ class Evaluation:
             q, z = self._proposals(x, noise)
             return self.rule.mean_code(self.model, x, q, z).mean(0)
 
-        return self._by_rows(mean, self.n_groups * self.rule.n_draws, x)
+        return self.by_rows(mean, self.n_groups * self.rule.n_draws, x)
 
     def bound(self, x: Rows, keys: Tensor | None = None) -> Bound:
         """Bound on log p(x), distortion and rate of each row; keys (n, k d + 1)."""
@@ -102,7 +102,7 @@ class Evaluation:
             parts = self.rule.bound(self.model, x, q, z)
             return torch.stack([part.mean(0) for part in parts], -1)
 
-        parts = self._by_rows(bound, self.n_groups * k, x, keys)
+        parts = self.by_rows(bound, self.n_groups * k, x, keys)
         return Bound(*parts.unbind(-1))
 
     def log_likelihood(
@@ -111,11 +111,18 @@ class Evaluation:
         """Importance-weighted estimate of log p(x), shape (n,); keys (n, k d + 1)."""
 
         def log_likelihood(x, keys=None):
-            q, z = self._proposals(x, self._noise(n_importance, 1, keys))
-            log_w = self.model.log_weights(x, z.squeeze(1), q)
+            _, log_w = self.weighted_codes(x, n_importance, keys)
             return torch.logsumexp(log_w, 0) - math.log(n_importance)
 
-        return self._by_rows(log_likelihood, n_importance, x, keys)
+        return self.by_rows(log_likelihood, n_importance, x, keys)
+
+    def weighted_codes(
+        self, x: Rows, n_codes: int, keys: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Codes from each row's proposal, (S, n, d), and their log-weights (S, n)."""
+        q, z = self._proposals(x, self._noise(n_codes, 1, keys))
+        z = z.squeeze(1)
+        return z, self.model.log_weights(x, z, q)
 
     def conditional(self, x: Rows, z: Tensor) -> Tensor:
         """Log p(x|z) row by row, shape (n,)."""
@@ -123,7 +130,7 @@ class Evaluation:
         def log_prob(x, z):
             return self.model.log_lik(x, z)
 
-        return self._by_rows(log_prob, 1, x, z, encoded=False)
+        return self.by_rows(log_prob, 1, x, z, encoded=False)
 
     def posterior(self, x: Rows, z: Tensor) -> Tensor:
         """Log q(z|x) of the code row by row, shape (n,)."""
@@ -133,7 +140,7 @@ class Evaluation:
             q, draws = self._proposals(x, self._noise(self.n_others, k))
             return self.rule.log_density(self.model, x, q, z, draws[:, 1:])
 
-        return self._by_rows(log_density, self.n_others * k, x, z)
+        return self.by_rows(log_density, self.n_others * k, x, z)
 
     @torch.no_grad()
     def encoder_information(self, x: Rows, noise: Tensor) -> EncoderInformation:
@@ -209,7 +216,7 @@ class Evaluation:
         if given is not None:
             arrays.append(given.expand(*z.shape[:-1], -1).flatten(0, -2))
         decode = self.model.likelihood.decode
-        flat = self._by_rows(decode, 1, *arrays, encoded=False)
+        flat = self.by_rows(decode, 1, *arrays, encoded=False)
         return flat.unflatten(0, z.shape[:-1])
 
     def encoded_draws(self, x: Rows, noise: Tensor) -> Tensor:
@@ -222,7 +229,7 @@ class Evaluation:
             u = torch.special.ndtr(noise[:, -1])
             return self.rule.choose(self.model, x, q, z, u).squeeze(0)
 
-        return self._by_rows(choose, k, x, noise)
+        return self.by_rows(choose, k, x, noise)
 
     @property
     def n_noise(self) -> int:
@@ -254,14 +261,14 @@ class Evaluation:
     def _proposals(self, x: Rows, noise: Tensor) -> tuple[Distribution, Tensor]:
         q = self.model.q(x)
         z = transport(q, noise)
-        if z is None:  # no map: the noise is a seed, row by row (see _by_rows)
+        if z is None:  # no map: the noise is a seed, row by row (see by_rows)
             seed = int(noise.flatten()[0].double().view(torch.int64))
             generator = self.model.generator(seed)
             z = draw(q, noise.shape[:2], generator, reparametrised=False)
         return q, z
 
     @torch.no_grad()
-    def _by_rows(
+    def by_rows(
         self,
         function: Callable,
         n_draws: int,

@@ -32,6 +32,7 @@ LEVELS = {
     "families": 2,
     "training": 3,
     "evaluation": 2,
+    "imputation": 3,
     "estimator": 4,
     "scoring": 5,
     "path": 5,

@@ -101,6 +101,8 @@ N_COUNTS = 400
 FAMILIES = {
     "gaussian": standard_columns("gaussian", 2),
     "heteroscedastic": standard_columns("heteroscedastic", 2),
+    "lognormal": standard_columns("lognormal", 2),
+    "student t": standard_columns("student_t", 2),
     "bernoulli": standard_columns("bernoulli", 3),
     "one category": standard_columns("categorical", (4,)),
     "ragged categories": standard_columns("categorical", (3, 2, 4)),
@@ -258,7 +260,7 @@ def test_every_family_of_columns_is_held_to_it():
 def test_every_strategy_meets_the_likelihoods_it_can():
     allowed = {(likelihood, strategy) for likelihood, _, strategy in TRIPLES}
 
-    assert len(allowed) == 3 * 6 + 4 + 2 * 2
+    assert len(allowed) == 3 * 8 + 4 + 2 * 2
     assert ("sequence", "per token") in allowed
     assert ("bernoulli", "reparametrised") not in allowed
     assert ("callable", "enumeration") not in allowed
@@ -369,6 +371,12 @@ def test_point(likelihood):
     z = codes(5, model)
     p, point = model.likelihood(z), model.likelihood.decode(z)
 
+    if likelihood == "lognormal":  # the model sees logarithms
+        mean = (p.loc + 0.5 * (2 * p.log_scale).exp()).exp()
+        assert_close(
+            FAMILIES[likelihood].decode(point.detach().numpy()), mean.detach().numpy()
+        )
+        return
     if rows(1, model).is_floating_point() and not counts(likelihood):
         assert_close(point, p.mean)
         return

@@ -19,7 +19,7 @@ from sklearn_mae.families.registry import COLUMN_FAMILIES
 from sklearn_mae.model import PrivateDistribution, draw
 from sklearn_mae.records import entries, need
 
-__all__ = ["Joined", "JoinedColumns", "settled"]
+__all__ = ["Joined", "JoinedColumns", "read_family", "settled"]
 
 
 class JoinedColumns(PrivateDistribution):
@@ -40,6 +40,16 @@ class JoinedColumns(PrivateDistribution):
         positions = torch.cat([positions for _, positions in parts])
         self._order = positions.argsort()
         super().__init__(parts[0][0].batch_shape, positions.shape)
+
+    @property
+    def mean(self):
+        """Means, of parts that have one."""
+        return self.ordered([p.mean for p, _ in self.parts])
+
+    @property
+    def variance(self):
+        """Variances, of parts that have one."""
+        return self.ordered([p.variance for p, _ in self.parts])
 
     def values_of(self, value: Tensor, i: int) -> Tensor:
         """Return the values of a part."""
@@ -361,7 +371,9 @@ class Joined(ColumnFamily):
     def expected(self, p: JoinedColumns, weights: Tensor) -> Tensor:
         """Return what stands for a mixture in the families' eyes."""
         pairs = zip(self.families, p.parts, strict=True)
-        return p.ordered([family.expected(part, weights) for family, (part, _) in pairs])
+        return p.ordered(
+            [family.expected(part, weights) for family, (part, _) in pairs]
+        )
 
     def fisher_terms(self, p: JoinedColumns) -> list[FisherTerm] | None:
         """Return the parts' terms, if all are known."""
@@ -393,4 +405,35 @@ def settled(family: ColumnFamily, X: np.ndarray) -> ColumnFamily:
     if isinstance(family, Categorical):
         if len({_size_class(column) for column in X.T}) > 1:
             return Joined(["categorical"] * X.shape[1])
+    return family
+
+
+def read_family(state: dict, wanted: ColumnFamily, m: int) -> ColumnFamily:
+    """Return a settled family of m columns from a saved state, each entry checked.
+
+    Parameters
+    ----------
+    state : dict
+        What its ``write`` returned.
+    wanted : ColumnFamily
+        What it was settled from.
+    m : int
+        Number of columns.
+    """
+    need(type(state) is dict, "family", state)
+    if isinstance(wanted, Joined):
+        names = wanted.likelihoods
+    else:
+        names = [
+            name for name, kind in COLUMN_FAMILIES.items() if type(wanted) is kind
+        ] * m
+    if "parts" in state:
+        family: ColumnFamily = Joined([])
+    else:
+        need(len(set(names)) <= 1, "family", state)
+        family = COLUMN_FAMILIES[names[0]]() if names else wanted
+        entries(state, family.state, "family")
+    family.read(state, m)
+    if isinstance(family, Joined):
+        need(family.likelihoods == names, "family", state)
     return family

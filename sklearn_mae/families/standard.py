@@ -11,13 +11,20 @@ import torch
 from torch import nn
 
 from sklearn_mae.encoders import GaussianEncoder, Posterior
-from sklearn_mae.families import COLUMN_FAMILIES
 from sklearn_mae.families.base import ColumnFamily
 from sklearn_mae.families.categorical import Categorical
+from sklearn_mae.families.joined import Joined
+from sklearn_mae.families.registry import COLUMN_FAMILIES
 from sklearn_mae.families.table import TableLikelihood
 from sklearn_mae.model import LatentVariableModel
 
-__all__ = ["set_scale", "standard_columns", "standard_likelihood", "standard_model"]
+__all__ = [
+    "joined_columns",
+    "set_scale",
+    "standard_columns",
+    "standard_likelihood",
+    "standard_model",
+]
 
 # what such a family would have learned of each column
 LEARNED = {"mean_": 0.0, "scale_": 1.0, "support_": np.inf, "rate_": 1.0, "size_": 1.0}
@@ -41,6 +48,20 @@ def standard_columns(name: str, columns: int | Sequence[int]) -> ColumnFamily:
     for attribute in numeric.state:
         setattr(numeric, attribute, np.full(columns, LEARNED[attribute]))
     return numeric
+
+
+def joined_columns(**columns: int | Sequence[int]) -> Joined:
+    """Return families joined, each as ``standard_columns`` has it, in that order."""
+    names: list[str] = []
+    parts = []
+    for name, some in columns.items():
+        family = standard_columns(name, some)
+        positions = np.arange(len(names), len(names) + family.n_columns)
+        names += [name] * family.n_columns
+        parts.append((name, family, positions))
+    joined = Joined(names)
+    joined.parts_ = parts
+    return joined
 
 
 def standard_likelihood(

@@ -12,7 +12,7 @@ from sklearn_mae.families.base import FisherTerm
 from sklearn_mae.families.gaussian import Gaussian
 from sklearn_mae.model import PrivateDistribution
 
-__all__ = ["IndependentStudentT", "StudentT", "Squashed"]
+__all__ = ["IndependentStudentT", "Squashed", "StudentT"]
 
 # least degrees of freedom: from here on there is a mean
 LEAST_FREEDOM = 1.0
@@ -45,6 +45,21 @@ class IndependentStudentT(PrivateDistribution):
     def mean(self):
         """Mean."""
         return self.loc
+
+    @property
+    def variance(self):
+        """Variance, infinite up to two degrees of freedom."""
+        ratio = self.freedom / (self.freedom - 2)
+        ratio = torch.where(self.freedom > 2, ratio, torch.inf)
+        return (torch.exp(2 * self.log_scale) * ratio).expand_as(self.loc)
+
+    def entropy(self):
+        """Differential entropy in nats."""
+        half, rest = 0.5 * (self.freedom + 1), 0.5 * self.freedom
+        spread = half * (torch.digamma(half) - torch.digamma(rest))
+        log_beta = torch.lgamma(rest) + math.lgamma(0.5) - torch.lgamma(half)
+        each = spread + 0.5 * self.freedom.log() + log_beta + self.log_scale
+        return each.expand_as(self.loc).sum(-1)
 
     def entry_log_prob(self, value):
         """Log-density of each entry."""

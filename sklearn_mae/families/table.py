@@ -23,9 +23,8 @@ from sklearn_mae.families.base import (
     Structure,
 )
 from sklearn_mae.families.gaussian import shown
-from sklearn_mae.families.joined import Joined, settled
+from sklearn_mae.families.joined import read_family, settled
 from sklearn_mae.families.modules import call_factory
-from sklearn_mae.families.registry import COLUMN_FAMILIES
 from sklearn_mae.families.texts import look_like_sequences, text_problem
 from sklearn_mae.gradients import PartlyReparametrised, Reinforce
 from sklearn_mae.model import MAX_OUTCOMES, LatentVariableModel, Pool, Rows, mlp
@@ -175,10 +174,11 @@ class TableLikelihood(Likelihood):
         terms = self.family.fisher_terms(self(z))
         if terms is None:
             return None
+        observed = None if x is None else Rows.of(x).observed
         weights = []
         for weight, _, columns in terms:
-            if x is not None and x.observed is not None:
-                there = x.observed
+            if observed is not None:
+                there = observed
                 if columns is not None:
                     there = there.index_select(-1, columns)
                 weight = weight * there.unsqueeze(-1)
@@ -354,10 +354,10 @@ class Table(RowFamily):
 
         Free of the columns' units and of constant ones; the same for a float32 copy.
         """
+        X = X[:, self.varying_]
+        observed = ~np.isnan(self._known(X.astype(np.float64)))
         with np.errstate(over="ignore"):
-            X = X[:, self.varying_].astype(np.float32).astype(np.float64)
-        X = self._known(X)
-        observed = ~np.isnan(X)
+            X = X.astype(np.float32).astype(np.float64)
         keys = self.family.key(np.where(observed, X, self.usual_[self.varying_]))
         return np.where(observed, keys, MISSING_KEY)
 
@@ -458,9 +458,7 @@ class Table(RowFamily):
         self.varying_ = array(state["varying_"], np.bool_, shape, "varying_")
         need(bool(self.varying_.any()), "varying_", self.varying_)
         self.usual_ = array(state["usual_"], np.float64, shape, "usual_", missing=True)
-        need(
-            not np.isnan(self.usual_[self.varying_]).any(), "usual_", state["usual_"]
-        )
+        need(not np.isnan(self.usual_[self.varying_]).any(), "usual_", state["usual_"])
         patterns = state["patterns_"]
         good = isinstance(patterns, np.ndarray) and patterns.ndim == 2
         need(good and len(patterns) > 0, "patterns_", patterns)
@@ -469,14 +467,7 @@ class Table(RowFamily):
         counts = array(state["counts_"], np.int64, shape[:1], "counts_")
         need(bool((counts > 0).all()), "counts_", counts)
         self.counts_ = counts
-        of_family = state["family"]
-        need(type(of_family) is dict, "family", of_family)
-        if "parts" in of_family:
-            self.family = Joined([])
-        else:
-            self.family = self.family.restricted(self.varying_)
-            if isinstance(self.family, Joined):
-                self.family = COLUMN_FAMILIES[self.family.likelihoods[0]]()
-            of_family = entries(of_family, self.family.state, "family")
-        self.family.read(of_family, self.n_varying)
+        self.family = read_family(
+            state["family"], self.family.restricted(self.varying_), self.n_varying
+        )
         return self
