@@ -16,6 +16,7 @@ __all__ = [
     "names",
     "need",
     "number",
+    "outcomes",
     "positive",
 ]
 
@@ -53,6 +54,16 @@ def names(value, n: int, name: str) -> list[str]:
     good = type(value) is list and len(value) == n
     need(good and all(type(entry) is str for entry in value), name, value)
     return value
+
+
+def outcomes(value, name: str) -> list:
+    """Return a list of distinct strings, of booleans, or of numbers without NaN."""
+    need(type(value) is list, name, value)
+    kinds = {type(outcome) for outcome in value}
+    good = kinds <= {str} or kinds <= {bool} or kinds <= {int, float}
+    need(good and all(outcome == outcome for outcome in value), name, value)
+    need(len(set(value)) == len(value), name, value)
+    return list(value)
 
 
 def array(

@@ -20,6 +20,7 @@ PACKAGE = ROOT / "sklearn_mae"
 
 # A room is a file of the package, or a folder that a file grew into.
 LEVELS = {
+    "columns": 1,
     "model": 0,
     "gradients": 1,
     "noise": 0,
@@ -39,7 +40,7 @@ LEVELS = {
     "plotting": 6,
     "__init__": 7,
 }
-WITHOUT_TORCH = {"text", "noise", "parameters", "records", "datasets"}
+WITHOUT_TORCH = {"columns", "text", "noise", "parameters", "records", "datasets"}
 MAX_LINES_OF_CODE = 400
 
 FILES = sorted(PACKAGE.rglob("*.py"))

@@ -1,0 +1,153 @@
+"""What the parameter ``likelihood`` says of each column of a table.
+
+A name is of all columns. Pairs of a name and columns are read as ``ColumnTransformer``
+reads its own; columns that no pair names, and all columns of ``"auto"``, are Gaussian
+where they hold numbers and categorical where they hold strings, booleans or categories.
+"""
+
+import reprlib
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from sklearn_mae.families import COLUMN_FAMILIES, ROW_FAMILIES
+
+__all__ = ["AUTO", "by_column", "described", "is_table", "settled_likelihood", "wanted"]
+
+AUTO = "auto"
+# what "auto" takes numbers and categories for
+OF_KIND = {"numeric": "gaussian", "category": "categorical"}
+
+
+def is_table(likelihood) -> bool:
+    """Whether a likelihood is one of columns, not of rows of words."""
+    return not (isinstance(likelihood, str) and likelihood in ROW_FAMILIES)
+
+
+def by_column(likelihood, X, names: Sequence[str] | None, n: int) -> list[str | None]:
+    """Return the name of each of n columns' family; None: "auto", or a user's.
+
+    Parameters
+    ----------
+    likelihood : str, list of (str, columns) or callable
+        The parameter.
+    X : object
+        The table, for selectors of columns.
+    names : sequence of str or None
+        Of its columns.
+    n : int
+        Their number.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If a pair is none, names no likelihood of columns, or a column that is not
+        there or that another pair has named.
+    """
+    if callable(likelihood):
+        return [None] * n
+    if isinstance(likelihood, str):
+        return [None if likelihood == AUTO else likelihood] * n
+    found: list[str | None] = [None] * n
+    named = np.zeros(n, dtype=bool)
+    for pair in likelihood:
+        name, columns = _pair(pair)
+        for j in _positions(columns, X, names, n):
+            if named[j]:
+                label = j if names is None else names[j]
+                raise ValueError(
+                    f"likelihood names column {label!r} twice, the second time in "
+                    f"({name!r}, {reprlib.repr(columns)}). Name each column once."
+                )
+            found[j], named[j] = None if name == AUTO else name, True
+    return found
+
+
+def _pair(pair) -> tuple[str, Any]:
+    if not isinstance(pair, tuple | list) or len(pair) != 2:
+        raise ValueError(
+            f"likelihood holds {reprlib.repr(pair)}, which is no pair of a likelihood "
+            "and columns, as ('poisson', ['visits']) is one."
+        )
+    name, columns = pair
+    if name != AUTO and (not isinstance(name, str) or name not in COLUMN_FAMILIES):
+        raise ValueError(
+            f"likelihood names {reprlib.repr(name)} in a pair. Likelihoods of columns "
+            f"are {[AUTO, *COLUMN_FAMILIES]}."
+        )
+    return name, columns
+
+
+def _positions(columns, X, names: Sequence[str] | None, n: int) -> list[int]:
+    """Return the positions of columns given by name, position, mask or selector."""
+    if callable(columns):
+        columns = columns(X)
+    if isinstance(columns, slice):
+        ends = [
+            end if end is None or isinstance(end, int) else _position(end, names, n)
+            for end in (columns.start, columns.stop)
+        ]
+        if isinstance(columns.stop, str):
+            ends[1] += 1  # slices of names hold their last one
+        return list(range(n))[slice(*ends, columns.step)]
+    if isinstance(columns, str | int | np.integer) and not isinstance(columns, bool):
+        return [_position(columns, names, n)]
+    columns = list(columns)
+    if columns and all(isinstance(each, bool | np.bool_) for each in columns):
+        if len(columns) != n:
+            raise ValueError(
+                f"likelihood selects columns by a mask of {len(columns)} entries, but "
+                f"X has {n} columns. Pass one entry for each column."
+            )
+        return [int(j) for j in np.flatnonzero(columns)]
+    return [_position(each, names, n) for each in columns]
+
+
+def _position(column, names: Sequence[str] | None, n: int) -> int:
+    if isinstance(column, int | np.integer) and -n <= column < n:
+        return int(column) % n
+    if isinstance(column, str) and names is not None and column in names:
+        return list(names).index(column)
+    known = f"the positions 0 to {n - 1}"
+    if names is not None:
+        known += f" and the names {reprlib.repr(list(names))}"
+    raise ValueError(
+        f"likelihood names column {column!r}, which X has not. Its columns have "
+        f"{known}."
+    )
+
+
+def wanted(likelihood, names: list[str | None]) -> list[str | None]:
+    """Return what each column must be for its family; None: what it is."""
+    if callable(likelihood):
+        return ["numeric"] * len(names)
+    return [
+        None if name is None else "category" if name == "categorical" else "numeric"
+        for name in names
+    ]
+
+
+def settled_likelihood(likelihood, names: list[str | None], kinds: list[str] | None):
+    """Return a callable, the name of all columns' family, or a tuple of each one's.
+
+    ``kinds`` are those of the columns; None: all are numeric.
+    """
+    if callable(likelihood):
+        return likelihood
+    kinds = ["numeric"] * len(names) if kinds is None else kinds
+    pairs = zip(names, kinds, strict=True)
+    settled = [OF_KIND[kind] if name is None else name for name, kind in pairs]
+    return settled[0] if len(set(settled)) == 1 else tuple(settled)
+
+
+def described(settled, names: Sequence[str] | None):
+    """Return a settled likelihood in the parameter's own form."""
+    if not isinstance(settled, tuple):
+        return settled
+    labels = list(range(len(settled))) if names is None else list(names)
+    pairs = zip(settled, labels, strict=True)
+    found: dict[str, list] = {}
+    for name, label in pairs:
+        found.setdefault(name, []).append(label)
+    return list(found.items())
