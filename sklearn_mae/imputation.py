@@ -1,7 +1,7 @@
 """Entries that are missing, from the model's posterior given those that are there.
 
-Codes z_s ~ q(z|x_o) are weighted by p(z_s) p(x_o|z_s) / q(z_s|x_o): the posterior of the
-model, not the encoder's. What is missing is independent of x_o given z.
+Codes z_s ~ q(z|x_o) are weighted by p(z_s) p(x_o|z_s) / q(z_s|x_o): the posterior of
+the model, not the encoder's. What is missing is independent of x_o given z.
 """
 
 import torch

@@ -2,14 +2,11 @@
 
 import numpy as np
 import torch
-from sklearn.utils import InputTags, check_array, check_random_state
+from sklearn.utils import check_array, check_random_state
 from sklearn.utils._param_validation import validate_parameter_constraints
-from sklearn.utils.validation import validate_data
 
 from sklearn_mae.estimator.callbacks import cloned_callbacks
 from sklearn_mae.estimator.inputs import as_table
-from sklearn_mae.estimator.problems import table_problem
-from sklearn_mae.families import row_family
 from sklearn_mae.parameters import plain_number
 
 __all__ = [
@@ -21,7 +18,6 @@ __all__ = [
     "check_parameters",
     "check_tolerance",
     "checked_codes",
-    "checked_rows",
     "plain_parameters",
     "seed_from",
     "to_numpy",
@@ -129,32 +125,6 @@ def seed_from(random_state) -> int:
         ) from error
 
 
-def checked_rows(estimator, X, reset: bool) -> np.ndarray:
-    """Return rows as an array of shape (n, n_features_in_), or refuse them."""
-    # what the parameter says by now is not what was fitted
-    family = row_family(estimator.likelihood) if reset else estimator._fitted.family
-    problem = family.text_problem(X)
-    if problem is not None:
-        raise ValueError(problem)
-    X = as_table(X, "X")
-    tags = InputTags()
-    family.describe(tags)
-    holes = tags.allow_nan
-    error = table_problem(X, holes)
-    if error is not None:
-        # wrong names and wrong widths come first
-        validate_data(estimator, X, reset=reset, skip_check_array=True)
-        raise error
-    return validate_data(
-        estimator,
-        X,
-        reset=reset,
-        dtype=[np.float64, np.float32],
-        order="C",
-        ensure_all_finite="allow-nan" if holes else True,
-    )
-
-
 def check_pair(X: np.ndarray, Z: np.ndarray) -> None:
     """Refuse codes that are not one for each row."""
     if len(X) != len(Z):
@@ -200,8 +170,8 @@ def as_type(array: np.ndarray, dtype) -> np.ndarray:
     """Return codes or values of rows in the rows' own type, if it can hold them."""
     with np.errstate(over="ignore"):
         figures = array.astype(dtype, copy=False)
-    if not np.isfinite(figures).all():
-        row = np.argwhere(~np.isfinite(figures))[0, -2]
+    if np.isinf(figures).any():  # (what is missing may be NaN)
+        row = np.argwhere(np.isinf(figures))[0, -2]
         raise ValueError(
             f"Results of row {row} leave the range of {figures.dtype}: it lies too far "
             "from the rows of fit, or the mean of the likelihood's Distribution is not "

@@ -15,8 +15,10 @@ import numpy as np
 import torch
 from sklearn.utils.validation import check_is_fitted
 
+from sklearn_mae.columns import Columns
 from sklearn_mae.encoders import Bound
 from sklearn_mae.estimator.arguments import as_tensor, seed_from, to_numpy
+from sklearn_mae.estimator.likelihoods import described
 from sklearn_mae.estimator.memory import enough_memory
 from sklearn_mae.evaluation import Evaluation, MixedPrecision
 from sklearn_mae.families import RowFamily, Structure
@@ -59,6 +61,8 @@ class Fitted:
         Number of columns of X.
     feature_names_in_ : ndarray of str of shape (n_features_in_,) or None
         Their names.
+    columns : Columns or None
+        The way from a user's table and back. None: it is an array of numbers.
     mutual_info_, rate_, rate_se : float
         In nats; the last is the standard error of the mean over training rows.
     mutual_info_interval_ : tuple of (float, float)
@@ -74,6 +78,7 @@ class Fitted:
     history_: dict[str, np.ndarray]
     n_features_in_: int
     feature_names_in_: np.ndarray | None
+    columns: Columns | None = None
     mutual_info_: float = math.nan
     mutual_info_interval_: tuple[float, float] = (math.nan, math.nan)
     rate_: float = math.nan
@@ -115,9 +120,20 @@ class Fitted:
         """Return rows as the model sees them."""
         return self.family.rows(X).map(self.tensor)
 
+    @property
+    def likelihood_(self):
+        """Likelihood of all columns, or pairs of one and its columns."""
+        return described(self.structure.likelihood, self.feature_names_in_)
+
     def table(self, rows: Rows) -> np.ndarray:
-        """Return rows of the model as rows of X."""
+        """Return rows of the model as rows of numbers."""
         return self.family.table(rows.map(to_numpy))
+
+    def as_given(self, X: np.ndarray, round: bool = True, index=None):
+        """Return rows of numbers as ``fit`` got its rows."""
+        if self.columns is None:
+            return X
+        return self.columns.decode(X, round=round, index=index)
 
     def noise(self, keys: np.ndarray, n_columns: int) -> torch.Tensor:
         """Return the noise of rows with such keys, shape (n, n_columns)."""

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sklearn_mae.columns import Columns
 from sklearn_mae.estimator.arguments import MAX_SEED, as_tensor, seed_from
 from sklearn_mae.estimator.fitted import Fitted
 from sklearn_mae.estimator.parts import (
@@ -26,7 +27,12 @@ DIVERGED = 1e9
 
 
 def fit_record(
-    params, X: np.ndarray, y, before: Fitted | None, progress: ProgressBar
+    params,
+    X: np.ndarray,
+    columns: Columns | None,
+    y,
+    before: Fitted | None,
+    progress: ProgressBar,
 ) -> tuple[Fitted, Rows]:
     """Train on checked rows and measure what was reached.
 
@@ -36,6 +42,8 @@ def fit_record(
         Its parameters, and the number and names of the columns of X.
     X : ndarray of shape (n, n_features_in)
         Rows.
+    columns : Columns or None
+        The way from the user's table and back.
     y : object
         What ``fit`` was given with them.
     before : Fitted or None
@@ -98,6 +106,7 @@ def fit_record(
         },
         n_features_in_=params.n_features_in_,
         feature_names_in_=getattr(params, "feature_names_in_", None),
+        columns=columns,
     )
     return _measured(fitted, X, seen, progress), x
 

@@ -27,17 +27,27 @@ from sklearn_mae.estimator.arguments import (
     check_parameters,
     check_tolerance,
     checked_codes,
-    checked_rows,
     plain_parameters,
     to_numpy,
 )
 from sklearn_mae.estimator.convergence import convergence_complaint
 from sklearn_mae.estimator.fitted import Fitted, at_once
 from sklearn_mae.estimator.fitting import fit_record
+from sklearn_mae.estimator.likelihoods import AUTO
 from sklearn_mae.estimator.memory import enough_memory
 from sklearn_mae.estimator.parts import DEFAULT_LR, ENCODERS
 from sklearn_mae.estimator.saving import readable_state, written_state
+from sklearn_mae.estimator.tables import (
+    RowsOfFit,
+    check_fills,
+    index_of,
+    row_given,
+    rows_of_fit,
+    rows_of_next_fit,
+    rows_of_transform,
+)
 from sklearn_mae.families import likelihood_names, row_family
+from sklearn_mae.imputation import conditional_draws, conditional_means
 from sklearn_mae.model import ACTIVATIONS, Rows, plain_torch
 from sklearn_mae.noise import with_occurrence
 from sklearn_mae.parameters import Number, OneOf
@@ -50,6 +60,7 @@ FITTED = {
     "_n_features_out",
     "feature_names_in_",
     "history_",
+    "likelihood_",
     "mutual_info_",
     "mutual_info_interval_",
     "n_features_in_",
@@ -234,7 +245,7 @@ default="auto"
         "n_components": [Number(Integral, 1, None, closed="left")],
         "encoder": [OneOf(*ENCODERS), callable],
         "n_resamples": [Number(Integral, 1, None, closed="left")],
-        "likelihood": [OneOf(*likelihood_names()), callable],
+        "likelihood": [OneOf(AUTO, *likelihood_names()), list, callable],
         "constraint": [OneOf("both", "model", "paper")],
         "mi_gradient": [OneOf("auto", "reparametrised", "enumeration", "reinforce")],
         "codes": [OneOf("mean", "sample")],
@@ -265,7 +276,7 @@ default="auto"
         n_components: int = 8,
         encoder: str | Callable = "resampling",
         n_resamples: int = 5,
-        likelihood: str | Callable = "gaussian",
+        likelihood: str | list | Callable = "auto",
         constraint: str = "both",
         mi_gradient: str = "auto",
         codes: str = "mean",
@@ -385,7 +396,7 @@ default="auto"
         self._validate_params()
         vars(self).update(plain_parameters(self))
         before = self._fitted = self._fitted if self.warm_start else None
-        X = self._checked(X, reset=before is None)
+        X, columns, self.likelihood = self._read(X, before)
         if len(X) == 1:
             raise ValueError(
                 "MutualAutoencoder got n_samples=1, one row; the columns' scales and "
@@ -395,7 +406,7 @@ default="auto"
         if doubt is not None:
             warnings.warn(doubt, UserWarning, stacklevel=3)
         with ProgressBar(disable=not self.verbose) as progress:
-            self._fitted, x = fit_record(self, X, y, before, progress)
+            self._fitted, x = fit_record(self, X, columns, y, before, progress)
         complaint = convergence_complaint(self, self._fitted, x)
         self._fitted.net_.release()
         if complaint is not None:
@@ -439,23 +450,28 @@ default="auto"
         return as_type(to_numpy(z), X.dtype)
 
     @at_once
-    def inverse_transform(self, X: ArrayLike) -> np.ndarray:
+    def inverse_transform(self, X: ArrayLike, round: bool = True) -> Any:
         """Decode codes.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, n_components)
             Codes.
+        round : bool, default=True
+            Whether numbers in data frames get the decimals that ``fit`` saw, and
+            integers their type. Arrays are never rounded.
 
         Returns
         -------
-        ndarray of shape (n_samples, n_features)
-            Means of continuous and binary columns, most probable values of categories
-            and counts, the most probable next word, one after the other, of sequences;
-            constant columns as they were in ``fit``.
+        ndarray or data frame of shape (n_samples, n_features)
+            As ``fit`` got its rows: an array, or a frame of the same library, columns
+            and types. Means of continuous and binary columns, most probable values of
+            categories and counts, the most probable next word, one after the other, of
+            sequences; constant columns as they were in ``fit``.
         """
         Z = self._checked_codes(X)
-        return self._decoded(self._fitted.tensor(Z), Z.dtype)
+        rows = self._decoded(self._fitted.tensor(Z), Z.dtype)
+        return self._fitted.as_given(rows, round)
 
     @at_once
     def reconstruct(
@@ -463,7 +479,8 @@ default="auto"
         X: ArrayLike,
         n_samples: int | None = None,
         random_state: int | np.random.RandomState | None = None,
-    ) -> np.ndarray:
+        round: bool = True,
+    ) -> Any:
         """Encode rows and decode their codes.
 
         Parameters
@@ -474,24 +491,29 @@ default="auto"
             Number of draws from each row's posterior. None: its mean.
         random_state : int, RandomState instance or None, default=None
             Of the draws.
+        round : bool, default=True
+            As in :meth:`inverse_transform`.
 
         Returns
         -------
         ndarray of shape (n_samples, n_features) or (draws, n_samples, n_features)
-            Reconstructions.
+            Reconstructions, all entries of them: what was missing, too. As ``fit`` got
+            its rows: where that was a data frame, a frame or a list of them.
         """
+        index = index_of(X)
         X = self._checked(X)
         x = self._fitted.seen(X)
         if n_samples is None:
             z = self._fitted.codes.mean_codes(x)
         else:
             z = self._drawn_codes(x, n_samples, random_state)
-        return self._decoded(z, X.dtype, x.given)
+        rows = self._decoded(z, X.dtype, x.given)
+        return self._fitted.as_given(rows, round, index)
 
     @at_once
     def interpolate(
-        self, X_a: ArrayLike, X_b: ArrayLike, n_steps: int = 10
-    ) -> np.ndarray:
+        self, X_a: ArrayLike, X_b: ArrayLike, n_steps: int = 10, round: bool = True
+    ) -> Any:
         """Decode the way between the codes of two tables, row by row.
 
         Parameters
@@ -500,12 +522,16 @@ default="auto"
             Rows to start from and rows to arrive at.
         n_steps : int, default=10
             Number of points, both ends included.
+        round : bool, default=True
+            As in :meth:`inverse_transform`.
 
         Returns
         -------
         ndarray of shape (n_steps, n_samples, n_features)
-            Decoded points on the lines between mean codes.
+            Decoded points on the lines between mean codes; a list of data frames where
+            ``fit`` got one.
         """
+        index = index_of(X_a)
         X_a, X_b = self._checked(X_a), self._checked(X_b)
         n_steps = check_count("n_steps", n_steps, 2)
         if len(X_a) != len(X_b):
@@ -518,7 +544,8 @@ default="auto"
         ends = codes.mean_codes(a), codes.mean_codes(b)
         t = torch.linspace(0, 1, n_steps, dtype=ends[0].dtype, device=ends[0].device)
         z = torch.lerp(ends[0], ends[1], t[:, None, None])
-        return self._decoded(z, X_a.dtype, a.given)
+        rows = self._decoded(z, X_a.dtype, a.given)
+        return self._fitted.as_given(rows, round, index)
 
     @at_once
     def sample(
@@ -526,7 +553,9 @@ default="auto"
         n_samples: int = 1,
         random_state: int | np.random.RandomState | None = None,
         return_codes: bool = False,
-    ) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
+        given: Any = None,
+        round: bool = True,
+    ) -> Any:
         """Draw rows from the model.
 
         Parameters
@@ -537,21 +566,100 @@ default="auto"
             Of the draws. None takes a fresh seed from numpy's global state.
         return_codes : bool, default=False
             Whether to return the codes z that the rows were drawn from, too.
+        given : mapping, table of one row or None, default=None
+            Known entries of a table's rows, by the names of their columns (their
+            positions, where ``fit`` got no names), or one row in which all others are
+            missing. Codes are drawn from the model's posterior given them, then the
+            other entries given the codes.
+        round : bool, default=True
+            As in :meth:`inverse_transform`.
 
         Returns
         -------
-        X : ndarray of shape (n_samples, n_features)
-            Rows from p(x).
+        X : ndarray or data frame of shape (n_samples, n_features)
+            Rows from p(x), or from p(x | given), whole ones. As ``fit`` got its rows.
         Z : ndarray of shape (n_samples, n_components)
             Their codes: (X, Z) are joint draws. Only if `return_codes`.
+
+        Raises
+        ------
+        ValueError
+            If `given` names a column that is not there, holds no entry or more than
+            one row, or rows are no tables.
         """
         n_samples = check_count("n_samples", n_samples, 1)
-        evaluation = self._fitted.evaluation
-        generator = self._fitted.generator(random_state)
-        x, z = evaluation.sample(n_samples, generator)
-        X = self._fitted.table(x)
-        X = as_type(X, X.dtype)
+        fitted = self._fitted
+        generator = fitted.generator(random_state)
+        if given is None:
+            x, z = fitted.evaluation.sample(n_samples, generator)
+            X = fitted.table(x)
+        else:
+            check_fills(fitted.family, "sample(given=...)")
+            known = row_given(self, given)
+            values, z = conditional_draws(
+                fitted.evaluation, fitted.seen(known), n_samples, generator
+            )
+            X, z = fitted.table(Rows(values[:, 0])), z[:, 0]
+            X = np.where(np.isnan(known), X, known)
+        X = fitted.as_given(as_type(X, X.dtype), round)
         return (X, to_numpy(z)) if return_codes else X
+
+    @at_once
+    def impute(
+        self,
+        X: ArrayLike,
+        n_samples: int | None = None,
+        random_state: int | np.random.RandomState | None = None,
+        round: bool = True,
+    ) -> Any:
+        """Fill missing entries of a table, and nothing else.
+
+        From the model's posterior given a row's observed entries: codes of the encoder
+        weighted by p(z) p(x_o|z) / q(z|x_o). Entries are taken to be missing at random:
+        whether one is missing may hang on what is observed, not on its own value. A
+        category that fit has not seen counts as missing. Of a column whose entries
+        were all missing in ``fit`` nothing is known: it stays as it is.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows.
+        n_samples : int or None, default=None
+            Number of draws, for multiple imputation. None: the conditional mean of a
+            number, rounded for a count, and the most probable category.
+        random_state : int, RandomState instance or None, default=None
+            Of the draws. None takes a fresh seed from numpy's global state.
+        round : bool, default=True
+            As in :meth:`inverse_transform`.
+
+        Returns
+        -------
+        ndarray or data frame of shape (n_samples, n_features)
+            Rows without missing entries, as ``fit`` got its rows; of draws an array of
+            shape (draws, n_samples, n_features) or a list of frames.
+
+        Raises
+        ------
+        ValueError
+            If rows are no tables, or `likelihood` is a callable.
+        """
+        fitted = self._fitted
+        check_fills(fitted.family, "impute")
+        index = index_of(X)
+        X = self._checked(X)
+        rows = fitted.family.rows(X)
+        seen = rows.map(fitted.tensor)
+        if n_samples is None:
+            keys = self._keys(X, fitted.evaluation)
+            values = conditional_means(fitted.evaluation, seen, keys)
+        else:
+            n_samples = check_count("n_samples", n_samples, 1)
+            generator = fitted.generator(random_state)
+            values, _ = conditional_draws(fitted.evaluation, seen, n_samples, generator)
+        filled = fitted.table(Rows(values))
+        there = fitted.family.observed(X)
+        filled = as_type(np.where(there, X, filled), X.dtype)
+        return fitted.as_given(filled, round, index)
 
     @at_once
     def sample_posterior(
@@ -844,8 +952,14 @@ default="auto"
 
     # -- helpers -----------------------------------------------------------------
 
-    def _checked(self, X: ArrayLike, reset: bool = False) -> np.ndarray:
-        return checked_rows(self, X, reset)
+    def _read(self, X: ArrayLike, before: Fitted | None) -> RowsOfFit:
+        """Read rows to fit; those that go on from a fit are read as that fit's were."""
+        if before is None:
+            return rows_of_fit(self, X)
+        return rows_of_next_fit(self, X)
+
+    def _checked(self, X: ArrayLike) -> np.ndarray:
+        return rows_of_transform(self, X)
 
     def _checked_codes(self, Z: ArrayLike) -> np.ndarray:
         return checked_codes(Z, self._n_features_out)

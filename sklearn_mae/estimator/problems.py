@@ -5,7 +5,7 @@ import reprlib
 
 import numpy as np
 
-__all__ = ["table_problem"]
+__all__ = ["numbers_problem", "table_problem"]
 
 
 def table_problem(X, holes: bool = False) -> TypeError | ValueError | None:
@@ -15,7 +15,17 @@ def table_problem(X, holes: bool = False) -> TypeError | ValueError | None:
 
     scikit-learn's own check stops at the first entry and names no column.
     """
-    columns = _named_columns(X)
+    return _problem(_named_columns(X), holes)
+
+
+def numbers_problem(X: np.ndarray, names, holes: bool) -> Exception | None:
+    """Return what to raise of columns of float64 with such names, or None."""
+    if np.isfinite(X).all():
+        return None
+    return _problem(list(zip(names, X.T, strict=True)), holes)
+
+
+def _problem(columns, holes: bool) -> TypeError | ValueError | None:
     for is_bad, error, message in PROBLEMS:
         if holes and is_bad is _first_missing:
             continue

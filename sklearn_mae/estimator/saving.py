@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from sklearn_mae.columns import Columns
 from sklearn_mae.estimator.arguments import MAX_SEED
 from sklearn_mae.estimator.fitted import Fitted
 from sklearn_mae.estimator.parts import (
@@ -24,7 +25,13 @@ from sklearn_mae.estimator.parts import (
     build_rule,
     torch_device,
 )
-from sklearn_mae.families import RowFamily, Structure, likelihood_names, row_family
+from sklearn_mae.families import (
+    COLUMN_FAMILIES,
+    RowFamily,
+    Structure,
+    likelihood_names,
+    row_family,
+)
 from sklearn_mae.model import (
     ACTIVATIONS,
     LatentVariableModel,
@@ -49,6 +56,7 @@ ENTRIES = (
     "history",
     "n_features",
     "feature_names",
+    "columns",
     "mutual_info",
     "mutual_info_interval",
     "rate",
@@ -135,6 +143,7 @@ def to_record(fitted: Fitted) -> dict:
         "history": dict(fitted.history_),
         "n_features": fitted.n_features_in_,
         "feature_names": None if names is None else list(map(str, names)),
+        "columns": None if fitted.columns is None else fitted.columns.write(),
         "mutual_info": fitted.mutual_info_,
         "mutual_info_interval": list(fitted.mutual_info_interval_),
         "rate": fitted.rate_,
@@ -262,6 +271,7 @@ def from_record(record: dict) -> Fitted:
         history_=_history(record["history"]),
         n_features_in_=n_features,
         feature_names_in_=_feature_names(record["feature_names"], n_features),
+        columns=_columns(record["columns"], n_features),
         mutual_info_=number(record["mutual_info"], "mutual_info"),
         mutual_info_interval_=(
             number(interval[0], "interval"),
@@ -283,7 +293,10 @@ def _structure(value) -> Structure:
     count(found["n_components"], "n_components")
     for name, known in (("encoder", ENCODERS), ("likelihood", likelihood_names())):
         part = found[name]
-        good = part in known if type(part) is str else callable(part)
+        if name == "likelihood" and type(part) is tuple:
+            good = all(type(each) is str and each in COLUMN_FAMILIES for each in part)
+        else:
+            good = part in known if type(part) is str else callable(part)
         need(good, name, part)
     sizes = found["hidden_layer_sizes"]
     need(isinstance(sizes, list | tuple), "hidden_layer_sizes", sizes)
@@ -372,6 +385,10 @@ def _history(value) -> dict[str, np.ndarray]:
         lengths.add(len(figure))
     need(len(lengths) == 1, "history", value)
     return {name: np.array(found[name]) for name in FIGURES}
+
+
+def _columns(value, n_features: int) -> Columns | None:
+    return None if value is None else Columns.read(value, n_features)
 
 
 def _feature_names(value, n: int) -> np.ndarray | None:

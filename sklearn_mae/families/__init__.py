@@ -44,14 +44,16 @@ def row_family(likelihood) -> RowFamily:
 
     Parameters
     ----------
-    likelihood : str, tuple of str, or callable
+    likelihood : str, tuple of str, list or callable
         The name of all columns' family or of a kind of row, the name of each column's
-        family, or a user's factory.
+        family, or a user's factory; "auto" or pairs, where columns are not known yet.
     """
     if callable(likelihood):
         return UserTable()
     if isinstance(likelihood, tuple):
         return Table(Joined(likelihood))
+    if likelihood == "auto" or isinstance(likelihood, list):
+        return Table(Joined(()))  # of columns that are not known yet
     if likelihood in ROW_FAMILIES:
         return ROW_FAMILIES[likelihood]()
     return Table(COLUMN_FAMILIES[likelihood]())

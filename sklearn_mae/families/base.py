@@ -183,7 +183,7 @@ class ColumnFamily:
         return {name: getattr(self, name) for name in self.state}
 
     def read(self, state: dict, m: int) -> None:
-        """Set the attributes of m columns from what ``write`` returned, each checked."""
+        """Set the attributes of m columns from what ``write`` returned."""
         raise _missing(self, "read")
 
     def describe(self, tags) -> None:

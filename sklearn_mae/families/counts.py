@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from torch.nn.functional import logsigmoid, softplus
 
 from sklearn_mae.encoders import Standardised
-from sklearn_mae.families.categorical import TOO_LARGE, no_whole_numbers
 from sklearn_mae.families.base import FisherTerm
+from sklearn_mae.families.categorical import TOO_LARGE, no_whole_numbers
 from sklearn_mae.families.gaussian import Numeric, shown
 from sklearn_mae.model import LOG_SQRT_2PI, PrivateDistribution
 from sklearn_mae.records import positive

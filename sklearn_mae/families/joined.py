@@ -311,6 +311,10 @@ class Joined(ColumnFamily):
         need(len(found) == m, "parts", parts)
         self.likelihoods = [found[j] for j in range(m)]
 
+    def describe(self, tags) -> None:
+        """Tables of all kinds of columns."""
+        tags.string = True
+
     # -- networks --------------------------------------------------------------------
 
     def features(self) -> nn.Module:

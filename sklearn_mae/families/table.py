@@ -316,7 +316,7 @@ class Table(RowFamily):
         return int(self.varying_.sum())
 
     def log_volume(self, rows: Rows) -> np.ndarray:
-        """What to subtract from rows' log-densities to have X's units, (n,), in nats."""
+        """What to subtract from rows' log-densities to have X's units, (n,)."""
         each = self.family.log_volume(rows.values)
         each = np.broadcast_to(each, rows.values.shape)
         if rows.observed is not None:
@@ -340,6 +340,13 @@ class Table(RowFamily):
         filled = np.where(observed, X, self.usual_[self.varying_])
         values = self.family.encode(filled, self._names)
         return Rows(values, None if observed.all() else observed)
+
+    def observed(self, X: np.ndarray) -> np.ndarray:
+        """Which entries of checked rows there are, shape (n, n_features_in)."""
+        there = ~np.isnan(X)
+        varying = X[:, self.varying_].astype(np.float64)
+        there[:, self.varying_] = ~np.isnan(self._known(varying))
+        return there
 
     def pool(self) -> Pool | None:
         """Return the patterns of the rows of fit; None where nothing was missing."""

@@ -1,0 +1,195 @@
+"""Rows that a user hands over, checked, as numbers; and the way back.
+
+Numbers in arrays are scikit-learn's to check. Data frames, and arrays of objects or
+booleans, are read column by column (``columns/``) and come back as they came.
+"""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+from sklearn.utils import InputTags, check_array
+from sklearn.utils.validation import validate_data
+
+from sklearn_mae.columns import Columns
+from sklearn_mae.estimator.inputs import as_table
+from sklearn_mae.estimator.likelihoods import (
+    by_column,
+    is_table,
+    settled_likelihood,
+    wanted,
+)
+from sklearn_mae.estimator.problems import numbers_problem, table_problem
+from sklearn_mae.families import RowFamily, row_family
+
+__all__ = [
+    "RowsOfFit",
+    "check_fills",
+    "index_of",
+    "row_given",
+    "rows_of_fit",
+    "rows_of_next_fit",
+    "rows_of_transform",
+]
+
+
+class RowsOfFit(NamedTuple):
+    """What ``fit`` has read of a table.
+
+    ``X`` are rows as numbers, NaN where an entry is missing, ``columns`` the way there
+    and back (None: X is what it was), ``likelihood`` that of each column, settled.
+    """
+
+    X: np.ndarray
+    columns: Columns | None
+    likelihood: Any
+
+
+def rows_of_fit(estimator, X) -> RowsOfFit:
+    """Read the rows of a first fit, or refuse them."""
+    likelihood = estimator.likelihood
+    family = row_family(likelihood)
+    X = _table(X, family)
+    if not is_table(likelihood):
+        return RowsOfFit(_numbers(estimator, X, family, reset=True), None, likelihood)
+    if not _has_columns(X):
+        X = _numbers(estimator, X, family, reset=True)
+        names = by_column(likelihood, X, None, X.shape[1])
+        return RowsOfFit(X, None, settled_likelihood(likelihood, names, None))
+    validate_data(estimator, X, reset=True, skip_check_array=True)
+    labels = getattr(estimator, "feature_names_in_", None)
+    names = by_column(likelihood, X, labels, estimator.n_features_in_)
+    columns = Columns().fit(X, wanted(likelihood, names))
+    rows = _encoded(estimator, X, columns, family)
+    return RowsOfFit(
+        rows, columns, settled_likelihood(likelihood, names, columns.kinds_)
+    )
+
+
+def rows_of_transform(estimator, X) -> np.ndarray:
+    """Return rows for a fitted estimator, or refuse them."""
+    fitted = estimator._fitted
+    X = _table(X, fitted.family)
+    if fitted.columns is None or not (_has_columns(X) or _is_plain(X)):
+        return _numbers(estimator, X, fitted.family, reset=False)
+    validate_data(estimator, X, reset=False, skip_check_array=True)
+    return _encoded(estimator, X, fitted.columns, fitted.family)
+
+
+def rows_of_next_fit(estimator, X) -> RowsOfFit:
+    """Read rows that go on from a fit, as that fit read its own."""
+    fitted, likelihood = estimator._fitted, estimator.likelihood
+    rows = rows_of_transform(estimator, X)
+    if is_table(likelihood):
+        names = by_column(likelihood, X, fitted.feature_names_in_, rows.shape[1])
+        kinds = None if fitted.columns is None else fitted.columns.kinds_
+        likelihood = settled_likelihood(likelihood, names, kinds)
+    return RowsOfFit(rows, fitted.columns, likelihood)
+
+
+def check_fills(family: RowFamily, name: str) -> None:
+    """Refuse rows whose missing entries no method can fill."""
+    if not _holes(family):
+        raise ValueError(
+            f"{name} is for tables whose likelihood is known column by column. This "
+            "MutualAutoencoder was fitted to sequences, or with a callable likelihood, "
+            "of which no entry can be left out."
+        )
+
+
+def row_given(estimator, given) -> np.ndarray:
+    """Return one row as numbers from its known entries; the others are missing."""
+    fitted = estimator._fitted
+    if not isinstance(given, Mapping):
+        row = rows_of_transform(estimator, given)
+        if len(row) != 1:
+            raise ValueError(
+                f"given has {len(row)} rows. Pass one, or a mapping of columns to "
+                "values, and call sample for each row."
+            )
+        return row
+    n, names = fitted.n_features_in_, fitted.feature_names_in_
+    labels = list(range(n)) if names is None else list(names)
+    unknown = [label for label in given if label not in labels]
+    if unknown or not given:
+        raise ValueError(
+            f"given={given!r} names {unknown or 'no columns'}. Pass known entries by "
+            f"their columns, some of {labels[:20]}."
+        )
+    entries = np.full((1, n), None, dtype=object)
+    for label, value in given.items():
+        entries[0, labels.index(label)] = value
+    columns = Columns().fit(entries) if fitted.columns is None else fitted.columns
+    return _encoded(estimator, entries, columns, fitted.family)
+
+
+def index_of(X):
+    """Return the index of a pandas frame, None for anything else."""
+    return getattr(X, "index", None) if hasattr(X, "iloc") else None
+
+
+def _table(X, family: RowFamily):
+    problem = family.text_problem(X)
+    if problem is not None:
+        raise ValueError(problem)
+    return as_table(X, "X")
+
+
+def _is_plain(X) -> bool:
+    """Whether X is an array of numbers of two dimensions."""
+    return isinstance(X, np.ndarray) and X.ndim == 2 and X.dtype.kind in "fiu"
+
+
+def _has_columns(X) -> bool:
+    """Whether X is to be read column by column."""
+    if isinstance(X, np.ndarray):
+        return X.ndim == 2 and X.dtype.kind in "ObUST" and X.size > 0
+    if isinstance(X, list):
+        try:
+            X = np.asarray(X)
+        except ValueError:  # of unequal depth
+            return False
+        return X.ndim == 2 and X.dtype.kind not in "fiuc"
+    frame = hasattr(X, "columns") or hasattr(X, "column_names")
+    return frame and len(getattr(X, "shape", ())) == 2 and 0 not in X.shape
+
+
+def _holes(family: RowFamily) -> bool:
+    tags = InputTags()
+    family.describe(tags)
+    return tags.allow_nan
+
+
+def _numbers(estimator, X, family: RowFamily, reset: bool) -> np.ndarray:
+    """Check rows that are numbers."""
+    holes = _holes(family)
+    error = table_problem(X, holes)
+    if error is not None:
+        # wrong names and wrong widths come first
+        validate_data(estimator, X, reset=reset, skip_check_array=True)
+        raise error
+    return validate_data(
+        estimator,
+        X,
+        reset=reset,
+        dtype=[np.float64, np.float32],
+        order="C",
+        ensure_all_finite="allow-nan" if holes else True,
+    )
+
+
+def _encoded(estimator, X, columns: Columns, family: RowFamily) -> np.ndarray:
+    """Read rows column by column."""
+    values = columns.encode(X)
+    error = numbers_problem(values, columns.names_, _holes(family))
+    if error is not None:
+        raise error
+    values = check_array(
+        values,
+        order="C",
+        ensure_all_finite="allow-nan",
+        input_name="X",
+        estimator=estimator,
+    )
+    singles = {str(dtype).lower() for dtype in getattr(X, "dtypes", ())} == {"float32"}
+    return values.astype(np.float32) if singles else values
