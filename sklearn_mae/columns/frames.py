@@ -98,7 +98,7 @@ class Columns:
             If X is not of two dimensions, is complex or has not D columns.
         """
         if _is_of_numbers(X) and X.ndim == 2 and "category" not in self.kinds_:
-            return np.ascontiguousarray(X, dtype=np.float64)
+            return _canonical(np.ascontiguousarray(X, dtype=np.float64))
         _, table = _read(X)
         if len(table) != len(self._columns):
             raise ValueError(  # in scikit-learn's words
@@ -109,12 +109,13 @@ class Columns:
         values = np.empty((n, len(table)))
         unseen = {}
         for j, (column, cells) in enumerate(zip(self._columns, table, strict=True)):
+            cells.label = column.label  # the name that it had in fit
             values[:, j], new = column.encode(cells)
             if new:
                 unseen[self.names_[j]] = new
         if unseen:
             _warn_of(unseen)
-        return values
+        return _canonical(values)
 
     def decode(self, values: np.ndarray, *, round: bool = True, index: Any = None):
         """Return encoded rows as a table like the one of ``fit``.
@@ -223,6 +224,12 @@ class Columns:
 
 def _is_of_numbers(X: Any) -> bool:
     return isinstance(X, np.ndarray) and X.dtype.kind in "fiu"
+
+
+def _canonical(values: np.ndarray) -> np.ndarray:
+    """Make all NaN the same, of which there are many: equal rows have equal bits."""
+    missing = np.isnan(values)
+    return np.where(missing, np.nan, values) if missing.any() else values
 
 
 def _read(X: Any) -> tuple[str, list[Cells]]:
