@@ -336,6 +336,17 @@ def test_text_is_no_number():
         Columns().fit(X, [None, "numeric"])
 
 
+class Broken:
+    def __float__(self):
+        raise ValueError("no value")
+
+
+def test_numbers_that_have_no_value_are_refused():
+    message = "of type Broken, which is no number: no value. Convert or drop it."
+    with pytest.raises(TypeError, match=re.escape(message)):
+        Columns().fit(np.array([[1], [Broken()]], dtype=object)).encode([[Broken()]])
+
+
 @pytest.mark.parametrize(
     ("X", "message"),
     [
@@ -400,6 +411,8 @@ def test_infinity_and_what_is_too_large_are_passed_on():
     wanted = [[np.inf], [-np.inf], [np.inf], [NAN]]
 
     np.testing.assert_array_equal(Columns().fit(X).encode(X), wanted)
+    X = np.array([["1e4000"]]).astype(np.longdouble)
+    assert Columns().fit(X).encode(X) == np.inf
     X = column([-np.inf, 1.5])
     np.testing.assert_array_equal(Columns().fit(X).encode(X), X)
 
@@ -526,6 +539,8 @@ def test_another_number_of_columns_is_refused():
         ValueError, match=r"X has 2 features, but \w+ is expecting 4 features as input"
     ):
         columns.encode([["u", 3]])
+    with pytest.raises(ValueError, match="X has 3 features, but"):
+        Columns().fit(np.eye(2)).encode(np.eye(3))
 
 
 def test_the_users_table_is_not_changed():
@@ -639,6 +654,20 @@ def test_named_categories_of_polars_are_global_again():
 
     assert found.schema["a"] == pl.Categorical()
     assert found["a"].to_list() == ["u"]
+
+
+def test_dictionaries_of_pyarrow_are_joined():
+    one = pa.array(["v", "u"]).dictionary_encode()
+    two = pa.DictionaryArray.from_arrays(
+        pa.array([1, 0, 2], pa.int32()), pa.array(["w", None, "w"])
+    )
+    X = pa.table({"a": pa.chunked_array([one, two])})
+    columns = Columns().fit(X)
+
+    assert columns.categories_[0].tolist() == ["v", "u", "w"]
+    found = columns.decode(columns.encode(X))
+    assert found.schema.equals(X.schema)
+    assert found["a"].to_pylist() == ["v", "u", None, "w", "w"]
 
 
 def test_objects_of_polars_come_back():
@@ -928,22 +957,16 @@ def tampered():
     columns = copy.deepcopy(good["columns"])
     del columns[0]["hole"]
     yield {**good, "columns": columns}, "columns"
-    array = Columns().fit([["u", 1.5]]).write()
-    for entry, value in (("dtype", "str[python]"), ("declared", ["u"])):
+    array = Columns().fit([["u", 1.5, True]]).write()
+    for entry, value in (("dtype", "str[python]"), ("declared", ["u"]), ("label", 1)):
         columns = copy.deepcopy(array["columns"])
         columns[0][entry] = value
-        yield {**array, "columns": [*columns, columns[1]]}, "label"
-        yield (
-            {
-                **array,
-                "columns": [*columns[:1], columns[1], {**columns[1], "label": 2}],
-            },
-            "dtype",
-        )
-    polars_ = Columns().fit(pl.DataFrame({"a": [1], "b": [2], "c": [3]})).write()
-    columns = copy.deepcopy(polars_["columns"])
+        name = "dtype" if entry == "declared" else entry
+        yield {**array, "columns": columns}, name
+    frame = Columns().fit(pl.DataFrame({"a": [1], "b": [2], "c": [3]})).write()
+    columns = copy.deepcopy(frame["columns"])
     columns[0]["label"] = 3
-    yield {**polars_, "columns": columns}, "label"
+    yield {**frame, "columns": columns}, "label"
 
 
 @pytest.mark.parametrize(("state", "name"), list(tampered()))

@@ -102,11 +102,8 @@ class Cells:
         if self.values.dtype != object:
             return self.values
         values = np.full(len(self.values), np.nan)
-        try:
-            slow = "text" in self.examples  # which numpy would read
-            found = None if slow else np.array(self.present, dtype=np.float64)
-        except (OverflowError, TypeError, ValueError):
-            found = None
+        # (numpy would read strings, and takes no number beyond its range)
+        found = None if "text" in self.examples else _at_once(self.present)
         if found is None:
             found = np.array([_as_float(self.label, x) for x in self.present])
         values[~self.missing] = found
@@ -210,6 +207,13 @@ def _is_missing(value) -> bool:
         return bool(value != value)
     except (ArithmeticError, TypeError):  # pandas.NA, and a signalling NaN
         return True
+
+
+def _at_once(values: list) -> np.ndarray | None:
+    try:
+        return np.array(values, dtype=np.float64)
+    except (OverflowError, TypeError, ValueError):
+        return None
 
 
 def _as_float(label: Hashable, value) -> float:

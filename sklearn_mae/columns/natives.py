@@ -248,8 +248,11 @@ class PyArrow(Library):
     def describe(self, native: Any) -> tuple[str, list | None]:
         text, declared = str(native.type), None
         if text.startswith("dictionary"):
-            chunks = native.unify_dictionaries().chunks
-            declared = chunks[0].dictionary.to_pylist() if chunks else []
+            listed = (
+                x for chunk in native.chunks for x in chunk.dictionary.to_pylist()
+            )
+            # (chunks may differ, and hold a category twice, or null)
+            declared = [each for each in dict.fromkeys(listed) if each is not None]
         return text, declared
 
     def frame(
