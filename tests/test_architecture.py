@@ -20,12 +20,12 @@ PACKAGE = ROOT / "sklearn_mae"
 
 # A room is a file of the package, or a folder that a file grew into.
 LEVELS = {
-    "columns": 1,
     "model": 0,
     "gradients": 1,
     "noise": 0,
     "parameters": 0,
     "records": 0,
+    "columns": 1,
     "datasets": 1,
     "text": 1,
     "encoders": 1,

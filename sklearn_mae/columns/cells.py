@@ -28,6 +28,8 @@ Outcome = str | bool | int | float
 
 MAX_DECIMALS = 14  # float64 tells no more apart
 NEVER_MISSING = {str, bool, int, np.str_, np.bool_}
+# None, or unequal to itself where missing
+SIMPLE = {*NEVER_MISSING, type(None), float, np.float32, np.float64}
 # numpy calls durations integers, and gives each of these a __float__
 NO_NUMBERS = (np.datetime64, np.timedelta64, np.ndarray, np.void, bytes)
 
@@ -61,9 +63,12 @@ class Cells:
         """Which entries are missing, shape (n,)."""
         if self.values.dtype != object:
             return np.isnan(self.values)
-        if set(map(type, self.values)) <= NEVER_MISSING:
-            return np.zeros(len(self.values), dtype=bool)
-        return np.fromiter(map(_is_missing, self.values), bool, len(self.values))
+        n, kinds = len(self.values), set(map(type, self.values))
+        if kinds <= NEVER_MISSING:
+            return np.zeros(n, dtype=bool)
+        if kinds <= SIMPLE:
+            return np.fromiter((x is None or x != x for x in self.values), bool, n)
+        return np.fromiter(map(_is_missing, self.values), bool, n)
 
     @cached_property
     def present(self) -> list:
@@ -79,9 +84,13 @@ class Cells:
         TypeError
             If an entry is no string, boolean or real number.
         """
-        if self.values.dtype != object:
-            return {"number": self.present[0]} if self.present else {}
-        return _examples(self.label, self.present)
+        if self.values.dtype == object:
+            return _examples(self.label, self.present)
+        for part in (self.values[:100], self.values):  # mostly the first will do
+            found = part[~np.isnan(part)]
+            if len(found):
+                return {"number": float(found[0])}
+        return {}
 
     @cached_property
     def declared_examples(self) -> dict[str, Any]:
@@ -93,7 +102,11 @@ class Cells:
         if self.values.dtype != object:
             return self.values
         values = np.full(len(self.values), np.nan)
-        values[~self.missing] = [_as_float(self.label, each) for each in self.present]
+        # (numpy would read strings, and takes no number beyond its range)
+        found = None if "text" in self.examples else _at_once(self.present)
+        if found is None:
+            found = np.array([_as_float(self.label, x) for x in self.present])
+        values[~self.missing] = found
         return values
 
 
@@ -150,9 +163,11 @@ def decimals_of(values: np.ndarray, dtype=np.float64) -> int | None:
         From 0 to 14.
     """
     rest = values[np.isfinite(values)]
+    few = rest[:100]
+    if (rounded(few, MAX_DECIMALS).astype(dtype) != few).any():
+        return None  # the rule for measurements, found early
     for k in range(MAX_DECIMALS + 1):
-        with np.errstate(over="ignore"):
-            rest = rest[rounded(rest, k).astype(dtype) != rest]
+        rest = rest[rounded(rest, k).astype(dtype) != rest]
         if not len(rest):
             return k
     return None
@@ -192,6 +207,13 @@ def _is_missing(value) -> bool:
         return bool(value != value)
     except (ArithmeticError, TypeError):  # pandas.NA, and a signalling NaN
         return True
+
+
+def _at_once(values: list) -> np.ndarray | None:
+    try:
+        return np.array(values, dtype=np.float64)
+    except (OverflowError, TypeError, ValueError):
+        return None
 
 
 def _as_float(label: Hashable, value) -> float:

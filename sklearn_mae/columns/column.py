@@ -127,7 +127,7 @@ class Column:
             None if numeric or cells.declared is None else _plain(cells.declared),
             _decimals(cells) if numeric and in_frame else None,
             _hole(cells),
-            bool(cells.missing.all()),
+            not cells.examples,
         )
 
     # -- encode ------------------------------------------------------------------------

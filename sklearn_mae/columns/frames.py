@@ -97,24 +97,26 @@ class Columns:
         ValueError
             If X is not of two dimensions, is complex or has not D columns.
         """
-        if _is_of_numbers(X) and X.ndim == 2 and "category" not in self.kinds_:
-            return np.ascontiguousarray(X, dtype=np.float64)
+        D = len(self._columns)
+        as_it_is = "category" not in self.kinds_ and _is_of_numbers(X)
+        if as_it_is and X.ndim == 2 and X.shape[1] == D:
+            return _canonical(np.ascontiguousarray(_as_float64(X)))
         _, table = _read(X)
-        if len(table) != len(self._columns):
+        if len(table) != D:
             raise ValueError(  # in scikit-learn's words
                 f"X has {len(table)} features, but MutualAutoencoder is expecting "
-                f"{len(self._columns)} features as input."
+                f"{D} features as input."
             )
-        n = len(table[0].values) if table else 0
-        values = np.empty((n, len(table)))
+        values = np.empty((len(table[0].values) if table else 0, D))
         unseen = {}
         for j, (column, cells) in enumerate(zip(self._columns, table, strict=True)):
+            cells.label = column.label  # the name that it had in fit
             values[:, j], new = column.encode(cells)
             if new:
                 unseen[self.names_[j]] = new
         if unseen:
             _warn_of(unseen)
-        return values
+        return _canonical(values)
 
     def decode(self, values: np.ndarray, *, round: bool = True, index: Any = None):
         """Return encoded rows as a table like the one of ``fit``.
@@ -225,6 +227,17 @@ def _is_of_numbers(X: Any) -> bool:
     return isinstance(X, np.ndarray) and X.dtype.kind in "fiu"
 
 
+def _as_float64(X: np.ndarray) -> np.ndarray:
+    with np.errstate(over="ignore"):  # infinity is for others to refuse
+        return X.astype(np.float64, copy=False)
+
+
+def _canonical(values: np.ndarray) -> np.ndarray:
+    """Make all NaN the same, of which there are many: equal rows have equal bits."""
+    missing = np.isnan(values)
+    return np.where(missing, np.nan, values) if missing.any() else values
+
+
 def _read(X: Any) -> tuple[str, list[Cells]]:
     """Return what container a table comes back in, and its columns."""
     frame = nw.from_native(X, eager_only=True, pass_through=True)
@@ -243,7 +256,7 @@ def _read(X: Any) -> tuple[str, list[Cells]]:
             "and its imaginary part as columns of their own."
         )
     if _is_of_numbers(X):
-        dtype, X = "float64", X.astype(np.float64, copy=False)
+        dtype, X = "float64", _as_float64(X)
     else:
         dtype, X = "bool" if X.dtype == bool else "object", X.astype(object)
     return "array", [Cells(j, column, dtype) for j, column in enumerate(X.T)]

@@ -20,7 +20,13 @@ __all__ = ["LIBRARIES", "Library", "read_frame"]
 ARROW_NUMBERS = r"u?int(8|16|32|64)|halffloat|float|double|bool"
 ARROW_TEXTS = r"bool|(large_)?string|string_view"
 DECIMAL = r"\((precision=)?\d+, (scale=)?\d+\)"
-WITH_CATEGORIES = re.compile(r"category|ordered|Enum|dictionary")
+WITH_CATEGORIES = re.compile(r"category\[|ordered\[|Enum|dictionary<values=")
+# which types hold which sort of outcomes; objects are of any
+SORTS = {
+    "boolean": re.compile("[bB]ool"),
+    "text": re.compile("[sS]tr|large_string|Enum|Categorical"),
+    "number": re.compile("u?int|float|double"),
+}
 
 
 class Library:
@@ -46,8 +52,12 @@ class Library:
         """Whether columns of that kind and type can be made."""
         if re.fullmatch(self.known[column.kind], column.dtype) is None:
             return False
-        declares = WITH_CATEGORIES.match(column.dtype) is not None
-        return declares == (column.declared is not None)
+        declares = WITH_CATEGORIES.match(column.dtype)
+        if (declares is None) != (column.declared is None):
+            return False
+        inner = column.dtype.removeprefix("" if declares is None else declares[0])
+        sorts = [sort for sort in SORTS if SORTS[sort].match(inner or column.dtype)]
+        return not sorts or column.sort in (None, *sorts)
 
     def adopt(self, column: Column) -> None:
         """Give a column a type that can be made, if its own cannot."""
@@ -125,13 +135,14 @@ class Pandas(Library):
         self, columns: Sequence[Column], values: np.ndarray, round: bool, index: Any
     ) -> Any:
         pandas = self.module()
-        make = {"numeric": self._numbers, "category": self._categories}
-        series = {
-            j: make[column.kind](pandas, column, values[:, j], round)
-            for j, column in enumerate(columns)
-        }
         if index is None:
             index = pandas.RangeIndex(len(values))
+        make = {"numeric": self._numbers, "category": self._categories}
+        series = {}
+        for j, column in enumerate(columns):
+            found = make[column.kind](pandas, column, values[:, j], round)
+            # (without it objects would be searched for a type of their own)
+            series[j] = pandas.Series(found, index, dtype=found.dtype, copy=False)
         frame = pandas.DataFrame(series, index=index)
         frame.columns = [column.label for column in columns]
         return frame
@@ -167,9 +178,7 @@ class Pandas(Library):
             codes = column.declared_codes(values)
             return pandas.Categorical.from_codes(codes, dtype=dtype)
         if name == "object" or (name == "bool" and np.isnan(values).any()):
-            # (an array of objects would be searched for a type of its own)
-            found = column.outcomes(values, column.hole)
-            return pandas.Series(found, dtype=object).array
+            return column.outcomes(values, column.hole)
         if name == "bool":
             return column.outcomes(values, None).astype(bool)
         found = column.outcomes(values, None)
@@ -190,7 +199,8 @@ class Polars(Library):
         polars, dtype = self.module(), native.dtype
         if dtype == polars.Enum:
             return "Enum", dtype.categories.to_list()
-        return "Categorical" if dtype == polars.Categorical else str(dtype), None
+        known = isinstance(dtype, polars.Categorical)  # (its categories have names)
+        return "Categorical" if known else str(dtype), None
 
     def frame(
         self, columns: Sequence[Column], values: np.ndarray, round: bool, index: Any
@@ -238,8 +248,11 @@ class PyArrow(Library):
     def describe(self, native: Any) -> tuple[str, list | None]:
         text, declared = str(native.type), None
         if text.startswith("dictionary"):
-            chunks = native.unify_dictionaries().chunks
-            declared = chunks[0].dictionary.to_pylist() if chunks else []
+            listed = (
+                x for chunk in native.chunks for x in chunk.dictionary.to_pylist()
+            )
+            # (chunks may differ, and hold a category twice, or null)
+            declared = [each for each in dict.fromkeys(listed) if each is not None]
         return text, declared
 
     def frame(
