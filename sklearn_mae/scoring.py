@@ -92,10 +92,10 @@ def information_scorer(
     try:
         with np.errstate(all="ignore"):
             X = rows_before(before, X)
-            elbo, rate = float(mae.score_samples(X).mean()), float(mae.rate(X).mean())
             scored, _ = mae._entries(X)
             if not scored:
                 raise ValueError("no entry of X is observed")
+            elbo, rate = float(mae.score_samples(X).mean()), float(mae.rate(X).mean())
             figures = {
                 "elbo": elbo,
                 "log_likelihood": float(mae.log_likelihood(X).mean()),

@@ -78,6 +78,7 @@ def test_figures_are_those_of_the_methods(small, encoder):
             "information_error": -abs(mae.mutual_info_ - 3),
             "rate": mae.rate(X[:20]).mean(),
             "distortion": mae.distortion(X[:20]).mean(),
+            "n_entries": 3,
         },
     )
     assert all(type(value) is float for value in scores.values())
