@@ -544,3 +544,27 @@ def test_callables_take_numbers_without_holes(small):
         mae.fit(made(40))
     with pytest.raises(ValueError, match=re.escape("is for tables whose likelihood")):
         mae.impute(X)
+
+
+def test_categories_with_holes_are_summed_pattern_by_pattern():
+    """Against the sandwich, whose interval is wider than three standard errors."""
+    import torch
+
+    from sklearn_mae.information.certificate import Sandwich
+    from tests.toy_models import generator
+
+    rng = np.random.default_rng(0)
+    z = rng.normal(size=(300, 1))
+    X = np.digitize(z + rng.normal(size=(300, 3)), [-0.5, 0.5]).astype(float)
+    X[rng.random(X.shape) < 0.2] = np.nan
+    mae = build(M=0.5, likelihood="categorical", n_components=1).fit(X)
+    found = mae.mutual_info()
+    model = mae._fitted.evaluation.model
+    with torch.no_grad():
+        sandwich = Sandwich(4_000, 0.02, 2_000_000).bracket(model, generator())
+
+    assert found.method == "enumeration"
+    assert found.n_outcomes == 27
+    assert found.lower_se == 0
+    low, high = sandwich.interval
+    assert low - 0.01 < found.estimate < high + 0.01
