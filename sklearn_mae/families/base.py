@@ -113,12 +113,16 @@ class ColumnFamily:
         Whether p(x_j|z) is a probability, not a density.
     indices : bool
         Whether the model sees int64.
+    kind : {"numeric", "category"}
+        What a column of a data frame must be: numbers, or anything that can be told
+        apart, too.
     state : tuple of str
         Names of the attributes that ``fit`` sets.
     """
 
-    discrete = False
+    discrete: bool | None = False
     indices = False
+    kind = "numeric"
     state: tuple[str, ...] = ()
 
     @property
@@ -402,6 +406,10 @@ class RowFamily:
     def rows(self, X: np.ndarray) -> Rows:
         """Take rows to what travels: what the model sees, and its context."""
         return Rows(self.transform(X))
+
+    def observed(self, X: np.ndarray) -> np.ndarray:
+        """Which entries of checked rows there are, shape (n, n_features_in)."""
+        return np.ones(X.shape, dtype=bool)
 
     def table(self, rows: Rows) -> np.ndarray:
         """Take rows of the model, of any leading shape, back to rows of X."""

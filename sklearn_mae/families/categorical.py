@@ -93,6 +93,7 @@ class Categorical(ColumnFamily):
 
     discrete = True
     indices = True
+    kind = "category"
     state = ("categories_",)
 
     def check(self, X: np.ndarray, names: Callable) -> None:

@@ -66,7 +66,7 @@ class JoinedColumns(PrivateDistribution):
     def entry_log_prob(self, value):
         """Log-probability of each entry."""
         each = [
-            p.entry_log_prob(self.values_of(value, i))  # type: ignore[attr-defined]
+            p.entry_log_prob(self.values_of(value, i))
             for i, (p, _) in enumerate(self.parts)
         ]
         return self.ordered(each)

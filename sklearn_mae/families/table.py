@@ -85,6 +85,9 @@ class TableFeatures(nn.Module):
         Columns whose missing entries are marked, by a 1 each.
     """
 
+    columns: Tensor
+    marked: Tensor
+
     def __init__(self, family: ColumnFamily, marked: np.ndarray):
         super().__init__()
         self.features = family.features()
@@ -225,7 +228,7 @@ class Table(RowFamily):
         self.family = family
 
     @property
-    def discrete(self) -> bool:  # type: ignore[override]
+    def discrete(self) -> bool | None:  # type: ignore[override]
         """Whether the family is."""
         return self.family.discrete
 
@@ -421,7 +424,7 @@ class Table(RowFamily):
     def networks(self, structure: Structure) -> Networks:
         """Build likelihood, encoder, posterior and features."""
         d = structure.n_components
-        marked = ~self.patterns_.all(axis=0)
+        marked = np.asarray(~self.patterns_.all(axis=0))
         if self.family.encoder_network(d) is not None:
             # what such a network says of no features at all is the prior
             marked[:] = False
@@ -469,9 +472,10 @@ class Table(RowFamily):
         patterns = state["patterns_"]
         good = isinstance(patterns, np.ndarray) and patterns.ndim == 2
         need(good and len(patterns) > 0, "patterns_", patterns)
-        shape = (len(patterns), self.n_varying)
-        self.patterns_ = array(patterns, np.bool_, shape, "patterns_")
-        counts = array(state["counts_"], np.int64, shape[:1], "counts_")
+        n = len(patterns)
+        of_patterns = (n, self.n_varying)
+        self.patterns_ = array(patterns, np.bool_, of_patterns, "patterns_")
+        counts = array(state["counts_"], np.int64, (n,), "counts_")
         need(bool((counts > 0).all()), "counts_", counts)
         self.counts_ = counts
         self.family = read_family(
