@@ -13,7 +13,8 @@ or raise with the name of what is missing. Shapes: n rows, D columns that the mo
 sees, codes of d components; log-probabilities in nats.
 """
 
-from collections.abc import Callable, Iterable
+import copy
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, fields
 from typing import NamedTuple
 
@@ -117,7 +118,8 @@ class ColumnFamily:
         What a column of a data frame must be: numbers, or anything that can be told
         apart, too.
     state : tuple of str
-        Names of the attributes that ``fit`` sets.
+        Names of the attributes that ``fit`` sets: an array or a list each, with an
+        element for each column.
     """
 
     discrete: bool | None = False
@@ -154,6 +156,24 @@ class ColumnFamily:
     def fit(self, X: np.ndarray, names: Callable) -> "ColumnFamily":
         """Learn from checked columns that vary, shape (n, m)."""
         return self
+
+    def extended(self, others: Sequence["ColumnFamily"]) -> "ColumnFamily":
+        """Return the fitted family of its columns and those of others, in order."""
+        whole = copy.copy(self)
+        for name in self.state:
+            each = [getattr(family, name) for family in (self, *others)]
+            lists = isinstance(each[0], list)
+            setattr(whole, name, sum(each, []) if lists else np.concatenate(each))
+        return whole
+
+    def part(self, columns: np.ndarray) -> "ColumnFamily":
+        """Return the fitted family of some of its columns, by their positions."""
+        some = copy.copy(self)
+        for name in self.state:
+            value = getattr(self, name)
+            lists = isinstance(value, list)
+            setattr(some, name, [value[j] for j in columns] if lists else value[columns])
+        return some
 
     def encode(self, X: np.ndarray, names: Callable) -> np.ndarray:
         """Take checked entries to what the model sees, shape (n, m)."""

@@ -233,13 +233,14 @@ class Poisson(Numeric):
 
     def misfit(self, values: np.ndarray, names: Callable) -> str | None:
         """Given z counts vary as much as their mean: for more, codes must know more."""
-        times = np.nanvar(values, axis=0) / np.nanmean(values, axis=0)
+        with np.errstate(invalid="ignore"):  # of columns that are 0 in all these rows
+            times = np.nanvar(values, axis=0) / np.nanmean(values, axis=0)
         wide = times > OVERDISPERSED
         if not wide.any():
             return None
         return (
             "likelihood='poisson' leaves each count the variance of its mean, and "
-            f"column(s) {names(wide)} vary up to {times.max():.3g} times as much: try "
+            f"column(s) {names(wide)} vary up to {times[wide].max():.3g} times as much: try "
             "likelihood='negative_binomial'"
         )
 
