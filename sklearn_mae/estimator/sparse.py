@@ -52,7 +52,8 @@ class SparseRows:
     def take(self, index: Tensor) -> Rows:
         """Return rows by their numbers, as the model sees them, in single precision."""
         rows = self.family.rows(dense(self.X[index.cpu().numpy()]), warn=False)
-        return rows.map(lambda field: as_tensor(field, torch.float32, self.device))
+        rows = rows.map(lambda field: as_tensor(field, torch.float32, self.device))
+        return rows.contiguous()  # as batches of an array are
 
     def some(self, seed: int) -> Rows:
         """Return as many rows as are worked on at once: all where they are few."""
