@@ -35,6 +35,8 @@ __all__ = [
     "Structure",
 ]
 
+# that a decoder gives in one call: 17 MB in float64, and log-densities take ten of them
+NUMBERS_AT_ONCE = 1 << 21
 # likelihood, encoder, posterior and features
 Networks = tuple[nn.Module, nn.Module, nn.Module, nn.Module]
 
@@ -285,10 +287,22 @@ class Likelihood(nn.Module):
         Number of columns D.
     cost : Cost
         What decoding costs.
+    repeatable : bool
+        Whether decoding a code again gives the same: dropout would not.
     """
 
     n_features: int
     cost = Cost()
+    repeatable = False
+
+    @property
+    def n_numbers(self) -> int:
+        """Numbers that p(x|z) holds for each code."""
+        return self.n_features
+
+    def at_once(self, most: int) -> int:
+        """How many codes to decode in one call: fewer where a row has many numbers."""
+        return max(1, min(most, NUMBERS_AT_ONCE // max(1, self.n_numbers)))
 
     def outcomes(self) -> Tensor | None:
         """Every value of x, shape (S, D); None where they cannot be listed."""

@@ -145,6 +145,7 @@ class TableLikelihood(Likelihood):
     # Adam moves every parameter by about its rate in a step. A decoder's weights move
     # its outputs by many times that: parameters that are outputs must keep up.
     speed = 10.0
+    repeatable = True
 
     def __init__(self, family: ColumnFamily, decoder: nn.Module, min_scale=0.01):
         super().__init__()
@@ -157,6 +158,11 @@ class TableLikelihood(Likelihood):
             self.register_buffer(name, value, persistent=False)
         for name, value in shared.items():
             self.register_parameter(name, nn.Parameter(value / self.speed))
+
+    @property
+    def n_numbers(self) -> int:
+        """Numbers that p(x|z) holds for each code."""
+        return max(self.n_features, self.family.n_outputs)
 
     def forward(self, z: Tensor, given: Tensor | None = None) -> Distribution:
         """Return p(x|z)."""
@@ -192,10 +198,21 @@ class TableLikelihood(Likelihood):
 
     def fisher_information(self, z: Tensor, x: Rows | None = None) -> Tensor | None:
         """Of the observed entries of x about z, shape (n, d, d), in float64."""
+        observed = None if x is None else Rows.of(x).observed
+        # a Jacobian takes d times the numbers of p(x|z)
+        rows = max(1, self.at_once(len(z) * z.shape[-1]) // z.shape[-1])
+        found = [
+            self._fisher_information(
+                z[i : i + rows], None if observed is None else observed[i : i + rows]
+            )
+            for i in range(0, len(z), rows)
+        ]
+        return None if found[0] is None else torch.cat(found)
+
+    def _fisher_information(self, z: Tensor, observed: Tensor | None) -> Tensor | None:
         terms = self.family.fisher_terms(self(z))
         if terms is None:
             return None
-        observed = None if x is None else Rows.of(x).observed
         weights = []
         for weight, _, columns in terms:
             if observed is not None:
