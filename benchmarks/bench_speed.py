@@ -1,4 +1,4 @@
-"""Speed and memory of training, beside a loop written by hand and beside other packages.
+"""Speed and memory of training, beside a hand-written loop and other packages.
 
     python benchmarks/bench_speed.py [--what step rows fit] [--rounds 5]
 
@@ -40,9 +40,9 @@ from pathlib import Path
 import numpy as np
 import torch
 from rows import Results, parser, timed_fit
+from sklearn.decomposition import PCA, FactorAnalysis
 from skorch import NeuralNet
 from skorch.callbacks import Callback
-from sklearn.decomposition import PCA, FactorAnalysis
 from torch import nn
 
 from sklearn_mae import MutualAutoencoder, SequenceVectorizer
