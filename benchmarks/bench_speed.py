@@ -424,10 +424,11 @@ def run_fits(results: Results, names: list[str]) -> None:
         fits = {
             "PCA": lambda d=d: PCA(d, random_state=0),
             "FactorAnalysis": lambda d=d: FactorAnalysis(d, random_state=0),
-            "default": lambda network=network: MutualAutoencoder(
-                random_state=0, **network
-            ),
         }
+        if name != "wide":  # minutes
+            fits["default"] = lambda network=network: MutualAutoencoder(
+                random_state=0, **network
+            )
         if installed("umap"):
             fits["UMAP"] = lambda d=d: umap(d)
         wanted = (

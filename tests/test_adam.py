@@ -72,7 +72,7 @@ def test_a_closure_is_called():
         loss.backward()
         return loss
 
-    losses = [float(optimizer.step(closure)) for _ in range(3)]
+    losses = [optimizer.step(closure).item() for _ in range(3)]
 
     assert losses[0] == 3 > losses[1] > losses[2]
 
