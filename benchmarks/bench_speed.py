@@ -4,8 +4,8 @@
 
 All seconds are CPU time, on one torch thread. Rows are written as they come; what the
 CSV has is not run again, ``--table`` only summarises it. Packages that are not
-installed are left out, and a line says so (``benchmarks/requirements.txt``; pythae's
-pins clash with today's numpy: ``pip install --no-deps pythae==0.1.2``).
+installed are left out, and a line says so (``benchmarks/requirements.txt``, for a
+virtual environment of their own).
 
 - ``step``: a step of training. Each round runs all cases of a model in turn on the same
   machine. What counts is the ratio of two cases within a round, and its median over
