@@ -27,7 +27,10 @@ VARIATIONS = {
     "paper": {"constraint": "paper"},
     "sampled-codes": {"codes": "sample"},
     "unconstrained": {"M": None},
+    "gaussian": {"likelihood": "gaussian"},
     "heteroscedastic": {"likelihood": "heteroscedastic"},
+    "student_t": {"likelihood": "student_t"},
+    "several": {"likelihood": [("student_t", [0])]},
     "categorical": {"likelihood": "categorical"},
 }
 
@@ -99,18 +102,38 @@ FEED_FRACTIONS = (FEED_VALUES_OUTSIDE - {"check_positive_only_tag_during_fit"}) 
 }
 
 
-class OnUnitInterval(MutualAutoencoder):
-    """Takes any numbers and maps them into [0, 1] first."""
+class Mapped(MutualAutoencoder):
+    """Maps numbers first into what a likelihood takes."""
 
-    def _checked(self, X, reset=False):
-        return 0.5 + 0.5 * np.sin(super()._checked(X, reset))
+    def _read(self, X, before):
+        rows = super()._read(X, before)
+        return rows._replace(X=self.mapped(rows.X))
+
+    def _checked(self, X):
+        return self.mapped(super()._checked(X))
 
 
-class OnCounts(MutualAutoencoder):
-    """Takes non-negative numbers and rounds them to counts first."""
+class OnUnitInterval(Mapped):
+    """Takes any numbers and maps them into [0, 1]."""
 
-    def _checked(self, X, reset=False):
-        X = super()._checked(X, reset)
+    @staticmethod
+    def mapped(X):
+        return 0.5 + 0.5 * np.sin(X)
+
+
+class OnPositive(Mapped):
+    """Takes any numbers and maps them to positive ones."""
+
+    @staticmethod
+    def mapped(X):
+        return np.exp(np.arctan(X))
+
+
+class OnCounts(Mapped):
+    """Takes non-negative numbers and rounds them to counts."""
+
+    @staticmethod
+    def mapped(X):
         return np.where(X < 0, X, np.floor(4 * X))
 
 
@@ -188,9 +211,12 @@ def test_check_of_values_outside(estimator, name, check):
 
 @pytest.mark.parametrize(
     ("estimator", "name", "check"),
-    list(all_checks("mapped", small(OnUnitInterval, likelihood="bernoulli"))),
+    [
+        *all_checks("bernoulli", small(OnUnitInterval, likelihood="bernoulli")),
+        *all_checks("lognormal", small(OnPositive, likelihood="lognormal")),
+    ],
 )
-def test_check_of_bernoulli_on_values_mapped_into_its_range(estimator, name, check):
+def test_check_on_values_mapped_into_the_range(estimator, name, check):
     passes(check, estimator)
 
 

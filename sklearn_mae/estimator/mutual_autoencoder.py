@@ -82,8 +82,10 @@ class MutualAutoencoder(
     Parameters
     ----------
     M : float or None, default=3.0
-        Target for the mutual information I(x, z), in nats. None: no constraint, an
-        ordinary variational (or importance-weighted) autoencoder.
+        Target for the mutual information I(x, z), in nats; with missing entries
+        I(x_o; z | o), x_o the observed ones and o their pattern, as the rows of ``fit``
+        have it. None: no constraint, an ordinary variational (or importance-weighted)
+        autoencoder.
     C : float or "auto", default="auto"
         Constant of the exact penalty C |I - M| (eq. 6) and so the bound on its
         multipliers, in nats of log-likelihood for each nat of information; larger
@@ -99,17 +101,27 @@ class MutualAutoencoder(
         importance weight [2]_, and training maximises the importance-weighted bound.
         A callable ``(n_features, n_components) -> nn.Module``: the module maps
         standardised (categorical: one-hot) columns, constant ones left out, to a
-        torch Distribution over the code; it also serves as proposal for resampling
-        by `n_resamples` draws, unless that is 1. For sequences it sees word numbers,
-        int64 and below the vectorizer's ``len(vocabulary_) + 3``.
+        torch Distribution over the code. Missing entries are 0, and columns that miss
+        some in ``fit`` are followed by as many marks, 1 where one is missing. It also
+        serves as proposal for resampling by `n_resamples` draws, unless that is 1. For
+        sequences it sees word numbers, int64 and below the vectorizer's
+        ``len(vocabulary_) + 3``.
     n_resamples : int, default=5
         Number of draws k of the resampling encoder.
-    likelihood : {"gaussian", "heteroscedastic", "bernoulli", "categorical", \
-"poisson", "negative_binomial", "sequence"} or callable, default="gaussian"
-        Distribution of the columns given the code. ``"gaussian"`` learns one standard
-        deviation for each column; in ``"heteroscedastic"`` they depend on the code.
+    likelihood : {"auto", "gaussian", "heteroscedastic", "lognormal", "student_t", \
+"bernoulli", "categorical", "poisson", "negative_binomial", "sequence"}, list of \
+(likelihood, columns) pairs or callable, default="auto"
+        Distribution of the columns given the code. ``"auto"`` goes by their types:
+        numbers are ``"gaussian"``, strings, booleans and the categories of pandas and
+        polars ``"categorical"``; columns of objects go by their values. A list names
+        columns as ``ColumnTransformer`` does, by name, position, slice, mask or
+        selector; those that no pair names are ``"auto"``. ``"gaussian"`` learns one
+        standard deviation for each column; in ``"heteroscedastic"`` they depend on the
+        code. ``"lognormal"`` is for positive numbers: their logarithm is normal.
+        ``"student_t"`` is for heavy tails: each column learns degrees of freedom.
         ``"bernoulli"`` takes values in [0, 1], ``"categorical"`` non-negative
-        integers, any number of categories in each column. ``"poisson"`` and
+        integers, strings and booleans, any number of categories in each column.
+        ``"poisson"`` and
         ``"negative_binomial"`` take counts, non-negative integers; the latter learns
         for each column how much more than Poisson it varies given the code: by mu^2 /
         r, mu the mean, r one number for the column. ``"sequence"`` takes texts
@@ -199,6 +211,8 @@ default="auto"
         ``multiplier_model``, ``multiplier_rate``; NaN where unused. In nats. While
         sequences wait (see `constraint`), ``information_lower`` is the infomax bound
         and there is no ``information_upper``.
+    likelihood_ : str, list of (str, columns) pairs or callable
+        What the columns were taken for.
     n_iter_ : int
         Number of epochs.
     net_ : skorch.NeuralNet
@@ -354,7 +368,7 @@ default="auto"
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
-            Rows.
+            Rows; NaN, None, ``pandas.NA`` and nulls are missing entries.
         y : Ignored
             Present for API consistency.
 
@@ -379,7 +393,8 @@ default="auto"
             ``constraint="both"``, `rate_` more than max(0.05, 0.05 M) and two of its
             standard errors.
         UserWarning
-            If X looks like word numbers and `likelihood` is another than "sequence".
+            If X looks like word numbers and `likelihood` is another than "sequence", or
+            all entries of a column are missing.
         """
         with plain_torch(), enough_memory(self):
             fitted = copy.copy(self)._fit(X, y)
@@ -527,9 +542,9 @@ default="auto"
         scored, (n, n_columns) = self._entries(X)
         if scored < n * n_columns:
             warnings.warn(
-                f"score counts observed entries alone, {scored} of {n * n_columns}, and "
-                "the fewer a row has the higher it scores. Compare it with scores of the "
-                "same entries.",
+                f"score counts observed entries alone, {scored} of {n * n_columns}: "
+                "the fewer a row has, the higher it scores. Compare it with scores of "
+                "the same entries.",
                 UserWarning,
                 stacklevel=2,
             )
