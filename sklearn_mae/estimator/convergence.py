@@ -24,9 +24,7 @@ IDLE_LR, EXPLOSIVE_LR = DEFAULT_LR / 100, 0.03
 NOISE_OF_ELBO = 1.0
 
 
-def convergence_complaint(
-    params, fitted: Fitted, x: Rows | SparseRows
-) -> str | None:
+def convergence_complaint(params, fitted: Fitted, x: Rows | SparseRows) -> str | None:
     """Say that M was missed and all that may have caused it; None if it was not.
 
     Missed is M where all of the bracket of I(x, z) is more than max(0.05, 0.02 M) from

@@ -367,8 +367,10 @@ default="auto"
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
-            Rows; NaN, None, ``pandas.NA`` and nulls are missing entries.
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+            Rows. Sparse ones hold numbers, for ``likelihood="auto"`` all of them
+            Gaussian, and are made dense a batch or a few columns at a time. Rows of
+            sequences, and of a callable likelihood, are dense.
         y : Ignored
             Present for API consistency.
 
@@ -435,7 +437,7 @@ default="auto"
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
             Rows.
 
         Returns
@@ -475,7 +477,7 @@ default="auto"
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
             Rows.
         n_samples : int, default=1
             Number of draws for each row.
@@ -503,7 +505,7 @@ default="auto"
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
             Rows.
 
         Returns
@@ -523,7 +525,7 @@ default="auto"
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
             Rows.
         y : Ignored
             Present for API consistency.
@@ -570,7 +572,7 @@ default="auto"
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
             Rows.
 
         Returns
@@ -589,7 +591,7 @@ default="auto"
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
             Rows.
 
         Returns
@@ -612,7 +614,7 @@ default="auto"
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
             Rows.
         n_importance : int, default=200
             Number of draws. The estimate is a lower bound in expectation and rises
@@ -639,7 +641,7 @@ default="auto"
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
             Rows.
         Z : array-like of shape (n_samples, n_components)
             A code for each row.
@@ -666,7 +668,7 @@ default="auto"
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
             Rows.
         Z : array-like of shape (n_samples, n_components)
             A code for each row.
@@ -753,7 +755,7 @@ default="auto"
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
             At least 2 rows.
 
         Returns

@@ -174,7 +174,9 @@ class ColumnFamily:
         for name in self.state:
             value = getattr(self, name)
             lists = isinstance(value, list)
-            setattr(some, name, [value[j] for j in columns] if lists else value[columns])
+            setattr(
+                some, name, [value[j] for j in columns] if lists else value[columns]
+            )
         return some
 
     def encode(self, X: np.ndarray, names: Callable) -> np.ndarray:
