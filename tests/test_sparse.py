@@ -240,8 +240,8 @@ def test_codes_go_with_their_rows(mae, method, small_blocks):
     Z = np.random.default_rng(1).normal(size=(N, 2))
     expected = getattr(mae, method)(X, Z)
 
-    for Z in (Z, Z.tolist()):
-        found = getattr(mae, method)(sparse.csc_array(X), Z=Z)
+    for given in (Z, Z.tolist()):
+        found = getattr(mae, method)(sparse.csc_array(X), Z=given)
         np.testing.assert_allclose(found, expected, rtol=1e-12)
     with pytest.raises(ValueError, match="X has 40 rows and Z 39"):
         getattr(mae, method)(sparse.csc_array(X), Z[:-1])

@@ -151,9 +151,9 @@ def _mean_rate(fitted: Fitted, X, seen) -> tuple[float, float]:
     """Mean rate of training rows, drawn where they are many; its standard error."""
     limit = fitted.model.likelihood.cost.rated_rows
     rows = np.random.default_rng(fitted.seed).permutation(X.shape[0])[:limit]
-    rates = []
+    parts = []
     for some in row_blocks(X[rows]):
         x = fitted.family.rows(some) if seen is None else seen[rows]
-        rates.append(fitted.bound(x, fitted.family.keys(some)).rate)
-    rates = torch.cat(rates)
+        parts.append(fitted.bound(x, fitted.family.keys(some)).rate)
+    rates = torch.cat(parts)
     return float(rates.mean()), float(rates.std() / len(rates) ** 0.5)

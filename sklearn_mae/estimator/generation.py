@@ -48,9 +48,9 @@ class GeneratorMixin:
         -------
         ndarray or data frame of shape (n_samples, n_features)
             As ``fit`` got its rows: an array (of sparse rows, too), or a frame of the
-            same library, columns and types. Means of continuous and binary columns, most probable values of
-            categories and counts, the most probable next word, one after the other, of
-            sequences; constant columns as they were in ``fit``.
+            same library, columns and types. Means of continuous and binary columns,
+            most probable values of categories and counts, the most probable next word,
+            one after the other, of sequences; constant columns as they were in ``fit``.
         """
         Z = checked_codes(X, self._fitted._n_features_out)
         rows = self._decoded(self._fitted.tensor(Z), Z.dtype)

@@ -368,9 +368,10 @@ default="auto"
         Parameters
         ----------
         X : {array-like, sparse matrix} of shape (n_samples, n_features)
-            Rows. Sparse ones hold numbers, for ``likelihood="auto"`` all of them
-            Gaussian, and are made dense a batch or a few columns at a time. Rows of
-            sequences, and of a callable likelihood, are dense.
+            Rows; NaN, None, ``pandas.NA`` and nulls are missing entries. Sparse ones
+            hold numbers, all of them Gaussian for ``likelihood="auto"``, and are made
+            dense a batch or a few columns at a time. Sequences, and rows of a callable
+            likelihood, must be dense.
         y : Ignored
             Present for API consistency.
 

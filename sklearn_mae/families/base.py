@@ -16,6 +16,7 @@ sees, codes of d components; log-probabilities in nats.
 import copy
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, fields
+from itertools import chain
 from typing import NamedTuple
 
 import numpy as np
@@ -165,7 +166,8 @@ class ColumnFamily:
         for name in self.state:
             each = [getattr(family, name) for family in (self, *others)]
             lists = isinstance(each[0], list)
-            setattr(whole, name, sum(each, []) if lists else np.concatenate(each))
+            joined = list(chain(*each)) if lists else np.concatenate(each)
+            setattr(whole, name, joined)
         return whole
 
     def part(self, columns: np.ndarray) -> "ColumnFamily":
@@ -174,9 +176,8 @@ class ColumnFamily:
         for name in self.state:
             value = getattr(self, name)
             lists = isinstance(value, list)
-            setattr(
-                some, name, [value[j] for j in columns] if lists else value[columns]
-            )
+            picked = [value[j] for j in columns] if lists else value[columns]
+            setattr(some, name, picked)
         return some
 
     def encode(self, X: np.ndarray, names: Callable) -> np.ndarray:

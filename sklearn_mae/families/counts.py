@@ -265,8 +265,8 @@ class Poisson(Numeric):
             return None
         return (
             "likelihood='poisson' leaves each count the variance of its mean, and "
-            f"column(s) {names(wide)} vary up to {times[wide].max():.3g} times as much: try "
-            "likelihood='negative_binomial'"
+            f"column(s) {names(wide)} vary up to {times[wide].max():.3g} times as "
+            "much: try likelihood='negative_binomial'"
         )
 
     def read(self, state: dict, m: int) -> None:

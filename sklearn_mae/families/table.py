@@ -201,13 +201,14 @@ class TableLikelihood(Likelihood):
         observed = None if x is None else Rows.of(x).observed
         # a Jacobian takes d times the numbers of p(x|z)
         rows = max(1, self.at_once(len(z) * z.shape[-1]) // z.shape[-1])
-        found = [
-            self._fisher_information(
-                z[i : i + rows], None if observed is None else observed[i : i + rows]
-            )
-            for i in range(0, len(z), rows)
-        ]
-        return None if found[0] is None else torch.cat(found)
+        found = []
+        for i in range(0, len(z), rows):
+            there = None if observed is None else observed[i : i + rows]
+            some = self._fisher_information(z[i : i + rows], there)
+            if some is None:
+                return None
+            found.append(some)
+        return torch.cat(found)
 
     def _fisher_information(self, z: Tensor, observed: Tensor | None) -> Tensor | None:
         terms = self.family.fisher_terms(self(z))
