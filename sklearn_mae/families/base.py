@@ -36,9 +36,9 @@ __all__ = [
     "Structure",
 ]
 
-# Numbers of p(x|z) up to which as many codes are decoded in one call as callers ask for,
-# and those of all codes beyond: 8 MB in float64, of which a log-density takes ten.
-NARROW, NUMBERS_AT_ONCE = 512, 1 << 20
+# Numbers of p(x|z) up to which as many codes are decoded in one call as callers ask,
+# and those of all codes beyond: 2 MB in float64, of which a log-density takes ten.
+NARROW, NUMBERS_AT_ONCE = 512, 1 << 18
 # likelihood, encoder, posterior and features
 Networks = tuple[nn.Module, nn.Module, nn.Module, nn.Module]
 
