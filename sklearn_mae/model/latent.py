@@ -177,17 +177,19 @@ class LatentVariableModel(nn.Module):
         some = self.at_once(n_codes)
         if some == n_codes or z.dim() < 3 or len(x.shape) > 2:
             return self._log_lik(x, z)
-        log_lik = self._log_lik
-        if torch.is_grad_enabled():
-            if not self.likelihood.repeatable:
-                return log_lik(x, z)
-            log_lik = partial(
-                checkpoint, log_lik, use_reentrant=False, preserve_rng_state=False
-            )
-        parts = z.flatten(0, -3).split(max(1, some // z.shape[-2]))
-        return torch.cat([log_lik(x, part) for part in parts]).unflatten(
-            0, z.shape[:-2]
-        )
+        draws = z.flatten(0, -3)
+        parts = draws.split(max(1, some // z.shape[-2]))
+        if not torch.is_grad_enabled():
+            found = z.new_empty(draws.shape[:-1])
+            # (small results that stay would keep the allocator from using memory again)
+            for place, part in zip(found.split(len(parts[0])), parts, strict=True):
+                place.copy_(self._log_lik(x, part))
+        elif self.likelihood.repeatable:
+            log_lik = partial(checkpoint, use_reentrant=False, preserve_rng_state=False)
+            found = torch.cat([log_lik(self._log_lik, x, part) for part in parts])
+        else:
+            return self._log_lik(x, z)
+        return found.unflatten(0, z.shape[:-2])
 
     def _log_lik(self, x: Rows, z: Tensor) -> Tensor:
         return x.log_prob(self.p(z, x.given))
