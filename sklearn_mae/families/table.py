@@ -425,7 +425,7 @@ class Table(RowFamily):
         """Build likelihood, encoder, posterior and features."""
         d = structure.n_components
         marked = np.asarray(~self.patterns_.all(axis=0))
-        if self.family.encoder_network(d) is not None:
+        if marked.any() and self.family.encoder_network(d) is not None:
             # what such a network says of no features at all is the prior
             marked[:] = False
         n_inputs = self.family.n_inputs + int(marked.sum())
