@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import sklearn
 import sklearn.utils.estimator_checks as sklearn_checks
+from scipy import sparse
 from sklearn.base import clone
 from sklearn.utils.estimator_checks import estimator_checks_generator
 from sklearn.utils.fixes import parse_version
@@ -92,6 +93,9 @@ FEED_VALUES_OUTSIDE = {
 # of these tables some lie within [0, 1], and all hold fractions
 FEED_FRACTIONS = (FEED_VALUES_OUTSIDE - {"check_positive_only_tag_during_fit"}) | {
     "check_dtype_object",
+    "check_estimator_sparse_array",
+    "check_estimator_sparse_matrix",
+    "check_estimator_sparse_tag",
     "check_estimators_nan_inf",
     "check_fit_score_takes_y",
     "check_global_output_transform_pandas",
@@ -107,7 +111,8 @@ class Mapped(MutualAutoencoder):
 
     def _read(self, X, before):
         rows = super()._read(X, before)
-        return rows._replace(X=self.mapped(rows.X))
+        X = rows.X.toarray() if sparse.issparse(rows.X) else rows.X
+        return rows._replace(X=self.mapped(X))
 
     def _checked(self, X):
         return self.mapped(super()._checked(X))

@@ -47,10 +47,10 @@ class GeneratorMixin:
         Returns
         -------
         ndarray or data frame of shape (n_samples, n_features)
-            As ``fit`` got its rows: an array, or a frame of the same library, columns
-            and types. Means of continuous and binary columns, most probable values of
-            categories and counts, the most probable next word, one after the other, of
-            sequences; constant columns as they were in ``fit``.
+            As ``fit`` got its rows: an array (of sparse rows, too), or a frame of the
+            same library, columns and types. Means of continuous and binary columns,
+            most probable values of categories and counts, the most probable next word,
+            one after the other, of sequences; constant columns as they were in ``fit``.
         """
         Z = checked_codes(X, self._fitted._n_features_out)
         rows = self._decoded(self._fitted.tensor(Z), Z.dtype)
@@ -68,7 +68,7 @@ class GeneratorMixin:
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
             Rows.
         n_samples : int or None, default=None
             Number of draws from each row's posterior. None: its mean.
@@ -81,7 +81,8 @@ class GeneratorMixin:
         -------
         ndarray of shape (n_samples, n_features) or (draws, n_samples, n_features)
             Reconstructions, all entries of them: what was missing, too. As ``fit`` got
-            its rows: where that was a data frame, a frame or a list of them.
+            its rows: where that was a data frame, a frame or a list of them; of sparse
+            rows arrays.
         """
         index = index_of(X)
         X = rows_of_transform(self, X)
@@ -101,7 +102,7 @@ class GeneratorMixin:
 
         Parameters
         ----------
-        X_a, X_b : array-like of shape (n_samples, n_features)
+        X_a, X_b : {array-like, sparse matrix} of shape (n_samples, n_features)
             Rows to start from and rows to arrive at.
         n_steps : int, default=10
             Number of points, both ends included.
@@ -205,7 +206,7 @@ class GeneratorMixin:
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
             Rows.
         n_samples : int or None, default=None
             Number of draws, for multiple imputation. None: the conditional mean of a

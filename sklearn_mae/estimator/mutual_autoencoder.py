@@ -19,6 +19,7 @@ from sklearn.base import (
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import Bunch
 
+from sklearn_mae.columns import row_blocks
 from sklearn_mae.estimator.arguments import (
     as_type,
     check_count,
@@ -37,6 +38,7 @@ from sklearn_mae.estimator.likelihoods import AUTO
 from sklearn_mae.estimator.memory import enough_memory
 from sklearn_mae.estimator.parts import DEFAULT_LR, ENCODERS
 from sklearn_mae.estimator.saving import readable_state, written_state
+from sklearn_mae.estimator.sparse import block_by_block
 from sklearn_mae.estimator.tables import (
     RowsOfFit,
     rows_of_fit,
@@ -365,8 +367,11 @@ default="auto"
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
-            Rows; NaN, None, ``pandas.NA`` and nulls are missing entries.
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+            Rows; NaN, None, ``pandas.NA`` and nulls are missing entries. Sparse ones
+            hold numbers, all of them Gaussian for ``likelihood="auto"``, and are made
+            dense a batch or a few columns at a time. Sequences, and rows of a callable
+            likelihood, must be dense.
         y : Ignored
             Present for API consistency.
 
@@ -408,7 +413,7 @@ default="auto"
         vars(self).update(plain_parameters(self))
         before = self._fitted = self._fitted if self.warm_start else None
         X, columns, self.likelihood = self._read(X, before)
-        if len(X) == 1:
+        if X.shape[0] == 1:
             raise ValueError(
                 "MutualAutoencoder got n_samples=1, one row; the columns' scales and "
                 "the information need at least 2. Pass more rows."
@@ -424,6 +429,7 @@ default="auto"
             warnings.warn(complaint, ConvergenceWarning, stacklevel=3)
         return self._fitted
 
+    @block_by_block()
     def transform(self, X: ArrayLike) -> np.ndarray:
         """Encode rows.
 
@@ -432,7 +438,7 @@ default="auto"
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
             Rows.
 
         Returns
@@ -461,6 +467,7 @@ default="auto"
         return as_type(to_numpy(z), X.dtype)
 
     @at_once
+    @block_by_block(axis=1)
     def sample_posterior(
         self,
         X: ArrayLike,
@@ -471,7 +478,7 @@ default="auto"
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
             Rows.
         n_samples : int, default=1
             Number of draws for each row.
@@ -488,6 +495,7 @@ default="auto"
         return as_type(to_numpy(z), X.dtype)
 
     @at_once
+    @block_by_block()
     def score_samples(self, X: ArrayLike) -> np.ndarray:
         """Bound on log p(x) that the encoder defines, for each row.
 
@@ -498,7 +506,7 @@ default="auto"
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
             Rows.
 
         Returns
@@ -518,7 +526,7 @@ default="auto"
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
             Rows.
         y : Ignored
             Present for API consistency.
@@ -548,21 +556,24 @@ default="auto"
     @at_once
     def _entries(self, X) -> tuple[int, tuple[int, int]]:
         """Number of observed entries in columns that vary, and the shape of these."""
+        scored = n = n_columns = 0
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what there is to say was said
-            rows = self._fitted.family.rows(self._checked(X))
-        n, n_columns = rows.shape
-        if rows.observed is None:
-            return n * n_columns, (n, n_columns)
-        return int(rows.observed.sum()), (n, n_columns)
+            for block in row_blocks(X):
+                rows = self._fitted.family.rows(self._checked(block))
+                n, n_columns = n + len(rows), rows.shape[1]
+                there = rows.observed
+                scored += rows.values.size if there is None else int(there.sum())
+        return scored, (n, n_columns)
 
     @at_once
+    @block_by_block()
     def rate(self, X: ArrayLike) -> np.ndarray:
         """Rate of each row: KL(q(z|x) || p(z)), for resampling its upper bound.
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
             Rows.
 
         Returns
@@ -575,12 +586,13 @@ default="auto"
         return to_numpy(self._bound(X)[0].rate)
 
     @at_once
+    @block_by_block()
     def distortion(self, X: ArrayLike) -> np.ndarray:
         """Distortion of each row: -E log p(x|z) over its codes.
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
             Rows.
 
         Returns
@@ -592,6 +604,7 @@ default="auto"
         return to_numpy(bound.distortion) + log_volume
 
     @at_once
+    @block_by_block()
     def log_likelihood(self, X: ArrayLike, n_importance: int = 200) -> np.ndarray:
         """Importance-weighted estimate of log p(x) for each row.
 
@@ -602,7 +615,7 @@ default="auto"
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
             Rows.
         n_importance : int, default=200
             Number of draws. The estimate is a lower bound in expectation and rises
@@ -623,12 +636,13 @@ default="auto"
         return to_numpy(log_p) - fitted.family.log_volume(rows)
 
     @at_once
+    @block_by_block()
     def conditional_log_prob(self, X: ArrayLike, Z: ArrayLike) -> np.ndarray:
         """Log p(x|z) row by row.
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
             Rows.
         Z : array-like of shape (n_samples, n_components)
             A code for each row.
@@ -645,6 +659,7 @@ default="auto"
         return to_numpy(log_p) - fitted.family.log_volume(rows)
 
     @at_once
+    @block_by_block()
     def posterior_log_prob(self, X: ArrayLike, Z: ArrayLike) -> np.ndarray:
         """Log q(z|x), the density of a row's code, row by row.
 
@@ -654,7 +669,7 @@ default="auto"
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
             Rows.
         Z : array-like of shape (n_samples, n_components)
             A code for each row.
@@ -741,7 +756,7 @@ default="auto"
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
             At least 2 rows.
 
         Returns

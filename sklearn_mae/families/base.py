@@ -13,8 +13,10 @@ or raise with the name of what is missing. Shapes: n rows, D columns that the mo
 sees, codes of d components; log-probabilities in nats.
 """
 
-from collections.abc import Callable, Iterable
+import copy
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, fields
+from itertools import chain
 from typing import NamedTuple
 
 import numpy as np
@@ -34,6 +36,8 @@ __all__ = [
     "Structure",
 ]
 
+# that a decoder gives in one call: 17 MB in float64, and log-densities take ten of them
+NUMBERS_AT_ONCE = 1 << 21
 # likelihood, encoder, posterior and features
 Networks = tuple[nn.Module, nn.Module, nn.Module, nn.Module]
 
@@ -117,7 +121,8 @@ class ColumnFamily:
         What a column of a data frame must be: numbers, or anything that can be told
         apart, too.
     state : tuple of str
-        Names of the attributes that ``fit`` sets.
+        Names of the attributes that ``fit`` sets: an array or a list each, with an
+        element for each column.
     """
 
     discrete: bool | None = False
@@ -154,6 +159,26 @@ class ColumnFamily:
     def fit(self, X: np.ndarray, names: Callable) -> "ColumnFamily":
         """Learn from checked columns that vary, shape (n, m)."""
         return self
+
+    def extended(self, others: Sequence["ColumnFamily"]) -> "ColumnFamily":
+        """Return the fitted family of its columns and those of others, in order."""
+        whole = copy.copy(self)
+        for name in self.state:
+            each = [getattr(family, name) for family in (self, *others)]
+            lists = isinstance(each[0], list)
+            joined = list(chain(*each)) if lists else np.concatenate(each)
+            setattr(whole, name, joined)
+        return whole
+
+    def part(self, columns: np.ndarray) -> "ColumnFamily":
+        """Return the fitted family of some of its columns, by their positions."""
+        some = copy.copy(self)
+        for name in self.state:
+            value = getattr(self, name)
+            lists = isinstance(value, list)
+            picked = [value[j] for j in columns] if lists else value[columns]
+            setattr(some, name, picked)
+        return some
 
     def encode(self, X: np.ndarray, names: Callable) -> np.ndarray:
         """Take checked entries to what the model sees, shape (n, m)."""
@@ -265,10 +290,22 @@ class Likelihood(nn.Module):
         Number of columns D.
     cost : Cost
         What decoding costs.
+    repeatable : bool
+        Whether decoding a code again gives the same: dropout would not.
     """
 
     n_features: int
     cost = Cost()
+    repeatable = False
+
+    @property
+    def n_numbers(self) -> int:
+        """Numbers that p(x|z) holds for each code."""
+        return self.n_features
+
+    def at_once(self, most: int) -> int:
+        """How many codes to decode in one call: fewer where a row has many numbers."""
+        return max(1, min(most, NUMBERS_AT_ONCE // max(1, self.n_numbers)))
 
     def outcomes(self) -> Tensor | None:
         """Every value of x, shape (S, D); None where they cannot be listed."""

@@ -36,10 +36,16 @@ FIGURES = (
 
 
 class TrainingRows(Dataset):
-    """Rows, handed out in batches rather than one by one."""
+    """Rows, handed out in batches rather than one by one.
 
-    def __init__(self, x: Rows | Tensor):
-        self.x = Rows.of(x)
+    Parameters
+    ----------
+    x : Rows, Tensor or object
+        The rows, or what has their number for its length and a ``take`` as theirs.
+    """
+
+    def __init__(self, x):
+        self.x = Rows.of(x) if isinstance(x, Tensor) else x
 
     def __len__(self):
         return len(self.x)
@@ -67,7 +73,7 @@ class Batches:
             len(x), generator=self.generator, device=self.generator.device
         )
         for rows in order.tensor_split(self.n_batches):
-            yield x.map(lambda field, rows=rows: field.index_select(0, rows))
+            yield x.take(rows)
 
 
 class History(skorch.history.History):
