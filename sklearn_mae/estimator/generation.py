@@ -180,11 +180,17 @@ class GeneratorMixin:
         else:
             check_fills(fitted.family, "sample(given=...)")
             known = row_given(self, given)
+            there = fitted.family.observed(known)
+            if not there.any():
+                raise ValueError(
+                    f"given={given!r} holds no entry that fit knows. Pass at least one."
+                )
             values, z = conditional_draws(
                 fitted.evaluation, fitted.seen(known), n_samples, generator
             )
             X, z = fitted.table(Rows(values[:, 0])), z[:, 0]
-            X = np.where(np.isnan(known), X, known)
+            X = fitted.filled(known, there, as_type(X, X.dtype), round)
+            return (X, to_numpy(z)) if return_codes else X
         X = fitted.as_given(as_type(X, X.dtype), round)
         return (X, to_numpy(z)) if return_codes else X
 
@@ -242,8 +248,7 @@ class GeneratorMixin:
             values, _ = conditional_draws(fitted.evaluation, seen, n_samples, generator)
         filled = fitted.table(Rows(values))
         there = fitted.family.observed(X)
-        filled = as_type(np.where(there, X, filled), X.dtype)
-        return fitted.as_given(filled, round, index)
+        return fitted.filled(X, there, as_type(filled, X.dtype), round, index)
 
     def _decoded(self, z, dtype, given=None):
         values = self._fitted.evaluation.decode(z, given)

@@ -555,16 +555,13 @@ default="auto"
 
     @at_once
     def _entries(self, X) -> tuple[int, tuple[int, int]]:
-        """Number of observed entries in columns that vary, and the shape of these."""
-        scored = n = n_columns = 0
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # what there is to say was said
-            for block in row_blocks(X):
-                rows = self._fitted.family.rows(self._checked(block))
-                n, n_columns = n + len(rows), rows.shape[1]
-                there = rows.observed
-                scored += rows.values.size if there is None else int(there.sum())
-        return scored, (n, n_columns)
+        """Number of observed entries, and the shape of the table."""
+        scored = n = 0
+        for block in row_blocks(X):
+            # (what there is to say of them was said)
+            there = self._fitted.family.observed(self._checked(block, warn=False))
+            n, scored = n + len(there), scored + int(there.sum())
+        return scored, (n, self.n_features_in_)
 
     @at_once
     @block_by_block()
@@ -799,8 +796,8 @@ default="auto"
             return rows_of_fit(self, X)
         return rows_of_next_fit(self, X)
 
-    def _checked(self, X: ArrayLike) -> np.ndarray:
-        return rows_of_transform(self, X)
+    def _checked(self, X: ArrayLike, warn: bool = True) -> np.ndarray:
+        return rows_of_transform(self, X, warn)
 
     def _checked_codes(self, Z: ArrayLike) -> np.ndarray:
         return checked_codes(Z, self._n_features_out)

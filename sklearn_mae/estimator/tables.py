@@ -11,7 +11,7 @@ import numpy as np
 from sklearn.utils import InputTags, check_array
 from sklearn.utils.validation import validate_data
 
-from sklearn_mae.columns import Columns, canonical, dense, is_sparse
+from sklearn_mae.columns import Columns, canonical, dense, is_missing, is_sparse
 from sklearn_mae.estimator.inputs import as_table
 from sklearn_mae.estimator.likelihoods import (
     by_column,
@@ -68,16 +68,19 @@ def rows_of_fit(estimator, X) -> RowsOfFit:
     )
 
 
-def rows_of_transform(estimator, X) -> np.ndarray:
-    """Return rows for a fitted estimator, dense, or refuse them."""
+def rows_of_transform(estimator, X, warn: bool = True) -> np.ndarray:
+    """Return rows for a fitted estimator, dense, or refuse them.
+
+    ``warn``: of categories that fit has not seen.
+    """
     fitted = estimator._fitted
     X = _table(X, fitted.family)
     if takes_sparse(fitted.family):
         X = dense(X)
-    if fitted.columns is None or not (_has_columns(X) or _is_plain(X)):
+    if fitted.columns is None or not (_has_columns(X) or _is_two_dimensional(X)):
         return _numbers(estimator, X, fitted.family, reset=False)
     validate_data(estimator, X, reset=False, skip_check_array=True)
-    return _encoded(estimator, X, fitted.columns, fitted.family)
+    return _encoded(estimator, X, fitted.columns, fitted.family, warn)
 
 
 def rows_of_next_fit(estimator, X) -> RowsOfFit:
@@ -126,8 +129,12 @@ def row_given(estimator, given) -> np.ndarray:
     entries = np.full((1, n), None, dtype=object)
     for label, value in given.items():
         entries[0, labels.index(label)] = value
-    columns = Columns().fit(entries) if fitted.columns is None else fitted.columns
-    return _encoded(estimator, entries, columns, fitted.family)
+    if fitted.columns is not None:
+        return _encoded(estimator, entries, fitted.columns, fitted.family)
+    error = table_problem(entries, holes=True)
+    if error is not None:
+        raise error
+    return np.array([[np.nan if is_missing(x) else float(x) for x in entries[0]]])
 
 
 def index_of(X):
@@ -142,8 +149,10 @@ def _table(X, family: RowFamily):
     return as_table(X, "X")
 
 
-def _is_plain(X) -> bool:
-    """Whether X is an array of numbers of two dimensions."""
+def _is_two_dimensional(X) -> bool:
+    """Whether X is an array of numbers, or a list of rows, of two dimensions."""
+    if isinstance(X, list):
+        return len(X) > 0 and hasattr(X[0], "__len__") and not isinstance(X[0], str)
     return isinstance(X, np.ndarray) and X.ndim == 2 and X.dtype.kind in "fiu"
 
 
@@ -153,10 +162,14 @@ def _has_columns(X) -> bool:
         return X.ndim == 2 and X.dtype.kind in "ObUST" and X.size > 0
     if isinstance(X, list):
         try:
-            X = np.asarray(X)
+            rows = np.asarray(X)
         except ValueError:  # of unequal depth
             return False
-        return X.ndim == 2 and X.dtype.kind not in "fiuc"
+        if rows.ndim != 2 or rows.dtype.kind == "c":
+            return False
+        # (among numbers numpy takes a boolean for one)
+        truths = any(isinstance(x, bool | np.bool_) for row in X for x in row)
+        return truths or rows.dtype.kind not in "fiu"
     frame = hasattr(X, "columns") or hasattr(X, "column_names")
     return frame and len(getattr(X, "shape", ())) == 2 and 0 not in X.shape
 
@@ -188,9 +201,11 @@ def _numbers(estimator, X, family: RowFamily, reset: bool):
     )
 
 
-def _encoded(estimator, X, columns: Columns, family: RowFamily) -> np.ndarray:
+def _encoded(
+    estimator, X, columns: Columns, family: RowFamily, warn: bool = True
+) -> np.ndarray:
     """Read rows column by column."""
-    values = columns.encode(X)
+    values = columns.encode(X, warn=warn)
     error = numbers_problem(values, columns.names_, _holes(family))
     if error is not None:
         raise error

@@ -404,8 +404,12 @@ class RowFamily:
         """Say why codes of rows, as the model sees them, may know more than M."""
         return None
 
-    def check_again(self, X: np.ndarray) -> None:
-        """Refuse checked rows, or warn of them, that go on from this family's fit."""
+    def again(self, X: np.ndarray) -> "RowFamily":
+        """Return the family for checked rows that go on from its fit.
+
+        It refuses rows, or warns of them, that it was not fitted for.
+        """
+        return self
 
     def fit(
         self, X: np.ndarray, names: Iterable | None = None, y: object = None

@@ -43,16 +43,6 @@ class JoinedColumns(PrivateDistribution):
         self._order = positions.argsort()
         super().__init__(parts[0][0].batch_shape, positions.shape)
 
-    @property
-    def mean(self):
-        """Means, of parts that have one."""
-        return self.ordered([p.mean for p, _ in self.parts])
-
-    @property
-    def variance(self):
-        """Variances, of parts that have one."""
-        return self.ordered([p.variance for p, _ in self.parts])
-
     def values_of(self, value: Tensor, i: int) -> Tensor:
         """Return the values of a part."""
         some = value.index_select(-1, self.parts[i][1])
