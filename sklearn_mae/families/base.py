@@ -207,6 +207,10 @@ class ColumnFamily:
         """
         return np.zeros(self.n_columns)
 
+    def largest(self) -> np.ndarray:
+        """Largest category of each column, NaN where columns hold no categories."""
+        return np.full(self.n_columns, np.nan)
+
     def write(self) -> dict:
         """Return what ``fit`` learned."""
         return {name: getattr(self, name) for name in self.state}
@@ -473,6 +477,10 @@ class RowFamily:
     def largest_layers(self, structure: Structure) -> list[int]:
         """Sizes that the weights of such networks together are not below."""
         return []
+
+    def largest(self, n_features: int) -> np.ndarray:
+        """Largest category of each column of X, NaN where there are none."""
+        return np.full(n_features, np.nan)
 
     def write(self) -> dict:
         """Return what ``fit`` learned as arrays and plain values."""

@@ -147,6 +147,10 @@ class Categorical(ColumnFamily):
         pairs = zip(self.categories_, np.moveaxis(Y, -1, 0), strict=True)
         return np.stack([known[index] for known, index in pairs], axis=-1)
 
+    def largest(self) -> np.ndarray:
+        """Largest category of each column."""
+        return np.array([known[-1] for known in self.categories_])
+
     def read(self, state: dict, m: int) -> None:
         """Set the categories."""
         known = state["categories_"]

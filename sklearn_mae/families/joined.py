@@ -313,6 +313,10 @@ class Joined(ColumnFamily):
             self._each(Y, lambda family, some, _: family.log_volume(some))
         )
 
+    def largest(self) -> np.ndarray:
+        """Largest category of each column."""
+        return self._joined([family.largest() for family in self.families])
+
     def write(self) -> dict:
         """Return what the families learned, with their columns."""
         return {

@@ -532,6 +532,12 @@ class Table(RowFamily):
             [self.n_varying * sizes[0], d * min(sizes[0], sizes[-1])] if sizes else []
         )
 
+    def largest(self, n_features: int) -> np.ndarray:
+        """Largest category of each column of X, NaN where there are none."""
+        largest = np.full(n_features, np.nan)
+        largest[self.varying_] = self.family.largest()
+        return largest
+
     def write(self) -> dict:
         """Return what ``fit`` learned as arrays and plain values."""
         own = {name: getattr(self, name) for name in STATE}
