@@ -12,7 +12,6 @@ from sklearn.model_selection import cross_val_score
 from table_data import numeric_columns
 
 from sklearn_mae import MutualAutoencoder
-from sklearn_mae.model import Rows
 
 RAREST = 0.01  # share of a category whose correlations are compared
 ENTRIES_AT_ONCE = 2**22
@@ -30,10 +29,8 @@ def distances(samples: pd.DataFrame, rows: pd.DataFrame) -> dict[str, float]:
         if column in numeric:
             found[column] = float(ks_2samp(a, b).statistic)
         else:
-            shares = [each.value_counts(normalize=True) for each in (a, b)]
-            found[column] = float(
-                shares[0].sub(shares[1], fill_value=0).abs().sum() / 2
-            )
+            p, q = (each.value_counts(normalize=True) for each in (a, b))
+            found[column] = float(p.sub(q, fill_value=0).abs().sum() / 2)
     return found
 
 
@@ -91,7 +88,7 @@ class Information(NamedTuple):
 
 @torch.no_grad()
 def information_by_grid(
-    mae: MutualAutoencoder, X: pd.DataFrame, n_draws=4_000, seed=0
+    mae: MutualAutoencoder, X: pd.DataFrame, n_draws: int, seed=0
 ) -> Information:
     """Integrate over one or two codes for rows of the model with the holes of X.
 
