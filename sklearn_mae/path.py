@@ -199,7 +199,8 @@ def _checked_targets(Ms):
 
 def _figures(model, X_test, log_likelihoods):
     low, high = model.mutual_info_interval_
-    elbo, rate = model.score(X_test), float(model.rate(X_test).mean())
+    elbo = float(model.score_samples(X_test).mean())
+    rate = float(model.rate(X_test).mean())
     return {
         "M": np.nan if model.M is None else float(model.M),
         "information": model.mutual_info_,

@@ -44,7 +44,8 @@ def information_scorer(
         Means over the rows: ``elbo`` (the encoder's bound, as ``score`` gives it),
         ``log_likelihood``, ``rate``, ``distortion``. Of the model: ``information``
         (``mutual_info_``) and ``information_error``, which is -abs(information - M),
-        NaN for ``M=None``.
+        NaN for ``M=None``. ``n_entries`` is the mean number of entries scored in a row:
+        of missing ones nothing is, and figures of different entries do not compare.
 
     Raises
     ------
@@ -86,16 +87,21 @@ def information_scorer(
         "information_error": np.nan if M is None else -abs(information - M),
         "rate": np.nan,
         "distortion": np.nan,
+        "n_entries": np.nan,
     }
     try:
         with np.errstate(all="ignore"):
             X = rows_before(before, X)
-            elbo, rate = mae.score(X), float(mae.rate(X).mean())
+            scored, _ = mae._entries(X)
+            if not scored:
+                raise ValueError("no entry of X is observed")
+            elbo, rate = float(mae.score_samples(X).mean()), float(mae.rate(X).mean())
             figures = {
                 "elbo": elbo,
                 "log_likelihood": float(mae.log_likelihood(X).mean()),
                 "rate": rate,
                 "distortion": -elbo - rate,
+                "n_entries": scored / len(X),
             }
     except Exception as error:
         problem = f"{type(error).__name__}: {error}"

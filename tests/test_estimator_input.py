@@ -45,9 +45,8 @@ def mae(small):
 # --- values ---------------------------------------------------------------------------
 
 BAD_TABLES = {
-    "NaN": (put(np.nan), "Input X contains NaN. Column(s) 1 hold missing"),
     "inf": (put(np.inf), "Input X contains infinity or a value too large for"),
-    "text": (put("x"), "could not convert string to float: column(s) 1 of X hold"),
+    "text": (put("x"), "x"),
     "sparse": (sparse.csr_array(X), "Sparse data was passed for X, but dense data"),
     "sparse dict": (sparse.dok_array(X), "Sparse data was passed for X, but dense"),
     "complex": (X + 1j, "Complex data not supported"),
@@ -85,11 +84,12 @@ def test_bad_tables_are_refused_by_every_method(mae, what, method):
 def test_columns_of_a_frame_are_named(small, frame):
     table = {"age": X[:, 0], "pay": put(np.nan)[:, 1], "note": [0.0] * 30}
 
-    with pytest.raises(ValueError, match=r"Column\(s\) pay hold missing values"):
+    table["pay"][4] = np.inf
+    with pytest.raises(ValueError, match=r"infinity .* column\(s\) pay. Clip"):
         small().fit(frame(table))
     table["note"] = ["x"] * 30
-    with pytest.raises(ValueError, match=r"column\(s\) note of X hold text"):
-        small().fit(frame(table))
+    with pytest.raises(TypeError, match=r"'note'.*'x'"):
+        small(likelihood="gaussian").fit(frame(table))
 
 
 @pytest.mark.parametrize(
@@ -127,9 +127,12 @@ def test_unseen_categories(small):
     table = pd.DataFrame({"a": [0, 1, 5] * 5, "b": [1, 2, 2] * 5})
     mae = small(likelihood="categorical").fit(table)
 
-    message = r"Column a of X holds categories that were not seen in fit: \[3, 9\]"
-    with pytest.raises(ValueError, match=message):
-        mae.transform(pd.DataFrame({"a": [9, 3], "b": [1, 1]}))
+    message = r"not seen in fit. They count as missing: column a: 3, 9. Map them"
+    with pytest.warns(UserWarning, match=message) as caught:
+        found = mae.transform(pd.DataFrame({"a": [9, 3], "b": [1, 1]}))
+    assert len(caught) == 1
+    missing = mae.transform(pd.DataFrame({"a": [np.nan] * 2, "b": [1, 1]}))
+    np.testing.assert_array_equal(found, missing)
 
 
 @pytest.mark.parametrize("likelihood", ["gaussian", "bernoulli", "categorical"])
@@ -413,15 +416,17 @@ def test_first_tables(small, name, M):
     assert Z.shape == (len(table), 8)
     assert np.isfinite(Z).all()
     assert np.isfinite(figures).all()
-    assert np.isfinite(mae.reconstruct(table)).all()
+    assert np.isfinite(np.asarray(mae.reconstruct(table), dtype=float)).all()
 
 
 def test_a_frame_with_text_and_missing_values(small):
     frame = datasets.load_iris(as_frame=True).data
     frame.iloc[3, 1] = np.nan
-
-    with pytest.raises(ValueError, match=r"Column\(s\) sepal width .cm. hold missing"):
-        small().fit(frame)
     frame["species"] = datasets.load_iris().target_names[datasets.load_iris().target]
-    with pytest.raises(ValueError, match=r"column\(s\) species of X hold text"):
-        small().fit(frame)
+    mae = small().fit(frame)
+    back = mae.reconstruct(frame)
+
+    pd.testing.assert_series_equal(back.dtypes, frame.dtypes)
+    pd.testing.assert_index_equal(back.index, frame.index)
+    assert set(back["species"]) <= set(frame["species"])
+    assert np.isfinite(mae.transform(frame)).all()

@@ -219,7 +219,7 @@ def test_unconstrained_first(small):
 
 @pytest.mark.parametrize("name", CHANGES)
 def test_what_may_not_change_between_warm_starts(small, name):
-    mae = small(warm_start=True).fit(X)
+    mae = small(warm_start=True, likelihood="gaussian").fit(X)
     before = mae.transform(X)
     was, now = mae.get_params()[name], CHANGES[name]
     mae.set_params(**{name: now})
@@ -328,7 +328,7 @@ def with_nan(X):
 @pytest.mark.parametrize(
     ("params", "rows", "message"),
     [
-        ({}, with_nan(X), "NaN"),
+        ({}, np.where(X == X[0, 0], np.inf, X), "infinity"),
         ({}, X[:1], "n_samples=1"),
         ({"lr": 1e30}, X, "Training diverged"),
         ({"mi_gradient": "enumeration"}, X, "mi_gradient='enumeration'"),

@@ -28,6 +28,7 @@ KEYS = [
     "information_error",
     "rate",
     "distortion",
+    "n_entries",
 ]
 rng = np.random.default_rng(0)
 X = rng.normal(size=(60, 3)) @ rng.normal(size=(3, 3)) + [0.0, 10.0, -5.0]
@@ -77,6 +78,7 @@ def test_figures_are_those_of_the_methods(small, encoder):
             "information_error": -abs(mae.mutual_info_ - 3),
             "rate": mae.rate(X[:20]).mean(),
             "distortion": mae.distortion(X[:20]).mean(),
+            "n_entries": 3,
         },
     )
     assert all(type(value) is float for value in scores.values())
@@ -263,28 +265,29 @@ def test_values_too_far_away_give_nan_and_one_warning(mae):
 
 
 def test_refused_rows_give_nan_and_one_warning(mae):
-    scores, message = scores_and_warning(mae, np.where(X > 10, np.nan, X))
+    scores, message = scores_and_warning(mae, np.where(X > 10, np.inf, X))
 
     assert_only_the_model_has_figures(scores)
-    assert "ValueError: Input X contains NaN. Column(s) 1" in message
+    assert "ValueError: Input X contains infinity" in message
 
 
 def test_unseen_categories_give_nan_and_one_warning(small):
     codes = (X > 0).astype(int)
     mae = small(likelihood="categorical").fit(codes)
 
-    scores, message = scores_and_warning(mae, codes + 1)
+    scores, message = scores_and_warning(mae, codes + 2)
 
     assert_only_the_model_has_figures(scores)
-    assert "not seen in fit" in message
+    assert "no entry of X is observed" in message
 
 
 def test_failing_step_gives_nan_and_one_warning(small):
     pipeline = make_pipeline(FunctionTransformer(np.log), small()).fit(np.exp(X / 10))
 
-    scores, _ = scores_and_warning(pipeline, -np.exp(X))
+    scores, message = scores_and_warning(pipeline, -np.exp(X))
 
     assert_only_the_model_has_figures(scores)
+    assert "no entry of X is observed" in message
 
 
 class Interrupt(TransformerMixin, BaseEstimator):

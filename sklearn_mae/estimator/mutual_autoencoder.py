@@ -714,7 +714,8 @@ default="auto"
         """Mean of :meth:`score_samples`.
 
         Compare it between fits to the same columns in the same units, with likelihoods
-        that all give densities or all probabilities.
+        that all give densities or all probabilities, and on the same entries: a row
+        with fewer observed ones scores higher.
 
         Parameters
         ----------
@@ -726,9 +727,33 @@ default="auto"
         Returns
         -------
         float
-            Mean bound on log p(x), in nats.
+            Mean bound on log p(x), of observed entries, in nats.
+
+        Warns
+        -----
+        UserWarning
+            If entries are missing.
         """
-        return float(self.score_samples(X).mean())
+        score = float(self.score_samples(X).mean())
+        scored, entries = self._entries(X)
+        if scored < entries:
+            warnings.warn(
+                f"score counts observed entries alone, {scored} of {entries}, and the "
+                "fewer a row has the higher it scores. Compare it with scores of the "
+                "same entries.",
+                UserWarning,
+                stacklevel=2,
+            )
+        return score
+
+    @at_once
+    def _entries(self, X) -> tuple[int, int]:
+        """Number of observed entries, and of all, in columns that vary."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what there is to say was said
+            rows = self._fitted.family.rows(self._checked(X))
+        size = rows.values.size
+        return (size if rows.observed is None else int(rows.observed.sum())), size
 
     @at_once
     def rate(self, X: ArrayLike) -> np.ndarray:

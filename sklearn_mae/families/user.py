@@ -57,6 +57,8 @@ class UserTable(Table):
 
     # whether its Distribution gives densities is not asked
     discrete = None  # type: ignore[assignment]
+    # nor of which entries: none can be left out
+    holes = False
 
     def __init__(self):
         super().__init__(Continuous())

@@ -6,6 +6,7 @@ their number by pilot runs, and reports fresh draws.
 """
 
 import math
+from collections.abc import Sequence
 
 import torch
 
@@ -19,6 +20,9 @@ from sklearn_mae.information.shared_codes import (
 from sklearn_mae.model import LatentVariableModel, in_single_precision
 
 __all__ = ["Sandwich", "information_of_model"]
+
+# of observed entries, each of which is a sum over outcomes of its own
+MAX_PATTERNS = 64
 
 
 def information_of_model(
@@ -60,19 +64,71 @@ def information_of_model(
     Bracket
         The bracket. Its bounds are NaN where the model diverged.
     """
-    exact: tuple[Method, ...] = (
-        EnumerationOnLattices(),
-        EnumerationOnSharedCodes(tol),
-        Grid(n_samples, tol),
-    )
-    for method in exact:
+    sums: tuple[Method, ...] = EnumerationOnLattices(), EnumerationOnSharedCodes(tol)
+    if _few_patterns(model):
+        found = _over_patterns(sums, model, generator)
+    else:
+        found = _first(sums, model, generator)
+    if found is None:
+        found = _first([Grid(n_samples, tol)], model, generator)
+    if found is not None:
+        return found
+    if single:
+        model = in_single_precision(model, generator) or model
+    return Sandwich(n_samples, tol, budget, n_proposals).bracket(model, generator)
+
+
+def _first(
+    methods: Sequence[Method], model: LatentVariableModel, generator: torch.Generator
+) -> Bracket | None:
+    """Return the bracket of the first of the methods that can give one."""
+    for method in methods:
         if method.affords(model):
             found = method.bracket(model, generator)
             if found is not None:
                 return found
-    if single:
-        model = in_single_precision(model, generator) or model
-    return Sandwich(n_samples, tol, budget, n_proposals).bracket(model, generator)
+    return None
+
+
+def _few_patterns(model: LatentVariableModel) -> bool:
+    """Whether rows can be listed once it is known which entries are observed."""
+    observed = model.pool.observed
+    if observed is None or model.likelihood.outcomes() is None:
+        return False
+    return len(observed.unique(dim=0)) <= MAX_PATTERNS
+
+
+def _over_patterns(
+    methods: Sequence[Method], model: LatentVariableModel, generator: torch.Generator
+) -> Bracket | None:
+    """Return the mean of I(x_o, z) over patterns of observed entries, by sums over x_o.
+
+    None where one of them has none.
+    """
+    shares, found = [], []
+    for share, of_pattern in model.of_each_pattern():
+        bracket = _first(methods, of_pattern, generator)
+        if bracket is None:
+            return None
+        shares.append(share)
+        found.append(bracket)
+    means = [
+        sum(
+            share * getattr(one, side) for share, one in zip(shares, found, strict=True)
+        )
+        for side in ("lower", "upper")
+    ]
+    errors = [
+        math.hypot(
+            *(
+                share * getattr(one, se)
+                for share, one in zip(shares, found, strict=True)
+            )
+        )
+        for se in ("lower_se", "upper_se")
+    ]
+    most = max(one.took.get("n_outcomes", 0) for one in found)
+    return Bracket(*means, *errors, found[0].method, {"n_outcomes": most})
 
 
 class Sandwich:

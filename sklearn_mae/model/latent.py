@@ -137,11 +137,28 @@ class LatentVariableModel(nn.Module):
         return RowDistribution(self.p(z, context["given"]), **context)
 
     def outcomes(self) -> Rows | None:
-        """Every row (S, D); None where they cannot be listed."""
-        if self.pool.observed is not None or self.pool.given is not None:
+        """Every row (S, D) as far as it is observed.
+
+        None where they cannot be listed, or differ with the pattern.
+        """
+        values = None if self.pool.given is not None else self.likelihood.outcomes()
+        if values is None or self.pool.observed is None:
+            return None if values is None else Rows(values)
+        patterns = self.pool.observed.unique(dim=0)
+        if len(patterns) > 1:
             return None
-        outcomes = self.likelihood.outcomes()
-        return None if outcomes is None else Rows(outcomes)
+        # all values of what is missing are one outcome: the first stands for them
+        missing = ~patterns[0]
+        same = (values[:, missing] == values[:1, missing]).all(-1)
+        return Rows(values[same], patterns.expand(int(same.sum()), -1))
+
+    def of_each_pattern(self) -> list[tuple[float, "LatentVariableModel"]]:
+        """The same model with a single pattern of observed entries, and its share."""
+        patterns, counts = self.pool.observed.unique(dim=0, return_counts=True)
+        shares = (counts / counts.sum()).tolist()
+        parts = self.likelihood, self.encoder, self.posterior, self.features, self.prior
+        models = [LatentVariableModel(*parts, Pool(one[None])) for one in patterns]
+        return list(zip(shares, models, strict=True))
 
     def log_lik(self, x: Rows | Tensor, z: Tensor) -> Tensor:
         """Log p_theta(x|z), of observed entries and with what is given."""

@@ -1,0 +1,570 @@
+"""Tables as people have them: several kinds of columns, missing entries, frames."""
+
+import pickle
+import re
+import warnings
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import pytest
+from scipy import stats
+from sklearn.compose import make_column_selector
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from sklearn_mae import MutualAutoencoder, information_scorer
+from tests.statistical import assert_mean_equal
+
+pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+
+ISLANDS = ["Biscoe", "Dream", "Torgersen"]
+
+
+def made(n=300, holes=0.0, seed=0):
+    """Return rows of one factor: two numbers, a count, a category, a truth, a price."""
+    rng = np.random.default_rng(seed)
+    z = rng.normal(size=n)
+    frame = pd.DataFrame(
+        {
+            "length": np.round(40 + 3 * z + rng.normal(size=n), 1),
+            "depth": (0.5 * rng.normal(size=n) - z).astype(np.float32),
+            "visits": rng.poisson(np.exp(1 + 0.5 * z)),
+            "island": np.array(ISLANDS)[
+                np.digitize(z + 0.5 * rng.normal(size=n), [-0.5, 0.5])
+            ],
+            "adult": z + rng.normal(size=n) > 0,
+            "price": np.round(np.exp(3 + 0.4 * z + 0.2 * rng.normal(size=n)), 2),
+        },
+        index=[f"row{i}" for i in range(n)],
+    )
+    for name in ("length", "visits", "island", "adult"):
+        away = rng.random(n) < holes
+        if name in ("visits", "adult"):
+            frame[name] = frame[name].astype("Int64" if name == "visits" else "boolean")
+        frame.loc[away, name] = pd.NA if name in ("visits", "adult") else None
+    return frame
+
+
+EXPLICIT = [("poisson", "visits"), ("lognormal", ["price"]), ("student_t", [1])]
+
+
+def build(**params):
+    settings = {"M": 1.0, "n_components": 2, "hidden_layer_sizes": (16,)}
+    settings |= {"random_state": 0, "max_epochs": 150, "lr": 4e-3}
+    return MutualAutoencoder(**{**settings, **params})
+
+
+@pytest.fixture(scope="module")
+def plain():
+    return build().fit(made())
+
+
+@pytest.fixture(scope="module")
+def holey():
+    """Explicit kinds, and holes."""
+    return build(likelihood=EXPLICIT).fit(made(holes=0.2))
+
+
+@pytest.fixture(params=["plain", "holey"])
+def mae(request):
+    return request.getfixturevalue(request.param)
+
+
+# --- what columns are -----------------------------------------------------------------
+
+
+def test_auto_goes_by_the_type_of_a_column(plain):
+    assert plain.likelihood_ == [
+        ("gaussian", ["length", "depth", "visits", "price"]),
+        ("categorical", ["island", "adult"]),
+    ]
+
+
+def test_what_no_pair_names_is_auto(holey):
+    assert holey.likelihood_ == [
+        ("gaussian", ["length"]),
+        ("student_t", ["depth"]),
+        ("poisson", ["visits"]),
+        ("categorical", ["island", "adult"]),
+        ("lognormal", ["price"]),
+    ]
+
+
+@pytest.mark.parametrize(
+    "columns",
+    [
+        "visits",
+        ["visits"],
+        2,
+        [2],
+        -4,
+        slice(2, 3),
+        slice("visits", "visits"),
+        np.array([2]),
+        [False, False, True, False, False, False],
+        make_column_selector("vis.*"),
+        lambda X: ["visits"],
+        pd.Index(["visits"]),
+    ],
+)
+def test_columns_of_a_pair(small, columns):
+    mae = small(likelihood=[("poisson", columns)]).fit(made(40))
+
+    assert ("poisson", ["visits"]) in mae.likelihood_
+
+
+@pytest.mark.parametrize(
+    ("likelihood", "message"),
+    [
+        (["poisson"], "holds 'poisson', which is no pair"),
+        ([("poisson",)], "which is no pair of a likelihood and columns"),
+        ([("sequence", ["visits"])], "names 'sequence' in a pair. Likelihoods of"),
+        ([(3, ["visits"])], "names 3 in a pair"),
+        ([("poisson", ["age"])], "names column 'age', which X has not"),
+        ([("poisson", 6)], "names column 6, which X has not"),
+        ([("poisson", [True])], "a mask of 1 entries, but X has 6 columns"),
+        ([("poisson", 2), ("gaussian", "visits")], "names column 'visits' twice"),
+        ([("poisson", ["length"])], "values that are no counts.*length"),
+        ([("lognormal", ["depth"])], "not positive.*depth"),
+        ([("gaussian", ["island"])], "'island'"),
+    ],
+)
+def test_wrong_pairs(small, likelihood, message):
+    with pytest.raises((ValueError, TypeError), match=message):
+        small(likelihood=likelihood).fit(made(40))
+
+
+def test_a_numeric_array_is_gaussian_as_ever(small):
+    X = np.random.default_rng(0).normal(size=(30, 3))
+    auto, gaussian = small().fit(X), small(likelihood="gaussian").fit(X)
+
+    assert auto.likelihood_ == "gaussian"
+    np.testing.assert_array_equal(auto.transform(X), gaussian.transform(X))
+    np.testing.assert_array_equal(auto.sample(3, 0), gaussian.sample(3, 0))
+
+
+def test_a_mixed_array_comes_back_as_one(small):
+    X = made(40).to_numpy(dtype=object)
+    mae = small().fit(X)
+    rows = mae.sample(5, 0)
+
+    assert rows.dtype == object
+    assert set(rows[:, 3]) <= set(ISLANDS)
+    assert all(isinstance(value, float) for value in rows[:, 0])
+    assert mae.likelihood_[1] == ("categorical", [3, 4])
+
+
+# --- M --------------------------------------------------------------------------------
+
+
+def test_m_is_met_of_mixed_columns_with_holes(mae):
+    """By the bracket and the rate that fit reports."""
+    low, high = mae.mutual_info_interval_
+
+    assert max(high - 1, 1 - low) < 0.06
+    assert abs(mae.rate_ - 1) < 0.1 + 2 * mae._fitted.rate_se
+
+
+def test_information_is_of_observed_entries(holey):
+    """Against brute force: patterns of training rows, many codes from the prior."""
+    import torch
+
+    from sklearn_mae.model import draw
+    from tests.toy_models import generator
+
+    model, g = holey._fitted.evaluation.model, generator(3)
+    n_codes = 4_000
+    with torch.no_grad():
+        z0 = model.independent_codes(800, g)
+        p = model.rows(z0, g)
+        x = draw(p, (), g, reparametrised=False)
+        others = model.independent_codes(n_codes, g).unsqueeze(1)
+        log_marginal = torch.cat(
+            [
+                torch.logsumexp(model.log_lik(some, others), 0) - np.log(n_codes)
+                for some in x.split(100)
+            ]
+        )
+        integrand = p.log_prob(x) - log_marginal
+
+    assert not x.observed.all()
+    # the bias of so many codes is far below the noise
+    assert_mean_equal(integrand, holey.mutual_info_, resolution=0.15)
+
+
+# --- missing entries ------------------------------------------------------------------
+
+
+def test_log_probabilities_are_of_observed_entries(holey):
+    """An entry's own part is what its absence takes away."""
+    X = made(20, seed=1)
+    Z = holey.transform(X)
+    whole = holey.conditional_log_prob(X, Z)
+    mean = holey.inverse_transform(Z, round=False)
+    family = holey._fitted.family
+    p = holey._fitted.evaluation.model.likelihood(holey._fitted.tensor(Z))
+    scales = {"length": 0, "price": 4}
+    for name, part in scales.items():
+        without = X.copy()
+        without[name] = np.nan
+        part = next(
+            i
+            for i, (kind, *_) in enumerate(family.family.parts_)
+            if kind == {"length": "gaussian", "price": "lognormal"}[name]
+        )
+        base = p.parts[part][0]
+        scale = float(base.log_scale.exp()) * family.family.parts_[part][1].scale_[0]
+        if name == "length":
+            own = stats.norm(mean[name], scale).logpdf(X[name])
+        else:
+            median = mean[name] / np.exp(scale**2 / 2)
+            own = stats.lognorm(scale, scale=median).logpdf(X[name])
+        left = holey.conditional_log_prob(without, Z)
+        np.testing.assert_allclose(whole - left, own, rtol=1e-6, atol=1e-9)
+
+
+def test_rows_keep_to_themselves(mae):
+    X = made(60, holes=0.3, seed=2)
+    for figure in ("transform", "rate", "score_samples"):
+        whole, part = getattr(mae, figure)(X), getattr(mae, figure)(X[7:9])
+        np.testing.assert_array_equal(whole[7:9], part)
+        one = getattr(mae, figure)(X[8:9])
+        np.testing.assert_array_equal(whole[8:9], one)
+    assert np.isfinite(mae.transform(X)).all()
+
+
+@pytest.mark.parametrize("codes", ["mean", "sample"])
+def test_a_row_is_the_same_in_any_container(mae, codes):
+    twin = pickle.loads(pickle.dumps(mae)).set_params(codes=codes)
+    X = made(30, holes=0.2, seed=3)
+    Z = twin.transform(X)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # of names
+        others = [
+            twin.transform(pl.DataFrame(X)),
+            twin.transform(X.to_numpy(dtype=object)),
+            twin.transform(X.astype({"depth": np.float64, "island": "category"})),
+        ]
+
+    for other in others:
+        np.testing.assert_array_equal(other, Z)
+
+
+def test_a_column_without_entries_is_constant(small):
+    X = made(40).assign(nothing=np.nan)
+    with pytest.warns(UserWarning, match=r"All entries of column\(s\) nothing of X"):
+        mae = small().fit(X)
+    rows = mae.sample(3, 0)
+
+    assert rows["nothing"].isna().all()
+    assert mae.impute(X)["nothing"].isna().all()
+    assert np.isfinite(mae.transform(X.assign(nothing=4.0))).all()
+
+
+def test_a_column_may_miss_what_it_had_in_fit(plain):
+    X = made(20, seed=4)
+    X.loc["row3", ["length", "island"]] = np.nan
+    Z = plain.transform(X)
+
+    assert np.isfinite(Z).all()
+    np.testing.assert_array_equal(Z[:3], plain.transform(made(20, seed=4))[:3])
+
+
+def test_rows_without_entries_know_nothing(holey):
+    X = made(30, seed=5)
+    X.loc[:] = np.nan
+    X = X.astype(object)
+    np.testing.assert_allclose(holey.score_samples(X), 0, atol=0.2)
+    assert (abs(holey.rate(X)) < 0.2).all()
+
+
+def test_unseen_categories_are_missing_with_one_warning(mae):
+    X = made(10, seed=6)
+    new = X.copy()
+    new.loc["row2", "island"] = "Gough"
+    X.loc["row2", "island"] = None
+    with pytest.warns(UserWarning, match="'island'.*'Gough'") as caught:
+        Z = mae.transform(new)
+
+    assert len([w for w in caught if w.category is UserWarning]) == 1
+    np.testing.assert_array_equal(Z, mae.transform(X))
+
+
+def test_score_says_that_entries_are_missing(mae):
+    X = made(30, holes=0.3, seed=7)
+    n = int(X.notna().to_numpy().sum())
+    with pytest.warns(UserWarning, match=rf"observed entries alone, {n} of 180"):
+        score = mae.score(X)
+
+    assert score == pytest.approx(mae.score_samples(X).mean())
+    assert information_scorer(mae, X)["n_entries"] == pytest.approx(n / 30)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        mae.score(made(30))
+
+
+# --- filling --------------------------------------------------------------------------
+
+
+def test_impute_fills_holes_and_nothing_else(mae):
+    X = made(80, holes=0.3, seed=8)
+    filled, there = mae.impute(X), X.notna()
+
+    assert filled.notna().all(axis=None)
+    assert (filled.index == X.index).all()
+    for name in X:
+        np.testing.assert_array_equal(filled[name][there[name]], X[name][there[name]])
+    drawn = mae.impute(X, n_samples=3, random_state=0)
+    assert len(drawn) == 3
+    for one in drawn:
+        assert one.notna().all(axis=None)
+        assert (one["length"][there["length"]] == X["length"][there["length"]]).all()
+    assert not drawn[0].equals(drawn[1])
+
+
+def test_imputed_values_are_those_of_the_posterior(holey):
+    """Means of many draws are the conditional means; both beat the column's mean."""
+    X, whole = made(200, seed=9), made(200, seed=9)
+    X["length"] = np.nan
+    mean = holey.impute(X, round=False)["length"].to_numpy()
+    draws = np.stack(
+        [
+            one["length"].to_numpy()
+            for one in holey.impute(X, n_samples=200, random_state=0, round=False)
+        ]
+    )
+
+    spread = draws.std(0)
+    # Of weighted codes: their number, not that of draws, limits both.
+    assert np.quantile(abs(draws.mean(0) - mean) / spread, 0.9) < 0.25
+    errors = mean - whole["length"]
+    assert (errors**2).mean() < 0.6 * whole["length"].var()
+    inside = abs(draws.mean(0) - whole["length"]) < 1.645 * spread
+    assert inside.mean() > 0.8
+
+
+def test_impute_an_array_keeps_it_one(small):
+    X = np.random.default_rng(0).normal(size=(60, 3)).astype(np.float32)
+    X[::5, 1] = np.nan
+    mae = small().fit(X)
+    filled = mae.impute(X)
+
+    assert isinstance(filled, np.ndarray)
+    assert filled.dtype == np.float32
+    np.testing.assert_array_equal(filled[~np.isnan(X)], X[~np.isnan(X)])
+    assert mae.impute(X, n_samples=2).shape == (2, 60, 3)
+    np.testing.assert_array_equal(filled, mae.impute(X))
+
+
+@pytest.mark.parametrize("method", ["impute", "sample"])
+def test_no_entry_of_words_can_be_filled(small, method):
+    words = np.array([[3, 2, 0], [3, 4, 2]] * 10)
+    sizes = {"hidden_layer_sizes": (4, 4)}
+    mae = small(likelihood="sequence", max_epochs=1, **sizes).fit(words)
+
+    with pytest.raises(ValueError, match="is for tables whose likelihood is known"):
+        mae.impute(words) if method == "impute" else mae.sample(given={0: 3})
+
+
+def test_rows_given_some_entries(holey):
+    rows = holey.sample(
+        400, random_state=0, given={"island": "Torgersen", "adult": True}
+    )
+    other = holey.sample(400, random_state=0, given={"island": "Biscoe"})
+
+    assert (rows["island"] == "Torgersen").all()
+    assert rows["adult"].all()
+    assert rows["length"].mean() > other["length"].mean() + 2
+    assert rows.notna().all(axis=None)
+    same = pd.DataFrame([{**dict.fromkeys(rows), "island": "Biscoe"}])
+    pd.testing.assert_frame_equal(holey.sample(400, random_state=0, given=same), other)
+    drawn, Z = holey.sample(5, given={"length": 45.0}, return_codes=True)
+    assert Z.shape == (5, 2)
+    assert (drawn["length"] == 45.0).all()
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({}, "names no columns"),
+        ({"age": 3}, r"names \['age'\]"),
+        (made(2), "given has 2 rows"),
+        ({"length": np.inf}, r"infinity.*column\(s\) length"),
+        ({"length": "long"}, "'length'.*'long'"),
+    ],
+)
+def test_what_cannot_be_given(holey, given, message):
+    with pytest.raises((ValueError, TypeError), match=message):
+        holey.sample(3, given=given)
+
+
+def test_given_by_position(small):
+    X = np.random.default_rng(0).normal(size=(60, 3))
+    rows = small().fit(X).sample(7, given={1: 0.25}, random_state=0)
+
+    assert rows.shape == (7, 3)
+    assert (rows[:, 1] == 0.25).all()
+
+
+# --- frames ---------------------------------------------------------------------------
+
+
+def test_rows_come_back_as_they_came(mae):
+    X = made(20, holes=0.2 if mae.likelihood_[0] == ("gaussian", ["length"]) else 0)
+    fitted = {name: str(dtype) for name, dtype in X.dtypes.items()}
+    Z = mae.transform(X)
+    for rows in (
+        mae.sample(6, 0),
+        mae.inverse_transform(Z),
+        mae.reconstruct(X),
+        *mae.reconstruct(X, 2, random_state=0),
+        *mae.interpolate(X, X[::-1], 3),
+        mae.impute(X),
+    ):
+        assert {name: str(dtype) for name, dtype in rows.dtypes.items()} == fitted
+        np.testing.assert_array_equal(rows["length"], rows["length"].round(1))
+        assert set(rows["island"]) <= set(ISLANDS)
+        assert (rows["price"] > 0).all() or mae.likelihood_[-1][0] != "lognormal"
+    assert (mae.reconstruct(X).index == X.index).all()
+    assert mae.sample(6, 0).index.tolist() == list(range(6))
+    raw = mae.inverse_transform(Z, round=False)
+    assert (raw["length"] != raw["length"].round(1)).any()
+
+
+def test_polars_frames(small):
+    X = pl.DataFrame(made(60, holes=0.2))
+    mae = small().fit(X)
+
+    for rows in (mae.sample(5, 0), mae.reconstruct(X), mae.impute(X)):
+        assert isinstance(rows, pl.DataFrame)
+        assert rows.schema == X.schema
+    assert mae.impute(X).null_count().sum_horizontal().item() == 0
+    assert isinstance(mae.set_output(transform="polars").transform(X), pl.DataFrame)
+
+
+def test_transform_follows_set_output(small):
+    X = made(30)
+    codes = small(n_components=2).set_output(transform="pandas").fit_transform(X)
+
+    assert list(codes) == ["mutualautoencoder0", "mutualautoencoder1"]
+    assert (codes.index == X.index).all()
+
+
+# --- saving, warm start, searches -----------------------------------------------------
+
+
+def test_saving(mae):
+    twin = pickle.loads(pickle.dumps(mae))
+    X = made(20, holes=0.3, seed=10)
+
+    np.testing.assert_array_equal(twin.transform(X), mae.transform(X))
+    pd.testing.assert_frame_equal(twin.sample(9, 0), mae.sample(9, 0))
+    pd.testing.assert_frame_equal(twin.impute(X), mae.impute(X))
+    assert twin.likelihood_ == mae.likelihood_
+    assert twin.mutual_info(200, tol=1.0) == mae.mutual_info(200, tol=1.0)
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        (["structure", "likelihood"], ("gaussian",) * 6),
+        (["structure", "likelihood"], "gaussian"),
+        (["structure", "likelihood"], ("no",) * 6),
+        (["family", "family", "parts"], []),
+        (["family", "family", "parts", 0, "name"], "heteroscedastic"),
+        (["family", "family", "parts", 0, "name"], 3),
+        (["family", "family", "parts", 0, "columns"], [0, 0]),
+        (["family", "family", "parts", 0, "columns"], [9]),
+        (["family", "family", "parts", 0, "mean_"], None),
+        (["family", "patterns_"], np.ones((1, 5), dtype=bool)),
+        (["columns", "columns"], []),
+        (["columns", "container"], "feather"),
+    ],
+)
+def test_a_tampered_file_fails_closed(holey, path, value):
+    state = pickle.loads(pickle.dumps(holey.__getstate__()))
+    *way, last = path
+    entry = state["_fitted"]
+    for step in way:
+        entry = entry[step]
+    entry[last] = value
+
+    with pytest.raises(ValueError, match="was tampered with: do not use it"):
+        MutualAutoencoder().__setstate__(state)
+
+
+def test_warm_start(small):
+    X = made(60, holes=0.2)
+    mae = small(warm_start=True).fit(X)
+    mae.fit(X)
+
+    assert mae.n_iter_ == 6
+    before = mae.transform(X)
+    with pytest.raises(ValueError, match=r"likelihood .was .* now .* changed since"):
+        mae.set_params(likelihood=EXPLICIT).fit(X)
+    np.testing.assert_array_equal(mae.transform(X), before)
+
+
+def test_searches_and_pipelines(small):
+    X = made(60, holes=0.2)
+    grid = {"likelihood": ["auto", EXPLICIT]}
+    search = GridSearchCV(small(), grid, scoring=information_scorer, cv=2, refit=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        results = search.fit(X).cv_results_
+
+    assert np.isfinite(results["mean_test_log_likelihood"]).all()
+    numbers = X[["length", "depth"]]
+    codes = make_pipeline(StandardScaler(), small()).fit_transform(numbers)
+    assert np.isfinite(codes).all()
+
+
+def test_callables_take_numbers_without_holes(small):
+    from torch import nn
+    from torch.distributions import Laplace
+
+    class Columns(nn.Module):
+        def __init__(self, n_features, n_components):
+            super().__init__()
+            self.linear = nn.Linear(n_components, n_features)
+
+        def forward(self, z):
+            return Laplace(self.linear(z), 1.0)
+
+    mae = small(likelihood=Columns)
+    X = made(40)[["depth", "price"]]
+    rows = mae.fit(X).sample(3, 0)
+    assert rows.dtypes.equals(X.dtypes)
+    with pytest.raises(ValueError, match=r"Input X contains NaN.*callable"):
+        mae.fit(X.mask(X > X.max() - 1e-9))
+    with pytest.raises(TypeError, match="island"):
+        mae.fit(made(40))
+    with pytest.raises(ValueError, match=re.escape("is for tables whose likelihood")):
+        mae.impute(X)
+
+
+def test_categories_with_holes_are_summed_pattern_by_pattern():
+    """Against the sandwich, whose interval is wider than three standard errors."""
+    import torch
+
+    from sklearn_mae.information.certificate import Sandwich
+    from tests.toy_models import generator
+
+    rng = np.random.default_rng(0)
+    z = rng.normal(size=(300, 1))
+    X = np.digitize(z + rng.normal(size=(300, 3)), [-0.5, 0.5]).astype(float)
+    X[rng.random(X.shape) < 0.2] = np.nan
+    mae = build(M=0.5, likelihood="categorical", n_components=1).fit(X)
+    found = mae.mutual_info()
+    model = mae._fitted.evaluation.model
+    with torch.no_grad():
+        sandwich = Sandwich(4_000, 0.02, 2_000_000).bracket(model, generator())
+
+    assert found.method == "enumeration"
+    assert found.n_outcomes == 27
+    assert found.lower_se == 0
+    low, high = sandwich.interval
+    assert low - 0.01 < found.estimate < high + 0.01
