@@ -52,7 +52,9 @@ def difference_of_correlations(samples: pd.DataFrame, rows: pd.DataFrame):
             ]
     a, b = (pd.DataFrame({k: v[i] for k, v in columns.items()}).corr() for i in (0, 1))
     # a column that is constant in the samples has no correlation: count it as 0
-    difference = (a.fillna(0) - b.fillna(0)).abs().stack()
+    difference = (a.fillna(0) - b.fillna(0)).abs()
+    np.fill_diagonal(values := difference.to_numpy(copy=True), 0)
+    difference = pd.DataFrame(values, a.index, a.columns).stack()
     return float(difference.max()), " ".join(difference.idxmax())
 
 
