@@ -232,9 +232,9 @@ MODELS = ("mae", "IterativeImputer", "KNNImputer", "means")
 
 
 def cases_of_impute() -> Iterator[dict]:
-    for data in IMPUTED:
-        for share in (0.3, 0.15):
-            for mask in range(5):
+    for mask in range(5):
+        for data in IMPUTED:
+            for share in (0.3, 0.15):
                 for model in MODELS:
                     yield {"data": data, "share": share, "mask": mask, "model": model}
 
@@ -331,7 +331,7 @@ def filled_by_peer(peer: str, table: pd.DataFrame) -> pd.DataFrame:
 
 def table_impute(rows: list[dict]) -> None:
     groups = defaultdict(dict)
-    for row in rows:
+    for row in sorted(rows, key=lambda row: list(IMPUTED).index(row["data"])):
         groups[row["data"], row["share"], row["model"]][row["mask"]] = row
     print("| data | removed | model | RMSE in sd, minus ours | wrong, minus ours |")
     print("|---|---|---|---|---|")
