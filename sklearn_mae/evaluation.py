@@ -277,7 +277,8 @@ class Evaluation:
     ) -> Tensor:
         """Apply a function of rows, encoded or not, to chunks of them."""
         given = [array for array in arrays if array is not None]
-        n, rows = len(given[0]), max(1, DECODED_AT_ONCE // n_draws)
+        n = len(given[0])
+        rows = max(1, self.model.at_once(DECODED_AT_ONCE) // n_draws)
         if self.padded:
             rows = max(BLOCK, rows // BLOCK * BLOCK)
         if encoded:

@@ -51,7 +51,7 @@ def conditional_draws(
     model = evaluation.model
     n_codes = max(N_CODES_OF_DRAWS, CODES_PER_DRAW * n_samples)
     values, codes = [], []
-    for some in x.split(max(1, DECODED_AT_ONCE // n_codes)):
+    for some in x.split(max(1, model.at_once(DECODED_AT_ONCE) // n_codes)):
         q = model.q(some)
         z = draw(q, (n_codes,), generator, reparametrised=False)
         weights = torch.softmax(model.log_weights(some, z, q), 0)

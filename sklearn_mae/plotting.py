@@ -334,7 +334,7 @@ class ConditionalsDisplay(_Display):
             )
         z = _checked_vector(z, "z")
         if x is None:
-            rows = estimator.sample(1_000, random_state=0)
+            rows = np.asarray(estimator.sample(1_000, random_state=0, round=False))
             x = np.linspace(rows.min(), rows.max(), 201)
             x = np.unique(x.round()) if kind == "counts" else x
         x = _checked_vector(x, "x")

@@ -92,7 +92,7 @@ def information_scorer(
     try:
         with np.errstate(all="ignore"):
             X = rows_before(before, X)
-            scored, _ = mae._entries(X)
+            scored, (n, _) = mae._entries(X)
             if not scored:
                 raise ValueError("no entry of X is observed")
             elbo, rate = float(mae.score_samples(X).mean()), float(mae.rate(X).mean())
@@ -101,7 +101,7 @@ def information_scorer(
                 "log_likelihood": float(mae.log_likelihood(X).mean()),
                 "rate": rate,
                 "distortion": -elbo - rate,
-                "n_entries": scored / len(X),
+                "n_entries": scored / n,
             }
     except Exception as error:
         problem = f"{type(error).__name__}: {error}"

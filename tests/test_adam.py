@@ -3,6 +3,7 @@
 import subprocess
 import sys
 
+import pytest
 import torch
 from torch.testing import assert_close
 
@@ -20,25 +21,60 @@ print("torch._dynamo" in sys.modules)
 """
 
 
-def steps(kind, **options):
-    parameters = [torch.ones(3, requires_grad=True), torch.ones(2, 2).requires_grad_()]
+def steps(kind, frozen=(), dtype=torch.float32, **options):
+    """Take five steps; in those of ``frozen`` the second parameter has no gradient."""
+    parameters = [torch.ones(3), torch.ones(2, 2, dtype=dtype)]
+    parameters = [parameter.requires_grad_() for parameter in parameters]
     optimizer, g = kind(parameters, lr=0.1, **options), generator()
-    for _ in range(5):
+    for i in range(5):
         optimizer.zero_grad()
-        loss = sum((p * torch.randn(p.shape, generator=g)).sum() for p in parameters)
+        moved = parameters[:1] if i in frozen else parameters
+        loss = sum((p * torch.randn(p.shape, generator=g)).sum() for p in moved)
         loss.backward()
+        optimizer.param_groups[0]["lr"] = 0.1 / (1 + i)
         optimizer.step()
     return parameters, optimizer
 
 
-def test_steps_are_those_of_torch():
-    for options in ({"fused": True}, {"fused": False}):
-        ours, optimizer = steps(Adam, **options)
-        theirs, other = steps(torch.optim.Adam, **options)
-        for one, two in zip(ours, theirs, strict=True):
-            assert_close(one, two, rtol=0, atol=0)
-        assert len(optimizer.state) == len(other.state) == 2
-        assert isinstance(optimizer, torch.optim.Optimizer)
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"fused": True},
+        {"fused": False},
+        {"fused": True, "frozen": (0, 3)},
+        {"fused": True, "frozen": range(5)},
+        {"fused": True, "dtype": torch.float64},
+        {"fused": True, "betas": (0.5, 0.6), "eps": 0.1, "weight_decay": 0.1},
+        {"fused": True, "amsgrad": True},
+        {"fused": True, "maximize": True},
+        {"fused": True, "weight_decay": 0.1, "decoupled_weight_decay": True},
+    ],
+)
+def test_steps_are_those_of_torch(options):
+    ours, optimizer = steps(Adam, **options)
+    theirs, other = steps(torch.optim.Adam, **options)
+
+    for one, two in zip(ours, theirs, strict=True):
+        assert_close(one, two, rtol=0, atol=0)
+        assert optimizer.state[one].keys() == other.state[two].keys()
+        for name, value in optimizer.state[one].items():
+            assert_close(value, other.state[two][name], rtol=0, atol=0)
+    assert isinstance(optimizer, torch.optim.Optimizer)
+
+
+def test_a_closure_is_called():
+    parameter = torch.ones(3, requires_grad=True)
+    optimizer = Adam([parameter], lr=0.1, fused=True)
+
+    def closure():
+        optimizer.zero_grad()
+        loss = parameter.square().sum()
+        loss.backward()
+        return loss
+
+    losses = [optimizer.step(closure).item() for _ in range(3)]
+
+    assert losses[0] == 3 > losses[1] > losses[2]
 
 
 def test_zero_grad_lets_go():

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import sklearn
 import sklearn.utils.estimator_checks as sklearn_checks
+from scipy import sparse
 from sklearn.base import clone
 from sklearn.utils.estimator_checks import estimator_checks_generator
 from sklearn.utils.fixes import parse_version
@@ -27,7 +28,10 @@ VARIATIONS = {
     "paper": {"constraint": "paper"},
     "sampled-codes": {"codes": "sample"},
     "unconstrained": {"M": None},
+    "gaussian": {"likelihood": "gaussian"},
     "heteroscedastic": {"likelihood": "heteroscedastic"},
+    "student_t": {"likelihood": "student_t"},
+    "several": {"likelihood": [("student_t", [0])]},
     "categorical": {"likelihood": "categorical"},
 }
 
@@ -89,6 +93,9 @@ FEED_VALUES_OUTSIDE = {
 # of these tables some lie within [0, 1], and all hold fractions
 FEED_FRACTIONS = (FEED_VALUES_OUTSIDE - {"check_positive_only_tag_during_fit"}) | {
     "check_dtype_object",
+    "check_estimator_sparse_array",
+    "check_estimator_sparse_matrix",
+    "check_estimator_sparse_tag",
     "check_estimators_nan_inf",
     "check_fit_score_takes_y",
     "check_global_output_transform_pandas",
@@ -99,18 +106,39 @@ FEED_FRACTIONS = (FEED_VALUES_OUTSIDE - {"check_positive_only_tag_during_fit"}) 
 }
 
 
-class OnUnitInterval(MutualAutoencoder):
-    """Takes any numbers and maps them into [0, 1] first."""
+class Mapped(MutualAutoencoder):
+    """Maps numbers first into what a likelihood takes."""
 
-    def _checked(self, X, reset=False):
-        return 0.5 + 0.5 * np.sin(super()._checked(X, reset))
+    def _read(self, X, before):
+        rows = super()._read(X, before)
+        X = rows.X.toarray() if sparse.issparse(rows.X) else rows.X
+        return rows._replace(X=self.mapped(X))
+
+    def _checked(self, X):
+        return self.mapped(super()._checked(X))
 
 
-class OnCounts(MutualAutoencoder):
-    """Takes non-negative numbers and rounds them to counts first."""
+class OnUnitInterval(Mapped):
+    """Takes any numbers and maps them into [0, 1]."""
 
-    def _checked(self, X, reset=False):
-        X = super()._checked(X, reset)
+    @staticmethod
+    def mapped(X):
+        return 0.5 + 0.5 * np.sin(X)
+
+
+class OnPositive(Mapped):
+    """Takes any numbers and maps them to positive ones."""
+
+    @staticmethod
+    def mapped(X):
+        return np.exp(np.arctan(X))
+
+
+class OnCounts(Mapped):
+    """Takes non-negative numbers and rounds them to counts."""
+
+    @staticmethod
+    def mapped(X):
         return np.where(X < 0, X, np.floor(4 * X))
 
 
@@ -188,9 +216,12 @@ def test_check_of_values_outside(estimator, name, check):
 
 @pytest.mark.parametrize(
     ("estimator", "name", "check"),
-    list(all_checks("mapped", small(OnUnitInterval, likelihood="bernoulli"))),
+    [
+        *all_checks("bernoulli", small(OnUnitInterval, likelihood="bernoulli")),
+        *all_checks("lognormal", small(OnPositive, likelihood="lognormal")),
+    ],
 )
-def test_check_of_bernoulli_on_values_mapped_into_its_range(estimator, name, check):
+def test_check_on_values_mapped_into_the_range(estimator, name, check):
     passes(check, estimator)
 
 

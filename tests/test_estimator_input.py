@@ -47,8 +47,6 @@ def mae(small):
 BAD_TABLES = {
     "inf": (put(np.inf), "Input X contains infinity or a value too large for"),
     "text": (put("x"), "x"),
-    "sparse": (sparse.csr_array(X), "Sparse data was passed for X, but dense data"),
-    "sparse dict": (sparse.dok_array(X), "Sparse data was passed for X, but dense"),
     "complex": (X + 1j, "Complex data not supported"),
     "vector": (X[0], "Expected 2D array, got 1D array instead"),
     "cube": (X[None], "Found array with dim 3"),

@@ -281,6 +281,19 @@ def test_rows_without_entries_know_nothing(holey):
     assert (abs(holey.rate(X)) < 0.2).all()
 
 
+def test_a_category_in_each_row_is_worth_a_word(small):
+    X = made(120).assign(name=[f"bird {i}" for i in range(120)])
+
+    with pytest.warns(
+        UserWarning, match=r"Column\(s\) name of X hold another category"
+    ):
+        small().fit(X)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        small().fit(X.drop(columns="name"))
+
+
 def test_unseen_categories_are_missing_with_one_warning(mae):
     X = made(10, seed=6)
     new = X.copy()

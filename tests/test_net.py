@@ -5,8 +5,9 @@ import pickle
 
 import numpy as np
 import pytest
+import skorch.history
 import torch
-from skorch.callbacks import Callback, EarlyStopping
+from skorch.callbacks import Callback, EarlyStopping, PassthroughScoring
 from torch import nn
 from torch.testing import assert_close
 
@@ -341,6 +342,59 @@ def test_figures_are_in_the_units_of_the_data():
         np.testing.assert_allclose(
             shifted.history[:, name], np.add(plain.history[:, name], shift)
         )
+
+
+def test_train_loss_is_skorchs():
+    """The mean over rows, and whether it is the lowest so far, to the bit."""
+    found = []
+
+    class Watch(PassthroughScoring):
+        def on_epoch_end(self, net, **kwargs):
+            ours = [net.history[-1, name] for name in ("train_loss", "train_loss_best")]
+            super().on_epoch_end(net, **kwargs)
+            theirs = [
+                net.history[-1, name] for name in ("train_loss", "train_loss_best")
+            ]
+            found.append((ours, theirs))
+
+    watch = Watch("train_loss", on_train=True)
+    net = build(max_epochs=6, batch_size=4, lr=0.3, callbacks=[watch])
+    net.partial_fit(TrainingRows(table()))
+
+    assert len(found) == 6
+    for ours, theirs in found:
+        assert ours == theirs
+    assert {best for (_, best), _ in found} == {True, False}
+
+
+def test_history_is_looked_up_as_skorchs():
+    net = build(max_epochs=4, batch_size=20).partial_fit(TrainingRows(table()))
+    theirs = skorch.history.History(list(net.history))
+
+    for index in (0, -1, slice(1, 3), (-1, "loss"), np.s_[:, ("loss", "rate")]):
+        assert net.history[index] == theirs[index]
+    assert (
+        net.history[-1, "batches", :, "train_loss"]
+        == (theirs[-1, "batches", :, "train_loss"])
+    )
+    with pytest.raises(IndexError):
+        net.history[4]
+
+
+def test_training_goes_on_in_training_mode():
+    """Whatever part a callback left in evaluation mode."""
+    modes = []
+
+    class Watch(Callback):
+        def on_batch_begin(self, net, **kwargs):
+            modes.append(all(module.training for module in net.module_.modules()))
+
+        def on_epoch_end(self, net, **kwargs):
+            net.module_.encoder.eval()
+
+    build(batch_size=50, callbacks=[Watch()]).partial_fit(TrainingRows(table()))
+
+    assert modes == [True] * 3
 
 
 def test_history_holds_no_old_batches():

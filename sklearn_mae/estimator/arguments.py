@@ -127,9 +127,9 @@ def seed_from(random_state) -> int:
 
 def check_pair(X: np.ndarray, Z: np.ndarray) -> None:
     """Refuse codes that are not one for each row."""
-    if len(X) != len(Z):
+    if X.shape[0] != len(Z):
         raise ValueError(
-            f"X has {len(X)} rows and Z {len(Z)}; pass one code for each row."
+            f"X has {X.shape[0]} rows and Z {len(Z)}; pass one code for each row."
         )
 
 

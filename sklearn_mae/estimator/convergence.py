@@ -4,9 +4,11 @@ import math
 from types import SimpleNamespace
 
 import numpy as np
+import torch
 
 from sklearn_mae.estimator.fitted import Fitted
 from sklearn_mae.estimator.parts import DEFAULT_LR, resolve_lengths
+from sklearn_mae.estimator.sparse import SparseRows
 from sklearn_mae.information import hits
 from sklearn_mae.model import Rows
 from sklearn_mae.training import near_enough
@@ -22,7 +24,7 @@ IDLE_LR, EXPLOSIVE_LR = DEFAULT_LR / 100, 0.03
 NOISE_OF_ELBO = 1.0
 
 
-def convergence_complaint(params, fitted: Fitted, x: Rows) -> str | None:
+def convergence_complaint(params, fitted: Fitted, x: Rows | SparseRows) -> str | None:
     """Say that M was missed and all that may have caused it; None if it was not.
 
     Missed is M where all of the bracket of I(x, z) is more than max(0.05, 0.02 M) from
@@ -37,7 +39,7 @@ def convergence_complaint(params, fitted: Fitted, x: Rows) -> str | None:
         Parameters.
     fitted : Fitted
         What was reached, its net not yet released.
-    x : Rows of shape (n, n_features)
+    x : Rows or SparseRows of shape (n, n_features)
         Rows trained on.
     """
     M = params.M
@@ -74,7 +76,9 @@ def convergence_complaint(params, fitted: Fitted, x: Rows) -> str | None:
     return f"M={M:g} nats was asked for and {said}.{because}"
 
 
-def _causes(params, fitted: Fitted, x: Rows, tolerance: float, reached) -> list[str]:
+def _causes(
+    params, fitted: Fitted, x: Rows | SparseRows, tolerance: float, reached
+) -> list[str]:
     """Return what may keep a fit from M; ``reached`` holds figures that missed it."""
     M, net, causes = params.M, fitted.net_, []
     # of this fit: that of an earlier one may be of other rows
@@ -126,7 +130,11 @@ def _causes(params, fitted: Fitted, x: Rows, tolerance: float, reached) -> list[
             f"the multiplier of the {' and the '.join(at_bound)} ended at its bound "
             f"C={next(iter(at_bound.values())):g}: raise C"
         )
-    doubt = fitted.family.misfit(x) if (reached > M).any() else None
+    doubt = None
+    if (reached > M).any():
+        # of a large sparse table some rows: a hint needs no exact figure
+        some = x if isinstance(x, Rows) else x.some(fitted.seed)
+        doubt = fitted.family.misfit(some)
     if doubt is not None:
         causes.append(doubt)
     usual = _usual_steps(params, len(x))
@@ -154,8 +162,11 @@ def _usual_steps(params, n_rows: int) -> int:
     return n_epochs * -(-n_rows // size)
 
 
-def _different(x: Rows) -> tuple[int, float]:
+def _different(x: Rows | SparseRows) -> tuple[int, float]:
     """Number of different rows, and the entropy of drawing one of all, in nats."""
-    counts = x.values.unique(dim=0, return_counts=True)[1].double()
+    if isinstance(x, Rows):
+        counts = x.values.unique(dim=0, return_counts=True)[1].double()
+    else:
+        counts = torch.as_tensor(x.counts(), dtype=torch.float64)
     shares = counts / counts.sum()
     return len(counts), float(-(shares * shares.log()).sum())

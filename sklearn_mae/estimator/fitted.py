@@ -17,7 +17,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from sklearn_mae.columns import Columns
 from sklearn_mae.encoders import Bound
-from sklearn_mae.estimator.arguments import as_tensor, seed_from, to_numpy
+from sklearn_mae.estimator.arguments import as_tensor, check_count, seed_from, to_numpy
 from sklearn_mae.estimator.likelihoods import described
 from sklearn_mae.estimator.memory import enough_memory
 from sklearn_mae.evaluation import Evaluation, MixedPrecision
@@ -138,6 +138,26 @@ class Fitted:
     def noise(self, keys: np.ndarray, n_columns: int) -> torch.Tensor:
         """Return the noise of rows with such keys, shape (n, n_columns)."""
         return self.tensor(row_noise(keys, self.seed, n_columns))
+
+    def noise_of(self, X: np.ndarray, evaluation: Evaluation) -> torch.Tensor:
+        """Return the noise behind figures of checked rows."""
+        return self.noise(self.family.keys(X), evaluation.n_noise)
+
+    def drawn_codes(self, x: Rows, n_samples: int, random_state) -> torch.Tensor:
+        """Draw codes for rows, shape (n_samples, n, d)."""
+        n_samples = check_count("n_samples", n_samples, 1)
+        evaluation = self.evaluation
+        generator = self.generator(random_state)
+        draws = []
+        for _ in range(n_samples):
+            noise = torch.randn(
+                (len(x), evaluation.n_noise),
+                generator=generator,
+                dtype=torch.float64,
+                device=generator.device,
+            )
+            draws.append(evaluation.encoded_draws(x, noise))
+        return torch.stack(draws)
 
     def generator(self, random_state, fitted: bool = False) -> torch.Generator:
         """Return a generator on the model's device; None may mean the fitted seed."""

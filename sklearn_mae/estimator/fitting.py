@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sklearn_mae.columns import Columns
+from sklearn_mae.columns import Columns, is_sparse, row_blocks
 from sklearn_mae.estimator.arguments import MAX_SEED, as_tensor, seed_from
 from sklearn_mae.estimator.fitted import Fitted
 from sklearn_mae.estimator.parts import (
@@ -16,6 +16,7 @@ from sklearn_mae.estimator.parts import (
     check_draws,
     torch_device,
 )
+from sklearn_mae.estimator.sparse import SparseRows
 from sklearn_mae.families import Structure, row_family
 from sklearn_mae.model import Rows
 from sklearn_mae.training import FIGURES, ProgressBar, TrainingRows, certify, settle
@@ -28,19 +29,19 @@ DIVERGED = 1e9
 
 def fit_record(
     params,
-    X: np.ndarray,
+    X,
     columns: Columns | None,
     y,
     before: Fitted | None,
     progress: ProgressBar,
-) -> tuple[Fitted, Rows]:
+) -> tuple[Fitted, Rows | SparseRows]:
     """Train on checked rows and measure what was reached.
 
     Parameters
     ----------
     params : MutualAutoencoder
         Its parameters, and the number and names of the columns of X.
-    X : ndarray of shape (n, n_features_in)
+    X : ndarray or csr_array of shape (n, n_features_in)
         Rows.
     columns : Columns or None
         The way from the user's table and back.
@@ -55,7 +56,7 @@ def fit_record(
     -------
     fitted : Fitted
         The record, its net not yet released.
-    x : Rows of shape (n, n_varying)
+    x : Rows or SparseRows of shape (n, n_varying)
         The rows as the model sees them.
 
     Raises
@@ -79,16 +80,23 @@ def fit_record(
         # the same seed must not bring the same batches and noise again
         seed = (seed + before.n_iter_) % MAX_SEED
     device = torch_device(params.device)
-    seen = family.rows(X)
-    x = seen.map(lambda field: as_tensor(field, torch.float32, device))
+    x: Rows | SparseRows
+    if is_sparse(X):
+        x = SparseRows(family, X, device)
+        # (its mean over some rows: it differs between rows where entries are missing)
+        seen = x.some(seed)
+    else:
+        seen = family.rows(X)
+        x = seen.map(lambda field: as_tensor(field, torch.float32, device))
     if before is None:
-        model = build_model(structure, family, x[:2].map(Tensor.cpu), seed)
+        two = x.take(torch.arange(2, device=device)).map(Tensor.cpu)
+        model = build_model(structure, family, two, seed)
     else:
         model = copy.deepcopy(before.model)
     model.to(device)
     log_volume = float(family.log_volume(seen).mean())
     net = build_net(
-        params, model, family, len(X), log_volume, seed, constraints, progress
+        params, model, family, len(x), log_volume, seed, constraints, progress
     )
     net.initialize().partial_fit(TrainingRows(x))
     net.check_finite()
@@ -108,7 +116,7 @@ def fit_record(
         feature_names_in_=getattr(params, "feature_names_in_", None),
         columns=columns,
     )
-    return _measured(fitted, X, seen, progress), x
+    return _measured(fitted, X, None if is_sparse(X) else seen, progress), x
 
 
 def _measured(fitted: Fitted, X, seen, progress: ProgressBar) -> Fitted:
@@ -142,6 +150,10 @@ def _measured(fitted: Fitted, X, seen, progress: ProgressBar) -> Fitted:
 def _mean_rate(fitted: Fitted, X, seen) -> tuple[float, float]:
     """Mean rate of training rows, drawn where they are many; its standard error."""
     limit = fitted.model.likelihood.cost.rated_rows
-    rows = np.random.default_rng(fitted.seed).permutation(len(X))[:limit]
-    rates = fitted.bound(seen[rows], fitted.family.keys(X[rows])).rate
+    rows = np.random.default_rng(fitted.seed).permutation(X.shape[0])[:limit]
+    parts = []
+    for some in row_blocks(X[rows]):
+        x = fitted.family.rows(some) if seen is None else seen[rows]
+        parts.append(fitted.bound(x, fitted.family.keys(some)).rate)
+    rates = torch.cat(parts)
     return float(rates.mean()), float(rates.std() / len(rates) ** 0.5)

@@ -1,8 +1,8 @@
 """What the parameter ``likelihood`` says of each column of a table.
 
 A name is of all columns. Pairs of a name and columns are read as ``ColumnTransformer``
-reads its own; columns that no pair names, and all columns of ``"auto"``, are Gaussian
-where they hold numbers and categorical where they hold strings, booleans or categories.
+reads its own; columns that no pair names, and all columns of ``"auto"``, are what the
+families take numbers for, or strings, booleans and categories.
 """
 
 import reprlib
@@ -11,13 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from sklearn_mae.families import COLUMN_FAMILIES, ROW_FAMILIES
+from sklearn_mae.families import COLUMN_FAMILIES, OF_KIND, ROW_FAMILIES
 
 __all__ = ["AUTO", "by_column", "described", "is_table", "settled_likelihood", "wanted"]
 
 AUTO = "auto"
-# what "auto" takes numbers and categories for
-OF_KIND = {"numeric": "gaussian", "category": "categorical"}
 
 
 def is_table(likelihood) -> bool:
@@ -84,13 +82,12 @@ def _positions(columns, X, names: Sequence[str] | None, n: int) -> list[int]:
     if callable(columns):
         columns = columns(X)
     if isinstance(columns, slice):
-        ends = [
-            end if end is None or isinstance(end, int) else _position(end, names, n)
-            for end in (columns.start, columns.stop)
-        ]
-        if isinstance(columns.stop, str):
-            ends[1] += 1  # slices of names hold their last one
-        return list(range(n))[slice(*ends, columns.step)]
+        start, stop = columns.start, columns.stop
+        if isinstance(start, str):
+            start = _position(start, names, n)
+        if isinstance(stop, str):
+            stop = _position(stop, names, n) + 1  # slices of names hold their last one
+        return list(range(n)[start : stop : columns.step])
     if isinstance(columns, str | int | np.integer) and not isinstance(columns, bool):
         return [_position(columns, names, n)]
     columns = list(columns)
@@ -122,10 +119,7 @@ def wanted(likelihood, names: list[str | None]) -> list[str | None]:
     """Return what each column must be for its family; None: what it is."""
     if callable(likelihood):
         return ["numeric"] * len(names)
-    return [
-        None if name is None else "category" if name == "categorical" else "numeric"
-        for name in names
-    ]
+    return [None if name is None else COLUMN_FAMILIES[name].kind for name in names]
 
 
 def settled_likelihood(likelihood, names: list[str | None], kinds: list[str] | None):

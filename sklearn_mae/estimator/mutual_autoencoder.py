@@ -10,7 +10,6 @@ from numbers import Integral, Real
 from typing import Any, Self
 
 import numpy as np
-import torch
 from numpy.typing import ArrayLike
 from sklearn.base import (
     BaseEstimator,
@@ -20,6 +19,7 @@ from sklearn.base import (
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import Bunch
 
+from sklearn_mae.columns import row_blocks
 from sklearn_mae.estimator.arguments import (
     as_type,
     check_count,
@@ -33,22 +33,20 @@ from sklearn_mae.estimator.arguments import (
 from sklearn_mae.estimator.convergence import convergence_complaint
 from sklearn_mae.estimator.fitted import Fitted, at_once
 from sklearn_mae.estimator.fitting import fit_record
+from sklearn_mae.estimator.generation import GeneratorMixin
 from sklearn_mae.estimator.likelihoods import AUTO
 from sklearn_mae.estimator.memory import enough_memory
 from sklearn_mae.estimator.parts import DEFAULT_LR, ENCODERS
 from sklearn_mae.estimator.saving import readable_state, written_state
+from sklearn_mae.estimator.sparse import block_by_block
 from sklearn_mae.estimator.tables import (
     RowsOfFit,
-    check_fills,
-    index_of,
-    row_given,
     rows_of_fit,
     rows_of_next_fit,
     rows_of_transform,
 )
 from sklearn_mae.families import likelihood_names, row_family
-from sklearn_mae.imputation import conditional_draws, conditional_means
-from sklearn_mae.model import ACTIVATIONS, Rows, plain_torch
+from sklearn_mae.model import ACTIVATIONS, plain_torch
 from sklearn_mae.noise import with_occurrence
 from sklearn_mae.parameters import Number, OneOf
 from sklearn_mae.training import ProgressBar
@@ -71,7 +69,7 @@ FITTED = {
 
 
 class MutualAutoencoder(
-    ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
+    GeneratorMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
 ):
     """Autoencoder whose code holds the amount of information you choose.
 
@@ -84,8 +82,10 @@ class MutualAutoencoder(
     Parameters
     ----------
     M : float or None, default=3.0
-        Target for the mutual information I(x, z), in nats. None: no constraint, an
-        ordinary variational (or importance-weighted) autoencoder.
+        Target for the mutual information I(x, z), in nats; with missing entries
+        I(x_o; z | o), x_o the observed ones and o their pattern, as the rows of ``fit``
+        have it. None: no constraint, an ordinary variational (or importance-weighted)
+        autoencoder.
     C : float or "auto", default="auto"
         Constant of the exact penalty C |I - M| (eq. 6) and so the bound on its
         multipliers, in nats of log-likelihood for each nat of information; larger
@@ -101,17 +101,27 @@ class MutualAutoencoder(
         importance weight [2]_, and training maximises the importance-weighted bound.
         A callable ``(n_features, n_components) -> nn.Module``: the module maps
         standardised (categorical: one-hot) columns, constant ones left out, to a
-        torch Distribution over the code; it also serves as proposal for resampling
-        by `n_resamples` draws, unless that is 1. For sequences it sees word numbers,
-        int64 and below the vectorizer's ``len(vocabulary_) + 3``.
+        torch Distribution over the code. Missing entries are 0, and columns that miss
+        some in ``fit`` are followed by as many marks, 1 where one is missing. It also
+        serves as proposal for resampling by `n_resamples` draws, unless that is 1. For
+        sequences it sees word numbers, int64 and below the vectorizer's
+        ``len(vocabulary_) + 3``.
     n_resamples : int, default=5
         Number of draws k of the resampling encoder.
-    likelihood : {"gaussian", "heteroscedastic", "bernoulli", "categorical", \
-"poisson", "negative_binomial", "sequence"} or callable, default="gaussian"
-        Distribution of the columns given the code. ``"gaussian"`` learns one standard
-        deviation for each column; in ``"heteroscedastic"`` they depend on the code.
+    likelihood : {"auto", "gaussian", "heteroscedastic", "lognormal", "student_t", \
+"bernoulli", "categorical", "poisson", "negative_binomial", "sequence"}, list of \
+(likelihood, columns) pairs or callable, default="auto"
+        Distribution of the columns given the code. ``"auto"`` goes by their types:
+        numbers are ``"gaussian"``, strings, booleans and the categories of pandas and
+        polars ``"categorical"``; columns of objects go by their values. A list names
+        columns as ``ColumnTransformer`` does, by name, position, slice, mask or
+        selector; those that no pair names are ``"auto"``. ``"gaussian"`` learns one
+        standard deviation for each column; in ``"heteroscedastic"`` they depend on the
+        code. ``"lognormal"`` is for positive numbers: their logarithm is normal.
+        ``"student_t"`` is for heavy tails: each column learns degrees of freedom.
         ``"bernoulli"`` takes values in [0, 1], ``"categorical"`` non-negative
-        integers, any number of categories in each column. ``"poisson"`` and
+        integers, strings and booleans, any number of categories in each column.
+        ``"poisson"`` and
         ``"negative_binomial"`` take counts, non-negative integers; the latter learns
         for each column how much more than Poisson it varies given the code: by mu^2 /
         r, mu the mean, r one number for the column. ``"sequence"`` takes texts
@@ -201,6 +211,8 @@ default="auto"
         ``multiplier_model``, ``multiplier_rate``; NaN where unused. In nats. While
         sequences wait (see `constraint`), ``information_lower`` is the infomax bound
         and there is no ``information_upper``.
+    likelihood_ : str, list of (str, columns) pairs or callable
+        What the columns were taken for.
     n_iter_ : int
         Number of epochs.
     net_ : skorch.NeuralNet
@@ -355,8 +367,11 @@ default="auto"
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
-            Rows.
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+            Rows; NaN, None, ``pandas.NA`` and nulls are missing entries. Sparse ones
+            hold numbers, all of them Gaussian for ``likelihood="auto"``, and are made
+            dense a batch or a few columns at a time. Sequences, and rows of a callable
+            likelihood, must be dense.
         y : Ignored
             Present for API consistency.
 
@@ -381,7 +396,8 @@ default="auto"
             ``constraint="both"``, `rate_` more than max(0.05, 0.05 M) and two of its
             standard errors.
         UserWarning
-            If X looks like word numbers and `likelihood` is another than "sequence".
+            If X looks like word numbers and `likelihood` is another than "sequence", or
+            all entries of a column are missing.
         """
         with plain_torch(), enough_memory(self):
             fitted = copy.copy(self)._fit(X, y)
@@ -397,7 +413,7 @@ default="auto"
         vars(self).update(plain_parameters(self))
         before = self._fitted = self._fitted if self.warm_start else None
         X, columns, self.likelihood = self._read(X, before)
-        if len(X) == 1:
+        if X.shape[0] == 1:
             raise ValueError(
                 "MutualAutoencoder got n_samples=1, one row; the columns' scales and "
                 "the information need at least 2. Pass more rows."
@@ -413,6 +429,7 @@ default="auto"
             warnings.warn(complaint, ConvergenceWarning, stacklevel=3)
         return self._fitted
 
+    @block_by_block()
     def transform(self, X: ArrayLike) -> np.ndarray:
         """Encode rows.
 
@@ -421,7 +438,7 @@ default="auto"
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
             Rows.
 
         Returns
@@ -446,222 +463,11 @@ default="auto"
         if self.codes == "mean":
             z = codes.mean_codes(x)
         else:
-            z = codes.encoded_draws(x, self._keys(X, codes.exact))
+            z = codes.encoded_draws(x, self._fitted.noise_of(X, codes.exact))
         return as_type(to_numpy(z), X.dtype)
 
     @at_once
-    def inverse_transform(self, X: ArrayLike, round: bool = True) -> Any:
-        """Decode codes.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_components)
-            Codes.
-        round : bool, default=True
-            Whether numbers in data frames get the decimals that ``fit`` saw, and
-            integers their type. Arrays are never rounded.
-
-        Returns
-        -------
-        ndarray or data frame of shape (n_samples, n_features)
-            As ``fit`` got its rows: an array, or a frame of the same library, columns
-            and types. Means of continuous and binary columns, most probable values of
-            categories and counts, the most probable next word, one after the other, of
-            sequences; constant columns as they were in ``fit``.
-        """
-        Z = self._checked_codes(X)
-        rows = self._decoded(self._fitted.tensor(Z), Z.dtype)
-        return self._fitted.as_given(rows, round)
-
-    @at_once
-    def reconstruct(
-        self,
-        X: ArrayLike,
-        n_samples: int | None = None,
-        random_state: int | np.random.RandomState | None = None,
-        round: bool = True,
-    ) -> Any:
-        """Encode rows and decode their codes.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-            Rows.
-        n_samples : int or None, default=None
-            Number of draws from each row's posterior. None: its mean.
-        random_state : int, RandomState instance or None, default=None
-            Of the draws.
-        round : bool, default=True
-            As in :meth:`inverse_transform`.
-
-        Returns
-        -------
-        ndarray of shape (n_samples, n_features) or (draws, n_samples, n_features)
-            Reconstructions, all entries of them: what was missing, too. As ``fit`` got
-            its rows: where that was a data frame, a frame or a list of them.
-        """
-        index = index_of(X)
-        X = self._checked(X)
-        x = self._fitted.seen(X)
-        if n_samples is None:
-            z = self._fitted.codes.mean_codes(x)
-        else:
-            z = self._drawn_codes(x, n_samples, random_state)
-        rows = self._decoded(z, X.dtype, x.given)
-        return self._fitted.as_given(rows, round, index)
-
-    @at_once
-    def interpolate(
-        self, X_a: ArrayLike, X_b: ArrayLike, n_steps: int = 10, round: bool = True
-    ) -> Any:
-        """Decode the way between the codes of two tables, row by row.
-
-        Parameters
-        ----------
-        X_a, X_b : array-like of shape (n_samples, n_features)
-            Rows to start from and rows to arrive at.
-        n_steps : int, default=10
-            Number of points, both ends included.
-        round : bool, default=True
-            As in :meth:`inverse_transform`.
-
-        Returns
-        -------
-        ndarray of shape (n_steps, n_samples, n_features)
-            Decoded points on the lines between mean codes; a list of data frames where
-            ``fit`` got one.
-        """
-        index = index_of(X_a)
-        X_a, X_b = self._checked(X_a), self._checked(X_b)
-        n_steps = check_count("n_steps", n_steps, 2)
-        if len(X_a) != len(X_b):
-            raise ValueError(
-                f"X_a has {len(X_a)} rows and X_b {len(X_b)}; interpolate goes from "
-                "each row of X_a to the same row of X_b. Pass tables of equal length."
-            )
-        codes = self._fitted.codes
-        a, b = self._fitted.seen(X_a), self._fitted.seen(X_b)
-        ends = codes.mean_codes(a), codes.mean_codes(b)
-        t = torch.linspace(0, 1, n_steps, dtype=ends[0].dtype, device=ends[0].device)
-        z = torch.lerp(ends[0], ends[1], t[:, None, None])
-        rows = self._decoded(z, X_a.dtype, a.given)
-        return self._fitted.as_given(rows, round, index)
-
-    @at_once
-    def sample(
-        self,
-        n_samples: int = 1,
-        random_state: int | np.random.RandomState | None = None,
-        return_codes: bool = False,
-        given: Any = None,
-        round: bool = True,
-    ) -> Any:
-        """Draw rows from the model.
-
-        Parameters
-        ----------
-        n_samples : int, default=1
-            Number of rows.
-        random_state : int, RandomState instance or None, default=None
-            Of the draws. None takes a fresh seed from numpy's global state.
-        return_codes : bool, default=False
-            Whether to return the codes z that the rows were drawn from, too.
-        given : mapping, table of one row or None, default=None
-            Known entries of a table's rows, by the names of their columns (their
-            positions, where ``fit`` got no names), or one row in which all others are
-            missing. Codes are drawn from the model's posterior given them, then the
-            other entries given the codes.
-        round : bool, default=True
-            As in :meth:`inverse_transform`.
-
-        Returns
-        -------
-        X : ndarray or data frame of shape (n_samples, n_features)
-            Rows from p(x), or from p(x | given), whole ones. As ``fit`` got its rows.
-        Z : ndarray of shape (n_samples, n_components)
-            Their codes: (X, Z) are joint draws. Only if `return_codes`.
-
-        Raises
-        ------
-        ValueError
-            If `given` names a column that is not there, holds no entry or more than
-            one row, or rows are no tables.
-        """
-        n_samples = check_count("n_samples", n_samples, 1)
-        fitted = self._fitted
-        generator = fitted.generator(random_state)
-        if given is None:
-            x, z = fitted.evaluation.sample(n_samples, generator)
-            X = fitted.table(x)
-        else:
-            check_fills(fitted.family, "sample(given=...)")
-            known = row_given(self, given)
-            values, z = conditional_draws(
-                fitted.evaluation, fitted.seen(known), n_samples, generator
-            )
-            X, z = fitted.table(Rows(values[:, 0])), z[:, 0]
-            X = np.where(np.isnan(known), X, known)
-        X = fitted.as_given(as_type(X, X.dtype), round)
-        return (X, to_numpy(z)) if return_codes else X
-
-    @at_once
-    def impute(
-        self,
-        X: ArrayLike,
-        n_samples: int | None = None,
-        random_state: int | np.random.RandomState | None = None,
-        round: bool = True,
-    ) -> Any:
-        """Fill missing entries of a table, and nothing else.
-
-        From the model's posterior given a row's observed entries: codes of the encoder
-        weighted by p(z) p(x_o|z) / q(z|x_o). Entries are taken to be missing at random:
-        whether one is missing may hang on what is observed, not on its own value. A
-        category that fit has not seen counts as missing. Of a column whose entries
-        were all missing in ``fit`` nothing is known: it stays as it is.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-            Rows.
-        n_samples : int or None, default=None
-            Number of draws, for multiple imputation. None: the conditional mean of a
-            number, rounded for a count, and the most probable category.
-        random_state : int, RandomState instance or None, default=None
-            Of the draws. None takes a fresh seed from numpy's global state.
-        round : bool, default=True
-            As in :meth:`inverse_transform`.
-
-        Returns
-        -------
-        ndarray or data frame of shape (n_samples, n_features)
-            Rows without missing entries, as ``fit`` got its rows; of draws an array of
-            shape (draws, n_samples, n_features) or a list of frames.
-
-        Raises
-        ------
-        ValueError
-            If rows are no tables, or `likelihood` is a callable.
-        """
-        fitted = self._fitted
-        check_fills(fitted.family, "impute")
-        index = index_of(X)
-        X = self._checked(X)
-        rows = fitted.family.rows(X)
-        seen = rows.map(fitted.tensor)
-        if n_samples is None:
-            keys = self._keys(X, fitted.evaluation)
-            values = conditional_means(fitted.evaluation, seen, keys)
-        else:
-            n_samples = check_count("n_samples", n_samples, 1)
-            generator = fitted.generator(random_state)
-            values, _ = conditional_draws(fitted.evaluation, seen, n_samples, generator)
-        filled = fitted.table(Rows(values))
-        there = fitted.family.observed(X)
-        filled = as_type(np.where(there, X, filled), X.dtype)
-        return fitted.as_given(filled, round, index)
-
-    @at_once
+    @block_by_block(axis=1)
     def sample_posterior(
         self,
         X: ArrayLike,
@@ -672,7 +478,7 @@ default="auto"
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
             Rows.
         n_samples : int, default=1
             Number of draws for each row.
@@ -685,10 +491,11 @@ default="auto"
             Codes.
         """
         X = self._checked(X)
-        z = self._drawn_codes(self._fitted.seen(X), n_samples, random_state)
+        z = self._fitted.drawn_codes(self._fitted.seen(X), n_samples, random_state)
         return as_type(to_numpy(z), X.dtype)
 
     @at_once
+    @block_by_block()
     def score_samples(self, X: ArrayLike) -> np.ndarray:
         """Bound on log p(x) that the encoder defines, for each row.
 
@@ -699,7 +506,7 @@ default="auto"
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
             Rows.
 
         Returns
@@ -719,7 +526,7 @@ default="auto"
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
             Rows.
         y : Ignored
             Present for API consistency.
@@ -735,33 +542,38 @@ default="auto"
             If entries are missing.
         """
         score = float(self.score_samples(X).mean())
-        scored, entries = self._entries(X)
-        if scored < entries:
+        scored, (n, n_columns) = self._entries(X)
+        if scored < n * n_columns:
             warnings.warn(
-                f"score counts observed entries alone, {scored} of {entries}, and the "
-                "fewer a row has the higher it scores. Compare it with scores of the "
-                "same entries.",
+                f"score counts observed entries alone, {scored} of {n * n_columns}: "
+                "the fewer a row has, the higher it scores. Compare it with scores of "
+                "the same entries.",
                 UserWarning,
                 stacklevel=2,
             )
         return score
 
     @at_once
-    def _entries(self, X) -> tuple[int, int]:
-        """Number of observed entries, and of all, in columns that vary."""
+    def _entries(self, X) -> tuple[int, tuple[int, int]]:
+        """Number of observed entries in columns that vary, and the shape of these."""
+        scored = n = n_columns = 0
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what there is to say was said
-            rows = self._fitted.family.rows(self._checked(X))
-        size = rows.values.size
-        return (size if rows.observed is None else int(rows.observed.sum())), size
+            for block in row_blocks(X):
+                rows = self._fitted.family.rows(self._checked(block))
+                n, n_columns = n + len(rows), rows.shape[1]
+                there = rows.observed
+                scored += rows.values.size if there is None else int(there.sum())
+        return scored, (n, n_columns)
 
     @at_once
+    @block_by_block()
     def rate(self, X: ArrayLike) -> np.ndarray:
         """Rate of each row: KL(q(z|x) || p(z)), for resampling its upper bound.
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
             Rows.
 
         Returns
@@ -774,12 +586,13 @@ default="auto"
         return to_numpy(self._bound(X)[0].rate)
 
     @at_once
+    @block_by_block()
     def distortion(self, X: ArrayLike) -> np.ndarray:
         """Distortion of each row: -E log p(x|z) over its codes.
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
             Rows.
 
         Returns
@@ -791,6 +604,7 @@ default="auto"
         return to_numpy(bound.distortion) + log_volume
 
     @at_once
+    @block_by_block()
     def log_likelihood(self, X: ArrayLike, n_importance: int = 200) -> np.ndarray:
         """Importance-weighted estimate of log p(x) for each row.
 
@@ -801,7 +615,7 @@ default="auto"
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
             Rows.
         n_importance : int, default=200
             Number of draws. The estimate is a lower bound in expectation and rises
@@ -817,17 +631,18 @@ default="auto"
         fitted, evaluation = self._fitted, self._fitted.evaluation
         rows = fitted.family.rows(X)
         log_p = evaluation.log_likelihood(
-            rows.map(fitted.tensor), n_importance, self._keys(X, evaluation)
+            rows.map(fitted.tensor), n_importance, fitted.noise_of(X, evaluation)
         )
         return to_numpy(log_p) - fitted.family.log_volume(rows)
 
     @at_once
+    @block_by_block()
     def conditional_log_prob(self, X: ArrayLike, Z: ArrayLike) -> np.ndarray:
         """Log p(x|z) row by row.
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
             Rows.
         Z : array-like of shape (n_samples, n_components)
             A code for each row.
@@ -844,6 +659,7 @@ default="auto"
         return to_numpy(log_p) - fitted.family.log_volume(rows)
 
     @at_once
+    @block_by_block()
     def posterior_log_prob(self, X: ArrayLike, Z: ArrayLike) -> np.ndarray:
         """Log q(z|x), the density of a row's code, row by row.
 
@@ -853,7 +669,7 @@ default="auto"
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
             Rows.
         Z : array-like of shape (n_samples, n_components)
             A code for each row.
@@ -940,7 +756,7 @@ default="auto"
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
             At least 2 rows.
 
         Returns
@@ -996,10 +812,6 @@ default="auto"
         check_pair(X, Z)
         return X, Z
 
-    def _keys(self, X, evaluation):
-        keys = self._fitted.family.keys(X)
-        return self._fitted.noise(keys, evaluation.n_noise)
-
     def _bound(self, X):
         """Bounds of rows, and what to subtract from their log-densities."""
         X = self._checked(X)
@@ -1007,26 +819,6 @@ default="auto"
         rows = family.rows(X)
         bound = self._fitted.bound(rows, family.keys(X))
         return bound, family.log_volume(rows)
-
-    def _decoded(self, z, dtype, given=None):
-        values = self._fitted.evaluation.decode(z, given)
-        X = self._fitted.table(Rows(values, given=given))
-        return X if X.dtype == np.int64 else as_type(X, dtype)
-
-    def _drawn_codes(self, x, n_samples, random_state):
-        n_samples = check_count("n_samples", n_samples, 1)
-        evaluation = self._fitted.evaluation
-        generator = self._fitted.generator(random_state)
-        draws = []
-        for _ in range(n_samples):
-            noise = torch.randn(
-                (len(x), evaluation.n_noise),
-                generator=generator,
-                dtype=torch.float64,
-                device=generator.device,
-            )
-            draws.append(evaluation.encoded_draws(x, noise))
-        return torch.stack(draws)
 
     def __getstate__(self):
         with plain_torch():

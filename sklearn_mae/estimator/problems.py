@@ -5,6 +5,8 @@ import reprlib
 
 import numpy as np
 
+from sklearn_mae.columns import is_sparse
+
 __all__ = ["numbers_problem", "table_problem"]
 
 
@@ -50,6 +52,10 @@ def _named_columns(X) -> list[tuple[str, np.ndarray]]:
     if hasattr(X, "column_names") and hasattr(X, "column"):  # pyarrow
         names = enumerate(X.column_names)
         return [(str(name), np.asarray(X.column(j))) for j, name in names]
+    if is_sparse(X) and X.format == "csr" and X.dtype.kind == "f":
+        wrong = ~np.isfinite(X.data)
+        columns, values = X.indices[wrong], X.data[wrong]
+        return [(str(j), values[columns == j]) for j in np.unique(columns)]
     if isinstance(X, list | tuple):
         try:
             X = np.asarray(X, dtype=object)

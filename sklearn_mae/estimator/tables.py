@@ -11,7 +11,7 @@ import numpy as np
 from sklearn.utils import InputTags, check_array
 from sklearn.utils.validation import validate_data
 
-from sklearn_mae.columns import Columns
+from sklearn_mae.columns import Columns, canonical, dense, is_sparse
 from sklearn_mae.estimator.inputs import as_table
 from sklearn_mae.estimator.likelihoods import (
     by_column,
@@ -20,6 +20,7 @@ from sklearn_mae.estimator.likelihoods import (
     wanted,
 )
 from sklearn_mae.estimator.problems import numbers_problem, table_problem
+from sklearn_mae.estimator.sparse import takes_sparse
 from sklearn_mae.families import RowFamily, row_family
 
 __all__ = [
@@ -36,11 +37,12 @@ __all__ = [
 class RowsOfFit(NamedTuple):
     """What ``fit`` has read of a table.
 
-    ``X`` are rows as numbers, NaN where an entry is missing, ``columns`` the way there
-    and back (None: X is what it was), ``likelihood`` that of each column, settled.
+    ``X`` are rows as numbers, NaN where an entry is missing (a sparse table stays
+    sparse), ``columns`` the way there and back (None: X is what it was),
+    ``likelihood`` that of each column, settled.
     """
 
-    X: np.ndarray
+    X: Any
     columns: Columns | None
     likelihood: Any
 
@@ -67,9 +69,11 @@ def rows_of_fit(estimator, X) -> RowsOfFit:
 
 
 def rows_of_transform(estimator, X) -> np.ndarray:
-    """Return rows for a fitted estimator, or refuse them."""
+    """Return rows for a fitted estimator, dense, or refuse them."""
     fitted = estimator._fitted
     X = _table(X, fitted.family)
+    if takes_sparse(fitted.family):
+        X = dense(X)
     if fitted.columns is None or not (_has_columns(X) or _is_plain(X)):
         return _numbers(estimator, X, fitted.family, reset=False)
     validate_data(estimator, X, reset=False, skip_check_array=True)
@@ -79,7 +83,10 @@ def rows_of_transform(estimator, X) -> np.ndarray:
 def rows_of_next_fit(estimator, X) -> RowsOfFit:
     """Read rows that go on from a fit, as that fit read its own."""
     fitted, likelihood = estimator._fitted, estimator.likelihood
-    rows = rows_of_transform(estimator, X)
+    if is_sparse(X) and fitted.columns is None:
+        rows = _numbers(estimator, _table(X, fitted.family), fitted.family, reset=False)
+    else:
+        rows = rows_of_transform(estimator, X)
     if is_table(likelihood):
         names = by_column(likelihood, X, fitted.feature_names_in_, rows.shape[1])
         kinds = None if fitted.columns is None else fitted.columns.kinds_
@@ -160,9 +167,11 @@ def _holes(family: RowFamily) -> bool:
     return tags.allow_nan
 
 
-def _numbers(estimator, X, family: RowFamily, reset: bool) -> np.ndarray:
-    """Check rows that are numbers."""
-    holes = _holes(family)
+def _numbers(estimator, X, family: RowFamily, reset: bool):
+    """Check rows that are numbers; sparse ones, where they may be, come back as CSR."""
+    holes, may_be_sparse = _holes(family), takes_sparse(family)
+    if is_sparse(X) and may_be_sparse:
+        X = canonical(X)
     error = table_problem(X, holes)
     if error is not None:
         # wrong names and wrong widths come first
@@ -172,6 +181,7 @@ def _numbers(estimator, X, family: RowFamily, reset: bool) -> np.ndarray:
         estimator,
         X,
         reset=reset,
+        accept_sparse="csr" if may_be_sparse else False,
         dtype=[np.float64, np.float32],
         order="C",
         ensure_all_finite="allow-nan" if holes else True,

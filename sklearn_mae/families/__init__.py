@@ -13,13 +13,14 @@ from sklearn_mae.families.base import (
 )
 from sklearn_mae.families.joined import Joined
 from sklearn_mae.families.modules import try_user_modules
-from sklearn_mae.families.registry import COLUMN_FAMILIES
+from sklearn_mae.families.registry import COLUMN_FAMILIES, OF_KIND
 from sklearn_mae.families.sequences import Sequences
 from sklearn_mae.families.table import Table
 from sklearn_mae.families.user import UserTable
 
 __all__ = [
     "COLUMN_FAMILIES",
+    "OF_KIND",
     "ROW_FAMILIES",
     "ColumnFamily",
     "Likelihood",

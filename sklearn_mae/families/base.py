@@ -13,8 +13,10 @@ or raise with the name of what is missing. Shapes: n rows, D columns that the mo
 sees, codes of d components; log-probabilities in nats.
 """
 
-from collections.abc import Callable, Iterable
+import copy
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, fields
+from itertools import chain
 from typing import NamedTuple
 
 import numpy as np
@@ -34,6 +36,8 @@ __all__ = [
     "Structure",
 ]
 
+# that a decoder gives in one call: 17 MB in float64, and log-densities take ten of them
+NUMBERS_AT_ONCE = 1 << 21
 # likelihood, encoder, posterior and features
 Networks = tuple[nn.Module, nn.Module, nn.Module, nn.Module]
 
@@ -113,12 +117,17 @@ class ColumnFamily:
         Whether p(x_j|z) is a probability, not a density.
     indices : bool
         Whether the model sees int64.
+    kind : {"numeric", "category"}
+        What a column of a data frame must be: numbers, or anything that can be told
+        apart, too.
     state : tuple of str
-        Names of the attributes that ``fit`` sets.
+        Names of the attributes that ``fit`` sets: an array or a list each, with an
+        element for each column.
     """
 
-    discrete = False
+    discrete: bool | None = False
     indices = False
+    kind = "numeric"
     state: tuple[str, ...] = ()
 
     @property
@@ -150,6 +159,26 @@ class ColumnFamily:
     def fit(self, X: np.ndarray, names: Callable) -> "ColumnFamily":
         """Learn from checked columns that vary, shape (n, m)."""
         return self
+
+    def extended(self, others: Sequence["ColumnFamily"]) -> "ColumnFamily":
+        """Return the fitted family of its columns and those of others, in order."""
+        whole = copy.copy(self)
+        for name in self.state:
+            each = [getattr(family, name) for family in (self, *others)]
+            lists = isinstance(each[0], list)
+            joined = list(chain(*each)) if lists else np.concatenate(each)
+            setattr(whole, name, joined)
+        return whole
+
+    def part(self, columns: np.ndarray) -> "ColumnFamily":
+        """Return the fitted family of some of its columns, by their positions."""
+        some = copy.copy(self)
+        for name in self.state:
+            value = getattr(self, name)
+            lists = isinstance(value, list)
+            picked = [value[j] for j in columns] if lists else value[columns]
+            setattr(some, name, picked)
+        return some
 
     def encode(self, X: np.ndarray, names: Callable) -> np.ndarray:
         """Take checked entries to what the model sees, shape (n, m)."""
@@ -261,10 +290,22 @@ class Likelihood(nn.Module):
         Number of columns D.
     cost : Cost
         What decoding costs.
+    repeatable : bool
+        Whether decoding a code again gives the same: dropout would not.
     """
 
     n_features: int
     cost = Cost()
+    repeatable = False
+
+    @property
+    def n_numbers(self) -> int:
+        """Numbers that p(x|z) holds for each code."""
+        return self.n_features
+
+    def at_once(self, most: int) -> int:
+        """How many codes to decode in one call: fewer where a row has many numbers."""
+        return max(1, min(most, NUMBERS_AT_ONCE // max(1, self.n_numbers)))
 
     def outcomes(self) -> Tensor | None:
         """Every value of x, shape (S, D); None where they cannot be listed."""
@@ -402,6 +443,10 @@ class RowFamily:
     def rows(self, X: np.ndarray) -> Rows:
         """Take rows to what travels: what the model sees, and its context."""
         return Rows(self.transform(X))
+
+    def observed(self, X: np.ndarray) -> np.ndarray:
+        """Which entries of checked rows there are, shape (n, n_features_in)."""
+        return np.ones(X.shape, dtype=bool)
 
     def table(self, rows: Rows) -> np.ndarray:
         """Take rows of the model, of any leading shape, back to rows of X."""

@@ -1,5 +1,6 @@
 """Categorical columns."""
 
+import warnings
 from collections.abc import Callable
 
 import numpy as np
@@ -23,6 +24,8 @@ __all__ = [
 
 # from here on a float64 does not hold every integer, and codes would be merged
 TOO_LARGE = 2**53
+# categories that are worth a word: more than one for so many of a column's entries
+FEW_CATEGORIES, MOST_CATEGORIES = 50, 0.5
 # finite, so that 0 * log 0 is 0 in sums over outcomes
 IMPOSSIBLE = -1e30
 
@@ -93,6 +96,7 @@ class Categorical(ColumnFamily):
 
     discrete = True
     indices = True
+    kind = "category"
     state = ("categories_",)
 
     def check(self, X: np.ndarray, names: Callable) -> None:
@@ -113,6 +117,17 @@ class Categorical(ColumnFamily):
     def fit(self, X: np.ndarray, names: Callable) -> "Categorical":
         """Learn the categories."""
         self.categories_ = [np.unique(column[~np.isnan(column)]) for column in X.T]
+        many = np.array(self.outcomes()) > np.maximum(
+            FEW_CATEGORIES, MOST_CATEGORIES * (~np.isnan(X)).sum(axis=0)
+        )
+        if many.any():
+            warnings.warn(
+                f"Column(s) {names(many)} of X hold another category in most rows, as "
+                "names, numbers of cases or texts do: they tell nothing of other rows. "
+                "Drop them, or make numbers of them; for texts see SequenceVectorizer.",
+                UserWarning,
+                stacklevel=2,
+            )
         return self
 
     def unknown(self, X: np.ndarray) -> np.ndarray:

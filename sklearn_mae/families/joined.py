@@ -5,6 +5,7 @@ The model sees the columns in the order of the table, as floats where any of the
 no index of a category.
 """
 
+import copy
 import math
 from collections.abc import Callable, Sequence
 
@@ -13,13 +14,14 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
+from sklearn_mae.columns import column_blocks
 from sklearn_mae.families.base import ColumnFamily, FisherTerm
 from sklearn_mae.families.categorical import Categorical
 from sklearn_mae.families.registry import COLUMN_FAMILIES
 from sklearn_mae.model import PrivateDistribution, draw
 from sklearn_mae.records import entries, need
 
-__all__ = ["Joined", "JoinedColumns", "read_family", "settled"]
+__all__ = ["Joined", "JoinedColumns", "fitted", "read_family", "settled"]
 
 
 class JoinedColumns(PrivateDistribution):
@@ -66,7 +68,7 @@ class JoinedColumns(PrivateDistribution):
     def entry_log_prob(self, value):
         """Log-probability of each entry."""
         each = [
-            p.entry_log_prob(self.values_of(value, i))  # type: ignore[attr-defined]
+            p.entry_log_prob(self.values_of(value, i))
             for i, (p, _) in enumerate(self.parts)
         ]
         return self.ordered(each)
@@ -134,10 +136,30 @@ class JoinedFeatures(nn.Module):
         return torch.cat(seen, -1)
 
 
-def _size_class(column: np.ndarray) -> int:
-    """Number of binary digits of a column's number of categories."""
-    n = len(np.unique(column[~np.isnan(column)]))
-    return max(0, math.ceil(math.log2(max(1, n))))
+def _size_classes(X) -> list[int]:
+    """Number of binary digits of each column's number of categories."""
+    columns = (column for _, block in column_blocks(X) for column in block.T)
+    numbers = [len(np.unique(column[~np.isnan(column)])) for column in columns]
+    return [max(0, math.ceil(math.log2(max(1, n)))) for n in numbers]
+
+
+def fitted(family: ColumnFamily, X, names: Callable) -> ColumnFamily:
+    """Fit a family to checked columns that vary, of an array or of a sparse table.
+
+    What it learns is of each column alone: those of a sparse table are learned of
+    block by block.
+    """
+    if isinstance(family, Joined):
+        return family.fit(X, names)
+    families = []
+    for positions, block in column_blocks(X):
+
+        def named(which, positions=positions):
+            return names(positions[which])
+
+        families.append(copy.copy(family).fit(block, named))
+    first, *others = families
+    return first.extended(others) if others else first
 
 
 class Joined(ColumnFamily):
@@ -230,18 +252,38 @@ class Joined(ColumnFamily):
         ]
         return self._joined(each, bool)
 
-    def fit(self, X: np.ndarray, names: Callable) -> "Joined":
+    def fit(self, X, names: Callable) -> "Joined":
         """Fit all families."""
+        sizes = np.zeros(self.n_columns, dtype=int)
+        categories = np.array(self.likelihoods) == "categorical"
+        if categories.any():
+            sizes[categories] = _size_classes(X[:, categories])
         groups: dict[tuple[str, int], list[int]] = {}
-        for j, name in enumerate(self.likelihoods):
-            of_size = _size_class(X[:, j]) if name == "categorical" else 0
-            groups.setdefault((name, of_size), []).append(j)
-        self.parts_ = [
-            (name, COLUMN_FAMILIES[name](), np.array(columns))
-            for (name, _), columns in groups.items()
-        ]
-        self._each(X, lambda family, some, names: family.fit(some, names), names)
+        for j, (name, size) in enumerate(zip(self.likelihoods, sizes, strict=True)):
+            groups.setdefault((name, size), []).append(j)
+        self.parts_ = []
+        for (name, _), columns in groups.items():
+            positions = np.array(columns)
+
+            def named(which, positions=positions):
+                return names(positions[which])
+
+            family = fitted(COLUMN_FAMILIES[name](), X[:, positions], named)
+            self.parts_.append((name, family, positions))
         return self
+
+    def part(self, columns: np.ndarray) -> "Joined":
+        """Return the fitted family of some of its columns."""
+        some = Joined([self.likelihoods[j] for j in columns])
+        place = np.full(self.n_columns, -1)
+        place[columns] = np.arange(len(columns))
+        some.parts_ = []
+        for name, family, positions in self.parts_:
+            inside = np.flatnonzero(place[positions] >= 0)
+            if len(inside):
+                found = name, family.part(inside), place[positions[inside]]
+                some.parts_.append(found)
+        return some
 
     def encode(self, X: np.ndarray, names: Callable) -> np.ndarray:
         """Take entries to what the model sees."""
@@ -398,7 +440,7 @@ class Joined(ColumnFamily):
         return self._joined(found, np.int64).tolist()
 
 
-def settled(family: ColumnFamily, X: np.ndarray) -> ColumnFamily:
+def settled(family: ColumnFamily, X) -> ColumnFamily:
     """Return the family that serves such varying columns best, not yet fitted.
 
     One family is simpler than a join of one; categories of very different numbers are
@@ -407,7 +449,7 @@ def settled(family: ColumnFamily, X: np.ndarray) -> ColumnFamily:
     if isinstance(family, Joined) and len(family.parts_) == 1:
         family = COLUMN_FAMILIES[family.likelihoods[0]]()
     if isinstance(family, Categorical):
-        if len({_size_class(column) for column in X.T}) > 1:
+        if len(set(_size_classes(X))) > 1:
             return Joined(["categorical"] * X.shape[1])
     return family
 

@@ -10,7 +10,7 @@ from sklearn_mae.families.gaussian import Gaussian, Heteroscedastic
 from sklearn_mae.families.positive import LogNormal
 from sklearn_mae.families.student import StudentT
 
-__all__ = ["COLUMN_FAMILIES"]
+__all__ = ["COLUMN_FAMILIES", "OF_KIND"]
 
 # in the order in which documents and messages list them
 COLUMN_FAMILIES = {
@@ -23,3 +23,5 @@ COLUMN_FAMILIES = {
     "poisson": Poisson,
     "negative_binomial": NegativeBinomial,
 }
+# what columns are taken for where nothing is said
+OF_KIND = {"numeric": "gaussian", "category": "categorical"}

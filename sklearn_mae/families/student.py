@@ -127,7 +127,7 @@ class StudentT(Gaussian):
     def _zeros(self) -> Tensor:
         return torch.zeros(len(self.mean_))
 
-    def distribution(
+    def distribution(  # type: ignore[override]
         self, outputs: Tensor, given: dict[str, Tensor]
     ) -> IndependentStudentT:
         """Return t distributions with the outputs for locations."""

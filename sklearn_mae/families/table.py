@@ -7,13 +7,14 @@ the model and o their pattern, drawn from those of the rows of ``fit``.
 import itertools
 import math
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
+from sklearn_mae.columns import column_blocks, is_sparse
 from sklearn_mae.encoders import GaussianEncoder, Posterior, UserEncoder
 from sklearn_mae.families.base import (
     ColumnFamily,
@@ -23,7 +24,7 @@ from sklearn_mae.families.base import (
     Structure,
 )
 from sklearn_mae.families.gaussian import shown
-from sklearn_mae.families.joined import read_family, settled
+from sklearn_mae.families.joined import fitted, read_family, settled
 from sklearn_mae.families.modules import call_factory
 from sklearn_mae.families.texts import look_like_sequences, text_problem
 from sklearn_mae.gradients import PartlyReparametrised, Reinforce
@@ -74,6 +75,23 @@ def _all_rows(cardinalities: Sequence[int]) -> Tensor | None:
     return torch.cartesian_prod(*axes).reshape(-1, len(cardinalities))
 
 
+def _patterns(X) -> tuple[np.ndarray, np.ndarray]:
+    """Patterns of the observed entries of rows, sorted, and how often each is found."""
+    if not is_sparse(X):
+        return np.unique(~np.isnan(X), axis=0, return_counts=True)
+    X = X.tocoo()
+    missing = np.isnan(X.data)
+    rows, places = np.unique(X.row[missing], return_inverse=True)
+    observed = np.ones((len(rows), X.shape[1]), dtype=bool)
+    observed[places, X.col[missing]] = False
+    patterns, counts = np.unique(observed, axis=0, return_counts=True)
+    complete = X.shape[0] - len(rows)
+    if complete:  # all there is: the last one
+        patterns = np.append(patterns, np.ones((1, X.shape[1]), dtype=bool), axis=0)
+        counts = np.append(counts, complete)
+    return patterns, counts
+
+
 class TableFeatures(nn.Module):
     """What the encoder sees of rows: features, 0 of missing entries, and marks of them.
 
@@ -84,6 +102,9 @@ class TableFeatures(nn.Module):
     marked : ndarray of shape (m,), bool
         Columns whose missing entries are marked, by a 1 each.
     """
+
+    columns: Tensor
+    marked: Tensor
 
     def __init__(self, family: ColumnFamily, marked: np.ndarray):
         super().__init__()
@@ -124,6 +145,7 @@ class TableLikelihood(Likelihood):
     # Adam moves every parameter by about its rate in a step. A decoder's weights move
     # its outputs by many times that: parameters that are outputs must keep up.
     speed = 10.0
+    repeatable = True
 
     def __init__(self, family: ColumnFamily, decoder: nn.Module, min_scale=0.01):
         super().__init__()
@@ -136,6 +158,11 @@ class TableLikelihood(Likelihood):
             self.register_buffer(name, value, persistent=False)
         for name, value in shared.items():
             self.register_parameter(name, nn.Parameter(value / self.speed))
+
+    @property
+    def n_numbers(self) -> int:
+        """Numbers that p(x|z) holds for each code."""
+        return max(self.n_features, self.family.n_outputs)
 
     def forward(self, z: Tensor, given: Tensor | None = None) -> Distribution:
         """Return p(x|z)."""
@@ -171,10 +198,22 @@ class TableLikelihood(Likelihood):
 
     def fisher_information(self, z: Tensor, x: Rows | None = None) -> Tensor | None:
         """Of the observed entries of x about z, shape (n, d, d), in float64."""
+        observed = None if x is None else Rows.of(x).observed
+        # a Jacobian takes d times the numbers of p(x|z)
+        rows = max(1, self.at_once(len(z) * z.shape[-1]) // z.shape[-1])
+        found = []
+        for i in range(0, len(z), rows):
+            there = None if observed is None else observed[i : i + rows]
+            some = self._fisher_information(z[i : i + rows], there)
+            if some is None:
+                return None
+            found.append(some)
+        return torch.cat(found)
+
+    def _fisher_information(self, z: Tensor, observed: Tensor | None) -> Tensor | None:
         terms = self.family.fisher_terms(self(z))
         if terms is None:
             return None
-        observed = None if x is None else Rows.of(x).observed
         weights = []
         for weight, _, columns in terms:
             if observed is not None:
@@ -218,14 +257,14 @@ class Table(RowFamily):
         In how many rows each is found.
     """
 
-    # whether entries may be missing
+    # whether each column is known by itself: entries may be missing, tables sparse
     holes = True
 
     def __init__(self, family: ColumnFamily):
         self.family = family
 
     @property
-    def discrete(self) -> bool:  # type: ignore[override]
+    def discrete(self) -> bool | None:  # type: ignore[override]
         """Whether the family is."""
         return self.family.discrete
 
@@ -233,9 +272,9 @@ class Table(RowFamily):
         """Say what to do with texts in the place of rows."""
         return text_problem(X)
 
-    def doubt(self, X: np.ndarray, likelihood) -> str | None:
+    def doubt(self, X, likelihood) -> str | None:
         """Say so where rows of words are about to be taken for something else."""
-        if not look_like_sequences(X):
+        if is_sparse(X) or not look_like_sequences(X):
             return None
         return (
             "The rows of X look like word numbers of SequenceVectorizer, and "
@@ -243,19 +282,22 @@ class Table(RowFamily):
             "texts set likelihood='sequence'."
         )
 
-    def fit(
-        self, X: np.ndarray, names: Iterable | None = None, y: object = None
-    ) -> "Table":
-        """Learn from a checked table of shape (n, n_features_in).
+    def fit(self, X, names: Iterable | None = None, y: object = None) -> "Table":
+        """Learn from a checked table of shape (n, n_features_in), or a sparse one.
 
         Messages call the columns by `names`, or by their positions.
         """
         names = range(X.shape[1]) if names is None else names
         self.names_ = [str(name) for name in names]
         self.varying_ = np.ones(X.shape[1], dtype=bool)
-        X = self._checked(X)
-        # (of a column of NaN alone they are NaN, without a warning)
-        low, high = np.fmin.reduce(X, axis=0), np.fmax.reduce(X, axis=0)
+        X = self._varying(X)
+        low, high = np.empty((2, X.shape[1]))
+        for positions, block, named in self._by_columns(X):
+            among = np.isin(np.arange(X.shape[1]), positions)
+            self.family.restricted(among).check(block, named)
+            # (of a column of NaN alone they are NaN, without a warning)
+            low[positions] = np.fmin.reduce(block, axis=0)
+            high[positions] = np.fmax.reduce(block, axis=0)
         varying = self.family.varies(low, high)
         if not varying.any():
             raise ValueError(
@@ -272,28 +314,32 @@ class Table(RowFamily):
             )
         self.usual_ = low
         self.varying_, X = varying, X[:, varying]
-        self.family = settled(self.family.restricted(varying), X)
-        self.family.fit(X, self._names)
-        self.patterns_, self.counts_ = np.unique(
-            ~np.isnan(X), axis=0, return_counts=True
+        self.family = fitted(
+            settled(self.family.restricted(varying), X), X, self._names
         )
+        self.patterns_, self.counts_ = _patterns(X)
         return self
 
     def misfit(self, rows: Rows) -> str | None:
         """Say what the columns' family does."""
-        rows = rows.map(lambda field: field.numpy(force=True))
+        rows = rows.map(lambda field: torch.as_tensor(field).numpy(force=True))
         values = rows.values
         if rows.observed is not None:
             values = np.where(rows.observed, values, np.nan)
         return self.family.misfit(values, self._names)
 
-    def check_again(self, X: np.ndarray) -> None:
+    def check_again(self, X) -> None:
         """Warn of columns in other units than fit's: scales and noises are those."""
-        with np.errstate(all="ignore"), warnings.catch_warnings():
-            warnings.simplefilter("ignore", RuntimeWarning)  # of columns without units
-            distances = self.family.standardised(self._checked(X))
-            means = abs(np.nanmean(distances, axis=0))
-            spreads = np.nanstd(distances, axis=0)
+        X = self._varying(X)
+        means, spreads = np.empty((2, X.shape[1]))
+        for positions, block, named in self._by_columns(X):
+            family = self.family.part(positions)
+            family.check(block, named)
+            with np.errstate(all="ignore"), warnings.catch_warnings():
+                warnings.simplefilter("ignore", RuntimeWarning)  # of no units
+                distances = family.standardised(block)
+                means[positions] = abs(np.nanmean(distances, axis=0))
+                spreads[positions] = np.nanstd(distances, axis=0)
         units = ~np.isnan(means)
         far = units & ~((means <= FAR_MEAN) & (spreads <= FAR_SPREAD))
         if units.any() and (spreads[units] < 1 / FAR_SPREAD).all():
@@ -333,9 +379,12 @@ class Table(RowFamily):
         """
         return self.rows(X).values
 
-    def rows(self, X: np.ndarray) -> Rows:
-        """Take rows to what travels: what the model sees, and which entries it does."""
-        X = self._known(self._checked(X), warn=True)
+    def rows(self, X: np.ndarray, warn: bool = True) -> Rows:
+        """Take rows to what travels: what the model sees, and which entries it does.
+
+        ``warn``: of categories that fit has not seen.
+        """
+        X = self._known(self._checked(X), warn)
         observed = ~np.isnan(X)
         filled = np.where(observed, X, self.usual_[self.varying_])
         values = self.family.encode(filled, self._names)
@@ -376,9 +425,28 @@ class Table(RowFamily):
         X[..., self.varying_] = Y
         return X
 
+    def _varying(self, X):
+        """Varying columns of X in float64; of sparse rows in CSC, to be cut quickly."""
+        if is_sparse(X):
+            X = X.astype(np.float64, copy=False).tocsc()
+            return X if self.varying_.all() else X[:, self.varying_]
+        return np.asarray(X, dtype=np.float64)[:, self.varying_]
+
+    def _by_columns(self, X) -> Iterator[tuple[np.ndarray, np.ndarray, Callable]]:
+        """Yield blocks of the varying columns X: positions, entries, and their names.
+
+        An array is one block.
+        """
+        for positions, block in column_blocks(X):
+
+            def named(which, positions=positions):
+                return self._names(positions[which])
+
+            yield positions, block, named
+
     def _checked(self, X: np.ndarray) -> np.ndarray:
         """Varying columns of X, each entry one that its kind of column can hold."""
-        X = np.asarray(X, dtype=np.float64)[:, self.varying_]
+        X = self._varying(X)
         self.family.check(X, self._names)
         return X
 
@@ -408,7 +476,7 @@ class Table(RowFamily):
 
     def describe(self, tags) -> None:
         """Say in scikit-learn's input tags what entries may be."""
-        tags.allow_nan = self.holes
+        tags.allow_nan = tags.sparse = self.holes
         self.family.describe(tags)
 
     def likelihood(self, structure: Structure) -> nn.Module:
@@ -421,8 +489,8 @@ class Table(RowFamily):
     def networks(self, structure: Structure) -> Networks:
         """Build likelihood, encoder, posterior and features."""
         d = structure.n_components
-        marked = ~self.patterns_.all(axis=0)
-        if self.family.encoder_network(d) is not None:
+        marked = np.asarray(~self.patterns_.all(axis=0))
+        if marked.any() and self.family.encoder_network(d) is not None:
             # what such a network says of no features at all is the prior
             marked[:] = False
         n_inputs = self.family.n_inputs + int(marked.sum())
@@ -469,9 +537,10 @@ class Table(RowFamily):
         patterns = state["patterns_"]
         good = isinstance(patterns, np.ndarray) and patterns.ndim == 2
         need(good and len(patterns) > 0, "patterns_", patterns)
-        shape = (len(patterns), self.n_varying)
-        self.patterns_ = array(patterns, np.bool_, shape, "patterns_")
-        counts = array(state["counts_"], np.int64, shape[:1], "counts_")
+        n = len(patterns)
+        of_patterns = (n, self.n_varying)
+        self.patterns_ = array(patterns, np.bool_, of_patterns, "patterns_")
+        counts = array(state["counts_"], np.int64, (n,), "counts_")
         need(bool((counts > 0).all()), "counts_", counts)
         self.counts_ = counts
         self.family = read_family(

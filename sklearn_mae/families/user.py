@@ -56,7 +56,7 @@ class UserTable(Table):
     """Columns of numbers as given, under a user's likelihood."""
 
     # whether its Distribution gives densities is not asked
-    discrete = None  # type: ignore[assignment]
+    discrete = None
     # nor of which entries: none can be left out
     holes = False
 

@@ -55,6 +55,19 @@ def training_bias(
         Mean difference of the midpoints, and mean gap of the better bounds, in nats.
         NaN where the model diverged.
     """
+    at_once = model.at_once(n_samples)
+    sizes = [min(at_once, n_samples - i) for i in range(0, n_samples, at_once)]
+    parts = [_bias_and_gaps(model, n, n_proposals, generator) for n in sizes]
+    columns = zip(*parts, strict=True)
+    bias, gap, rough = (
+        sum(n / n_samples * part for n, part in zip(sizes, each, strict=True))
+        for each in columns
+    )
+    return bias - 0.5 * max(0.0, rough - widest), gap
+
+
+def _bias_and_gaps(model, n_samples, n_proposals, generator) -> tuple[float, ...]:
+    """Mean difference of midpoints, and mean gaps of the better and rough bounds."""
     z0 = model.independent_codes(n_samples, generator)
     p = model.rows(z0, generator)
     x = draw(p, (), generator, reparametrised=False)
@@ -85,5 +98,6 @@ def training_bias(
     lower, upper = bounds
     rough_lower, rough_upper = sandwich(rough)  # (sets, n)
     bias = 0.5 * (rough_lower + rough_upper - lower - upper)
-    cut = 0.5 * max(0.0, float((rough_upper - rough_lower).mean()) - widest)
-    return float(bias.mean()) - cut, float((upper - lower).mean())
+    means = bias.mean(), (upper - lower).mean(), (rough_upper - rough_lower).mean()
+    bias, gap, rough_gap = (float(mean) for mean in means)
+    return bias, gap, rough_gap

@@ -112,23 +112,15 @@ def _over_patterns(
             return None
         shares.append(share)
         found.append(bracket)
-    means = [
-        sum(
-            share * getattr(one, side) for share, one in zip(shares, found, strict=True)
-        )
-        for side in ("lower", "upper")
-    ]
-    errors = [
-        math.hypot(
-            *(
-                share * getattr(one, se)
-                for share, one in zip(shares, found, strict=True)
-            )
-        )
-        for se in ("lower_se", "upper_se")
-    ]
-    most = max(one.took.get("n_outcomes", 0) for one in found)
-    return Bracket(*means, *errors, found[0].method, {"n_outcomes": most})
+    pairs = list(zip(shares, found, strict=True))
+    return Bracket(
+        sum(share * one.lower for share, one in pairs),
+        sum(share * one.upper for share, one in pairs),
+        math.hypot(*(share * one.lower_se for share, one in pairs)),
+        math.hypot(*(share * one.upper_se for share, one in pairs)),
+        found[0].method,
+        {"n_outcomes": max(one.took["n_outcomes"] for one in found)},
+    )
 
 
 class Sandwich:

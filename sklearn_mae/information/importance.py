@@ -70,7 +70,7 @@ def estimate_sandwich(
     at_once = WEIGHED_AT_ONCE
     if step_sizes is not None:
         at_once, took["n_temperatures"] = DECODED_AT_ONCE, len(step_sizes)
-    rows = max(1, at_once // n_proposals)
+    rows = model.at_once(max(1, at_once // n_proposals))
     most = model.likelihood.cost.rows_with_gradients
     if most is not None:
         rows = min(rows, most)

@@ -81,7 +81,7 @@ def integrate(
     """
     log_marginal = points.new_full((len(x),), -math.inf)
     means = points.new_zeros((len(x), 1 + 2 * points.shape[-1]))
-    at_once = DECODED_AT_ONCE
+    at_once = model.at_once(DECODED_AT_ONCE)
     for z, mass in zip(points.split(at_once), log_mass.split(at_once), strict=True):
         p = model.p(z)
         moments = model.prior.moments(z)
@@ -289,6 +289,8 @@ class Grid:
     ) -> Bracket | None:
         """Bracket I(x, z); None where no affordable grid is fine enough."""
         n_samples = self.n_samples
+        if model.at_once(n_samples) < n_samples:
+            return None  # no lattice is affordable for rows of so many numbers
         while True:
             # strata of z reduce the noise; the standard error does not count on that
             z0 = model.stratified_codes(n_samples, generator)

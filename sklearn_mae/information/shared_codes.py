@@ -78,7 +78,7 @@ def _log_masses(codes):
 def _log_marginals(model, x, codes):
     """Log of the mean over the codes of p(x|z), for each row."""
     sums = []
-    for z in codes.split(DECODED_AT_ONCE):
+    for z in codes.split(model.at_once(DECODED_AT_ONCE)):
         p = model.p(z)
         rows = x.split(max(1, NUMBERS_AT_ONCE // (len(z) * x.shape[-1])))
         sums.append(

@@ -15,10 +15,12 @@ is summed.
 """
 
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution
+from torch.utils.checkpoint import checkpoint
 
 from sklearn_mae.model.distributions import DiagonalNormal
 from sklearn_mae.model.prior import StandardNormal
@@ -160,9 +162,34 @@ class LatentVariableModel(nn.Module):
         models = [LatentVariableModel(*parts, Pool(one[None])) for one in patterns]
         return list(zip(shares, models, strict=True))
 
+    def at_once(self, most: int) -> int:
+        """How many codes to decode in one call: fewer where a row has many numbers."""
+        return self.likelihood.at_once(most)
+
     def log_lik(self, x: Rows | Tensor, z: Tensor) -> Tensor:
-        """Log p_theta(x|z), of observed entries and with what is given."""
+        """Log p_theta(x|z), of observed entries and with what is given.
+
+        Of many draws of codes (..., n, d) for wide rows (n, D) some are decoded at a
+        time. Where there is a gradient, they are decoded again on the way back.
+        """
         x = Rows.of(x)
+        n_codes = z.shape[:-1].numel()
+        some = self.at_once(n_codes)
+        if some == n_codes or z.dim() < 3 or len(x.shape) > 2:
+            return self._log_lik(x, z)
+        log_lik = self._log_lik
+        if torch.is_grad_enabled():
+            if not self.likelihood.repeatable:
+                return log_lik(x, z)
+            log_lik = partial(
+                checkpoint, log_lik, use_reentrant=False, preserve_rng_state=False
+            )
+        parts = z.flatten(0, -3).split(max(1, some // z.shape[-2]))
+        return torch.cat([log_lik(x, part) for part in parts]).unflatten(
+            0, z.shape[:-2]
+        )
+
+    def _log_lik(self, x: Rows, z: Tensor) -> Tensor:
         return x.log_prob(self.p(z, x.given))
 
     def log_joint(self, x: Rows | Tensor, z: Tensor) -> Tensor:

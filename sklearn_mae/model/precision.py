@@ -22,7 +22,7 @@ def in_single_precision(
 
     Those of p(x, z) and of q(z|x) are compared, at joint draws of the model.
     """
-    z = model.independent_codes(N_COMPARED, generator)
+    z = model.independent_codes(model.at_once(N_COMPARED), generator)
     x = draw(model.rows(z, generator), (), generator, reparametrised=False)
     single = copy.deepcopy(model).float()
     x32, z32 = x.to(torch.float32), z.to(torch.float32)

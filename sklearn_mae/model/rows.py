@@ -53,6 +53,10 @@ class Rows:
     def __getitem__(self, index) -> "Rows":
         return self.map(lambda field: field[index])
 
+    def take(self, index: Tensor) -> "Rows":
+        """Return rows of tensors by their numbers."""
+        return self.map(lambda field: field.index_select(0, index))
+
     def split(self, size: int) -> list["Rows"]:
         """Split into chunks of at most so many rows."""
         return [self[i : i + size] for i in range(0, len(self), size)]

@@ -1,0 +1,251 @@
+"""From codes and known entries to rows: the methods that return rows of data."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike
+
+from sklearn_mae.estimator.arguments import (
+    as_type,
+    check_count,
+    checked_codes,
+    to_numpy,
+)
+from sklearn_mae.estimator.fitted import Fitted, at_once
+from sklearn_mae.estimator.tables import (
+    check_fills,
+    index_of,
+    row_given,
+    rows_of_transform,
+)
+from sklearn_mae.imputation import conditional_draws, conditional_means
+from sklearn_mae.model import Rows
+
+__all__ = ["GeneratorMixin"]
+
+
+class GeneratorMixin:
+    """Methods that return rows of data, as ``fit`` got its rows."""
+
+    _fitted: Fitted
+
+    @at_once
+    def inverse_transform(self, X: ArrayLike, round: bool = True) -> Any:
+        """Decode codes.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_components)
+            Codes.
+        round : bool, default=True
+            Whether numbers in data frames get the decimals that ``fit`` saw, and
+            integers their type. Arrays are never rounded.
+
+        Returns
+        -------
+        ndarray or data frame of shape (n_samples, n_features)
+            As ``fit`` got its rows: an array (of sparse rows, too), or a frame of the
+            same library, columns and types. Means of continuous and binary columns,
+            most probable values of categories and counts, the most probable next word,
+            one after the other, of sequences; constant columns as they were in ``fit``.
+        """
+        Z = checked_codes(X, self._fitted._n_features_out)
+        rows = self._decoded(self._fitted.tensor(Z), Z.dtype)
+        return self._fitted.as_given(rows, round)
+
+    @at_once
+    def reconstruct(
+        self,
+        X: ArrayLike,
+        n_samples: int | None = None,
+        random_state: int | np.random.RandomState | None = None,
+        round: bool = True,
+    ) -> Any:
+        """Encode rows and decode their codes.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+            Rows.
+        n_samples : int or None, default=None
+            Number of draws from each row's posterior. None: its mean.
+        random_state : int, RandomState instance or None, default=None
+            Of the draws.
+        round : bool, default=True
+            As in :meth:`inverse_transform`.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_features) or (draws, n_samples, n_features)
+            Reconstructions, all entries of them: what was missing, too. As ``fit`` got
+            its rows: where that was a data frame, a frame or a list of them; of sparse
+            rows arrays.
+        """
+        index = index_of(X)
+        X = rows_of_transform(self, X)
+        x = self._fitted.seen(X)
+        if n_samples is None:
+            z = self._fitted.codes.mean_codes(x)
+        else:
+            z = self._fitted.drawn_codes(x, n_samples, random_state)
+        rows = self._decoded(z, X.dtype, x.given)
+        return self._fitted.as_given(rows, round, index)
+
+    @at_once
+    def interpolate(
+        self, X_a: ArrayLike, X_b: ArrayLike, n_steps: int = 10, round: bool = True
+    ) -> Any:
+        """Decode the way between the codes of two tables, row by row.
+
+        Parameters
+        ----------
+        X_a, X_b : {array-like, sparse matrix} of shape (n_samples, n_features)
+            Rows to start from and rows to arrive at.
+        n_steps : int, default=10
+            Number of points, both ends included.
+        round : bool, default=True
+            As in :meth:`inverse_transform`.
+
+        Returns
+        -------
+        ndarray of shape (n_steps, n_samples, n_features)
+            Decoded points on the lines between mean codes; a list of data frames where
+            ``fit`` got one.
+        """
+        index = index_of(X_a)
+        X_a, X_b = rows_of_transform(self, X_a), rows_of_transform(self, X_b)
+        n_steps = check_count("n_steps", n_steps, 2)
+        if len(X_a) != len(X_b):
+            raise ValueError(
+                f"X_a has {len(X_a)} rows and X_b {len(X_b)}; interpolate goes from "
+                "each row of X_a to the same row of X_b. Pass tables of equal length."
+            )
+        codes = self._fitted.codes
+        a, b = self._fitted.seen(X_a), self._fitted.seen(X_b)
+        ends = codes.mean_codes(a), codes.mean_codes(b)
+        t = torch.linspace(0, 1, n_steps, dtype=ends[0].dtype, device=ends[0].device)
+        z = torch.lerp(ends[0], ends[1], t[:, None, None])
+        rows = self._decoded(z, X_a.dtype, a.given)
+        return self._fitted.as_given(rows, round, index)
+
+    @at_once
+    def sample(
+        self,
+        n_samples: int = 1,
+        random_state: int | np.random.RandomState | None = None,
+        return_codes: bool = False,
+        given: Any = None,
+        round: bool = True,
+    ) -> Any:
+        """Draw rows from the model.
+
+        Parameters
+        ----------
+        n_samples : int, default=1
+            Number of rows.
+        random_state : int, RandomState instance or None, default=None
+            Of the draws. None takes a fresh seed from numpy's global state.
+        return_codes : bool, default=False
+            Whether to return the codes z that the rows were drawn from, too.
+        given : mapping, table of one row or None, default=None
+            Known entries of a table's rows, by the names of their columns (their
+            positions, where ``fit`` got no names), or one row in which all others are
+            missing. Codes are drawn from the model's posterior given them, then the
+            other entries given the codes.
+        round : bool, default=True
+            As in :meth:`inverse_transform`.
+
+        Returns
+        -------
+        X : ndarray or data frame of shape (n_samples, n_features)
+            Rows from p(x), or from p(x | given), whole ones. As ``fit`` got its rows.
+        Z : ndarray of shape (n_samples, n_components)
+            Their codes: (X, Z) are joint draws. Only if `return_codes`.
+
+        Raises
+        ------
+        ValueError
+            If `given` names a column that is not there, holds no entry or more than
+            one row, or rows are no tables.
+        """
+        n_samples = check_count("n_samples", n_samples, 1)
+        fitted = self._fitted
+        generator = fitted.generator(random_state)
+        if given is None:
+            x, z = fitted.evaluation.sample(n_samples, generator)
+            X = fitted.table(x)
+        else:
+            check_fills(fitted.family, "sample(given=...)")
+            known = row_given(self, given)
+            values, z = conditional_draws(
+                fitted.evaluation, fitted.seen(known), n_samples, generator
+            )
+            X, z = fitted.table(Rows(values[:, 0])), z[:, 0]
+            X = np.where(np.isnan(known), X, known)
+        X = fitted.as_given(as_type(X, X.dtype), round)
+        return (X, to_numpy(z)) if return_codes else X
+
+    @at_once
+    def impute(
+        self,
+        X: ArrayLike,
+        n_samples: int | None = None,
+        random_state: int | np.random.RandomState | None = None,
+        round: bool = True,
+    ) -> Any:
+        """Fill missing entries of a table, and nothing else.
+
+        From the model's posterior given a row's observed entries: codes of the encoder
+        weighted by p(z) p(x_o|z) / q(z|x_o). Entries are taken to be missing at random:
+        whether one is missing may hang on what is observed, not on its own value. A
+        category that fit has not seen counts as missing. Of a column whose entries
+        were all missing in ``fit`` nothing is known: it stays as it is.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+            Rows.
+        n_samples : int or None, default=None
+            Number of draws, for multiple imputation. None: the conditional mean of a
+            number, rounded for a count, and the most probable category.
+        random_state : int, RandomState instance or None, default=None
+            Of the draws. None takes a fresh seed from numpy's global state.
+        round : bool, default=True
+            As in :meth:`inverse_transform`.
+
+        Returns
+        -------
+        ndarray or data frame of shape (n_samples, n_features)
+            Rows without missing entries, as ``fit`` got its rows; of draws an array of
+            shape (draws, n_samples, n_features) or a list of frames.
+
+        Raises
+        ------
+        ValueError
+            If rows are no tables, or `likelihood` is a callable.
+        """
+        fitted = self._fitted
+        check_fills(fitted.family, "impute")
+        index = index_of(X)
+        X = rows_of_transform(self, X)
+        rows = fitted.family.rows(X)
+        seen = rows.map(fitted.tensor)
+        if n_samples is None:
+            keys = fitted.noise_of(X, fitted.evaluation)
+            values = conditional_means(fitted.evaluation, seen, keys)
+        else:
+            n_samples = check_count("n_samples", n_samples, 1)
+            generator = fitted.generator(random_state)
+            values, _ = conditional_draws(fitted.evaluation, seen, n_samples, generator)
+        filled = fitted.table(Rows(values))
+        there = fitted.family.observed(X)
+        filled = as_type(np.where(there, X, filled), X.dtype)
+        return fitted.as_given(filled, round, index)
+
+    def _decoded(self, z, dtype, given=None):
+        values = self._fitted.evaluation.decode(z, given)
+        X = self._fitted.table(Rows(values, given=given))
+        return X if X.dtype == np.int64 else as_type(X, dtype)
