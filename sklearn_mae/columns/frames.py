@@ -168,6 +168,11 @@ class Columns:
         ]
         return np.stack(each, axis=-1)
 
+    @property
+    def labels(self) -> list:
+        """Labels of the columns, their positions in an array."""
+        return [column.label for column in self._columns]
+
     def write(self) -> dict:
         """Return the fitted state as plain values."""
         return {

@@ -52,9 +52,10 @@ class GeneratorMixin:
             most probable values of categories and counts, the most probable next word,
             one after the other, of sequences; constant columns as they were in ``fit``.
         """
+        index = index_of(X)
         Z = checked_codes(X, self._fitted._n_features_out)
         rows = self._decoded(self._fitted.tensor(Z), Z.dtype)
-        return self._fitted.as_given(rows, round)
+        return self._fitted.as_given(rows, round, index)
 
     @at_once
     def reconstruct(
@@ -150,11 +151,11 @@ class GeneratorMixin:
             Of the draws. None takes a fresh seed from numpy's global state.
         return_codes : bool, default=False
             Whether to return the codes z that the rows were drawn from, too.
-        given : mapping, table of one row or None, default=None
-            Known entries of a table's rows, by the names of their columns (their
-            positions, where ``fit`` got no names), or one row in which all others are
-            missing. Codes are drawn from the model's posterior given them, then the
-            other entries given the codes.
+        given : mapping, row of a data frame or None, default=None
+            Known entries of a table's rows by their columns: the labels of the frame
+            that ``fit`` got, positions in an array. A row without names holds all
+            columns, NaN where nothing is known. Codes are drawn from the model's
+            posterior given these entries, then the other entries given the codes.
         round : bool, default=True
             As in :meth:`inverse_transform`.
 
@@ -168,8 +169,8 @@ class GeneratorMixin:
         Raises
         ------
         ValueError
-            If `given` names a column that is not there, holds no entry or more than
-            one row, or rows are no tables.
+            If `given` names a column that is not there, holds no entry, a category that
+            ``fit`` has not seen or more than one row, or rows are no tables.
         """
         n_samples = check_count("n_samples", n_samples, 1)
         fitted = self._fitted

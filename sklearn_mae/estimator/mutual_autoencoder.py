@@ -555,13 +555,17 @@ default="auto"
 
     @at_once
     def _entries(self, X) -> tuple[int, tuple[int, int]]:
-        """Number of observed entries, and the shape of the table."""
+        """Number of observed entries in columns that vary, and the shape of these."""
+        family = self._fitted.family
         scored = n = 0
         for block in row_blocks(X):
             # (what there is to say of them was said)
-            there = self._fitted.family.observed(self._checked(block, warn=False))
-            n, scored = n + len(there), scored + int(there.sum())
-        return scored, (n, self.n_features_in_)
+            block = self._checked(block, warn=False)
+            n += len(block)
+            there = family.rows(block, warn=False).observed if family.holes else None
+            size = len(block) * family.n_varying
+            scored += size if there is None else int(there.sum())
+        return scored, (n, family.n_varying)
 
     @at_once
     @block_by_block()

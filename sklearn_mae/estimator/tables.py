@@ -7,8 +7,9 @@ booleans, are read column by column (``columns/``) and come back as they came.
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+import narwhals.stable.v2 as nw
 import numpy as np
-from sklearn.utils import InputTags, check_array
+from sklearn.utils import check_array
 from sklearn.utils.validation import validate_data
 
 from sklearn_mae.columns import Columns, canonical, dense, is_missing, is_sparse
@@ -99,7 +100,7 @@ def rows_of_next_fit(estimator, X) -> RowsOfFit:
 
 def check_fills(family: RowFamily, name: str) -> None:
     """Refuse rows whose missing entries no method can fill."""
-    if not _holes(family):
+    if not family.holes:
         raise ValueError(
             f"{name} is for tables whose likelihood is known column by column. This "
             "MutualAutoencoder was fitted to sequences, or with a callable likelihood, "
@@ -110,31 +111,60 @@ def check_fills(family: RowFamily, name: str) -> None:
 def row_given(estimator, given) -> np.ndarray:
     """Return one row as numbers from its known entries; the others are missing."""
     fitted = estimator._fitted
-    if not isinstance(given, Mapping):
-        row = rows_of_transform(estimator, given)
-        if len(row) != 1:
-            raise ValueError(
-                f"given has {len(row)} rows. Pass one, or a mapping of columns to "
-                "values, and call sample for each row."
-            )
-        return row
-    n, names = fitted.n_features_in_, fitted.feature_names_in_
-    labels = list(range(n)) if names is None else list(names)
-    unknown = [label for label in given if label not in labels]
-    if unknown or not given:
+    row = _as_mapping(given)
+    if row is None:
+        found = rows_of_transform(estimator, given)
+        if len(found) != 1:
+            raise ValueError(_rows_given(len(found)))
+        return found
+    n, columns = fitted.n_features_in_, fitted.columns
+    labels = list(range(n)) if columns is None else columns.labels
+    unknown = [label for label in row if label not in labels]
+    if unknown or not row:
         raise ValueError(
             f"given={given!r} names {unknown or 'no columns'}. Pass known entries by "
             f"their columns, some of {labels[:20]}."
         )
     entries = np.full((1, n), None, dtype=object)
-    for label, value in given.items():
+    for label, value in row.items():
         entries[0, labels.index(label)] = value
-    if fitted.columns is not None:
-        return _encoded(estimator, entries, fitted.columns, fitted.family)
-    error = table_problem(entries, holes=True)
-    if error is not None:
-        raise error
-    return np.array([[np.nan if is_missing(x) else float(x) for x in entries[0]]])
+    if columns is None:
+        error = table_problem(entries, holes=True)
+        if error is not None:
+            raise error
+        numbers = [np.nan if is_missing(x) else float(x) for x in entries[0]]
+        found = np.array([numbers])
+    else:
+        found = _encoded(estimator, entries, columns, fitted.family, warn=False)
+    there = fitted.family.observed(found)[0]
+    for label, value in row.items():
+        if not is_missing(value) and not there[labels.index(label)]:
+            raise ValueError(
+                f"given={given!r} holds {value!r} for column {label!r}, a category "
+                "that fit has not seen. Pass one that it has, or leave the column out."
+            )
+    return found
+
+
+def _as_mapping(given) -> dict | None:
+    """Return known entries by their columns; None for a row without names."""
+    if isinstance(given, Mapping):
+        return dict(given)
+    if getattr(given, "ndim", None) == 1 and hasattr(given, "to_dict"):
+        return given.to_dict()  # a row of a pandas frame
+    frame = nw.from_native(given, eager_only=True, pass_through=True)
+    if not isinstance(frame, nw.DataFrame):
+        return None
+    if len(frame) != 1:
+        raise ValueError(_rows_given(len(frame)))
+    return dict(zip(frame.columns, frame.row(0), strict=True))
+
+
+def _rows_given(n: int) -> str:
+    return (
+        f"given has {n} rows. Pass one, or a mapping of columns to values, and call "
+        "sample for each row."
+    )
 
 
 def index_of(X):
@@ -174,15 +204,9 @@ def _has_columns(X) -> bool:
     return frame and len(getattr(X, "shape", ())) == 2 and 0 not in X.shape
 
 
-def _holes(family: RowFamily) -> bool:
-    tags = InputTags()
-    family.describe(tags)
-    return tags.allow_nan
-
-
 def _numbers(estimator, X, family: RowFamily, reset: bool):
     """Check rows that are numbers; sparse ones, where they may be, come back as CSR."""
-    holes, may_be_sparse = _holes(family), takes_sparse(family)
+    holes, may_be_sparse = family.holes, takes_sparse(family)
     if is_sparse(X) and may_be_sparse:
         X = canonical(X)
     error = table_problem(X, holes)
@@ -206,7 +230,7 @@ def _encoded(
 ) -> np.ndarray:
     """Read rows column by column."""
     values = columns.encode(X, warn=warn)
-    error = numbers_problem(values, columns.names_, _holes(family))
+    error = numbers_problem(values, columns.names_, family.holes)
     if error is not None:
         raise error
     values = check_array(

@@ -388,12 +388,15 @@ class RowFamily:
     ----------
     discrete : bool or None
         Whether log-likelihoods are of probabilities; None: nobody knows.
+    holes : bool
+        Whether entries may be missing.
     schedule : Schedule
         How training steers the model's information by sampled gradients. (A sum over
         all outcomes has no noise, and the usual schedule.)
     """
 
     discrete: bool | None = False
+    holes = False
     schedule = Schedule()
 
     def text_problem(self, X) -> str | None:
@@ -448,8 +451,11 @@ class RowFamily:
         """Take what the model sees, shape (..., n_varying), back to rows of X."""
         raise _missing(self, "inverse_transform")
 
-    def rows(self, X: np.ndarray) -> Rows:
-        """Take rows to what travels: what the model sees, and its context."""
+    def rows(self, X: np.ndarray, warn: bool = True) -> Rows:
+        """Take rows to what travels: what the model sees, and its context.
+
+        ``warn``: of missing entries that were there, where ``holes`` are.
+        """
         return Rows(self.transform(X))
 
     def observed(self, X: np.ndarray) -> np.ndarray:

@@ -341,15 +341,17 @@ class Table(RowFamily):
         warning.
         """
         X = self._varying(X)
-        means, spreads = np.empty((2, X.shape[1]))
+        means, spreads = np.full((2, X.shape[1]), np.nan)
         for positions, block, named in self._by_columns(X):
             family = self.family.part(positions)
             family.check(block, named)
             with np.errstate(all="ignore"):
                 # (clipped: of heavy tails only the middle is in units of a scale)
                 distances = family.standardised(block).clip(-FARTHEST, FARTHEST)
-                means[positions] = abs(np.nanmean(distances, axis=0))
-                spreads[positions] = np.nanstd(distances, axis=0)
+                some = ~np.isnan(distances).all(axis=0)  # others have no units
+                of_some = distances[:, some]
+                means[positions[some]] = abs(np.nanmean(of_some, axis=0))
+                spreads[positions[some]] = np.nanstd(of_some, axis=0)
         units = ~np.isnan(means)
         far = units & ~((means <= FAR_MEAN) & (spreads <= FAR_SPREAD))
         if units.any() and (spreads[units] < 1 / FAR_SPREAD).all():
