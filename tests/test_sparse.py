@@ -363,6 +363,13 @@ def test_misfit_of_columns_that_are_zero_in_some_rows():
 # --- wide rows ------------------------------------------------------------------------
 
 
+@pytest.fixture
+def wide(monkeypatch):
+    """Return a function that sets the numbers decoded at once; all rows are wide."""
+    monkeypatch.setattr(base, "NARROW", 0)
+    return lambda numbers: monkeypatch.setattr(base, "NUMBERS_AT_ONCE", numbers)
+
+
 def model_of(likelihood="poisson"):
     mae = build(likelihood).fit(X)
     return mae.net_.module_.double()
@@ -372,15 +379,15 @@ def test_few_codes_are_decoded_at_once_where_rows_are_wide():
     class Wide(Likelihood):
         n_features = 20_000
 
-    assert Wide().at_once(4_096) == 104
-    Wide.n_features = 500
-    assert Wide().at_once(4_096) == 4_096
+    assert Wide().at_once(4_096) == 13
+    Wide.n_features = 512
+    assert Wide().at_once(10**6) == 10**6
     Wide.n_features = 10**9
     assert Wide().at_once(4_096) == 1
 
 
 @pytest.mark.parametrize("likelihood", ["poisson", "negative_binomial", "categorical"])
-def test_chunks_change_no_value_and_no_gradient(likelihood, monkeypatch):
+def test_chunks_change_no_value_and_no_gradient(likelihood, wide):
     model = model_of(likelihood)
     x = row_family(likelihood).fit(X).rows(X).map(torch.as_tensor)
     generator = torch.Generator().manual_seed(0)
@@ -391,21 +398,22 @@ def test_chunks_change_no_value_and_no_gradient(likelihood, monkeypatch):
         log_lik = model.log_lik(x, z)
         return log_lik, torch.autograd.grad(log_lik.square().sum(), parameters)
 
+    wide(10**9)
     values, gradients = both()
     fisher = model.likelihood.fisher_information(z[0, 0])
-    monkeypatch.setattr(base, "NUMBERS_AT_ONCE", 2 * N * model.likelihood.n_numbers)
+    wide(2 * N * model.likelihood.n_numbers)
     found, found_gradients = both()
     with torch.no_grad():
         assert torch.equal(found, model.log_lik(x, z))
     torch.testing.assert_close(found, values, rtol=1e-12, atol=0)
     for one, other in zip(found_gradients, gradients, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-12)
-    monkeypatch.setattr(base, "NUMBERS_AT_ONCE", 5 * model.likelihood.n_numbers)
+    wide(5 * model.likelihood.n_numbers)
     found = model.likelihood.fisher_information(z[0, 0])
     torch.testing.assert_close(found, fisher, rtol=1e-10, atol=1e-12)
 
 
-def test_chunks_of_the_calibration(monkeypatch):
+def test_chunks_of_the_calibration(wide, monkeypatch):
     """Fewer draws at once are as many draws."""
     model, seen = model_of(), []
     independent = LatentVariableModel.independent_codes
@@ -415,7 +423,7 @@ def test_chunks_of_the_calibration(monkeypatch):
         return independent(self, n, generator)
 
     monkeypatch.setattr(LatentVariableModel, "independent_codes", counted)
-    monkeypatch.setattr(base, "NUMBERS_AT_ONCE", 8 * model.likelihood.n_numbers)
+    wide(8 * model.likelihood.n_numbers)
     bias, gap = training_bias(model, 20, 4, torch.Generator().manual_seed(0))
 
     assert seen == [8, 8, 4]
@@ -448,9 +456,9 @@ def test_few_counts_of_wide_rows(kind, monkeypatch):
     torch.testing.assert_close(found[1], usual[1], rtol=1e-12, atol=1e-14)
 
 
-def test_fit_of_wide_rows(monkeypatch):
+def test_fit_of_wide_rows(wide, monkeypatch):
     """In chunks everywhere; what is random differs, and M is held as before."""
-    monkeypatch.setattr(base, "NUMBERS_AT_ONCE", 64 * D)
+    wide(64 * D)
     monkeypatch.setattr(blocks, "NUMBERS_AT_ONCE", 16 * D)
     mae = build(M=1.0, n_components=3).fit(sparse.csr_array(X))
 

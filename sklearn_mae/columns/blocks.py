@@ -17,8 +17,10 @@ __all__ = [
     "rows_at_once",
 ]
 
-# 33 MB in float64
-NUMBERS_AT_ONCE = 1 << 22
+# 17 MB in float64
+NUMBERS_AT_ONCE = 1 << 21
+# rows whose figures are computed at once: blocks are of a multiple, where they can be
+ROWS_AT_ONCE = 64
 
 
 def is_sparse(X) -> bool:
@@ -42,7 +44,8 @@ def dense(X):
 
 def rows_at_once(n_columns: int) -> int:
     """Return the number of rows of a block."""
-    return max(1, NUMBERS_AT_ONCE // max(1, n_columns))
+    rows = max(1, NUMBERS_AT_ONCE // max(1, n_columns))
+    return rows if rows < ROWS_AT_ONCE else rows - rows % ROWS_AT_ONCE
 
 
 def row_blocks(X) -> Iterator[np.ndarray]:

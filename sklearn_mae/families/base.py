@@ -36,8 +36,9 @@ __all__ = [
     "Structure",
 ]
 
-# that a decoder gives in one call: 17 MB in float64, and log-densities take ten of them
-NUMBERS_AT_ONCE = 1 << 21
+# Numbers of p(x|z) up to which as many codes are decoded in one call as callers ask,
+# and those of all codes beyond: 2 MB in float64, of which a log-density takes ten.
+NARROW, NUMBERS_AT_ONCE = 512, 1 << 18
 # likelihood, encoder, posterior and features
 Networks = tuple[nn.Module, nn.Module, nn.Module, nn.Module]
 
@@ -309,7 +310,9 @@ class Likelihood(nn.Module):
 
     def at_once(self, most: int) -> int:
         """How many codes to decode in one call: fewer where a row has many numbers."""
-        return max(1, min(most, NUMBERS_AT_ONCE // max(1, self.n_numbers)))
+        if self.n_numbers <= NARROW:
+            return most
+        return max(1, min(most, NUMBERS_AT_ONCE // self.n_numbers))
 
     def outcomes(self) -> Tensor | None:
         """Every value of x, shape (S, D); None where they cannot be listed."""

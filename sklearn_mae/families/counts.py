@@ -68,8 +68,8 @@ def _poisson(rate: Tensor, generator) -> Tensor:
     noise = torch.empty_like(rate, memory_format=torch.contiguous_format)
     noise.normal_(generator=generator)
     few = torch.poisson(rate.clamp_max(NORMAL_FROM), generator)
-    many = (rate + rate.sqrt() * noise).round()
-    return torch.where(rate < NORMAL_FROM, few, many).clamp_max(LARGEST)
+    many = noise.mul_(rate.sqrt()).add_(rate).round_()  # (in place: rows may be wide)
+    return torch.where(rate < NORMAL_FROM, few, many).clamp_(max=LARGEST)
 
 
 class IndependentPoisson(PrivateDistribution):
@@ -126,7 +126,8 @@ class IndependentPoisson(PrivateDistribution):
 
     def log_prob(self, value):
         """Log-probability, summed over the columns."""
-        if value.shape[-1] >= WIDE and value.shape == self.log_rate.shape[-2:]:
+        m = self.log_rate.shape[-1:].numel()
+        if m >= WIDE and value.dim() == 2 and value.shape == self.log_rate.shape[-2:]:
             some = value > 0
             if int(some.sum()) < FEW * some.numel():
                 return self._log_prob_of_few(value, some)
