@@ -125,6 +125,7 @@ class Evaluation:
             _, log_w = self.weighted_codes(x, n_importance, keys)
             return torch.logsumexp(log_w, 0) - math.log(n_importance)
 
+        x = Rows.of(x)
         if x.observed is None:
             return self.by_rows(log_likelihood, n_importance, x, keys)
         found = self.model.reference.new_empty(len(x))

@@ -114,8 +114,8 @@ class Mapped(MutualAutoencoder):
         X = rows.X.toarray() if sparse.issparse(rows.X) else rows.X
         return rows._replace(X=self.mapped(X))
 
-    def _checked(self, X):
-        return self.mapped(super()._checked(X))
+    def _checked(self, X, warn=True):
+        return self.mapped(super()._checked(X, warn))
 
 
 class OnUnitInterval(Mapped):

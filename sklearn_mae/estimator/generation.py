@@ -208,8 +208,10 @@ class GeneratorMixin:
         From the model's posterior given a row's observed entries: codes of the encoder
         weighted by p(z) p(x_o|z) / q(z|x_o). Entries are taken to be missing at random:
         whether one is missing may hang on what is observed, not on its own value. A
-        category that fit has not seen counts as missing. Of a column whose entries
-        were all missing in ``fit`` nothing is known: it stays as it is.
+        category that fit has not seen counts as missing, and is replaced. Of a column
+        whose entries were all missing in ``fit`` nothing is known: its holes stay.
+        Numbers pass through float64, which tells integers up to 2**53 apart: make
+        strings of larger ones.
 
         Parameters
         ----------
