@@ -94,7 +94,8 @@ def fit_record(
     else:
         model = copy.deepcopy(before.model)
         pool = family.pool()
-        model.pool = Pool() if pool is None else pool
+        pool = Pool() if pool is None else pool
+        model.pool = pool.to(model.reference.dtype)
     model.to(device)
     log_volume = float(family.log_volume(seen).mean())
     net = build_net(
