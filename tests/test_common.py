@@ -26,7 +26,6 @@ VARIATIONS = {
     "paper": {"constraint": "paper"},
     "sampled-codes": {"codes": "sample"},
     "unconstrained": {"M": None},
-    "gaussian": {"likelihood": "gaussian"},
     "heteroscedastic": {"likelihood": "heteroscedastic"},
     "student_t": {"likelihood": "student_t"},
     "several": {"likelihood": [("student_t", [0])]},
