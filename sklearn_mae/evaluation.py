@@ -15,7 +15,7 @@ from torch.distributions import Distribution
 from torch.quasirandom import SobolEngine
 
 from sklearn_mae.encoders import Bound
-from sklearn_mae.information import Bracket
+from sklearn_mae.information import Bracket, wary_proposal
 from sklearn_mae.model import (
     LatentVariableModel,
     Rows,
@@ -24,7 +24,7 @@ from sklearn_mae.model import (
     transport,
 )
 
-__all__ = ["MOST_NOISE", "Evaluation", "MixedPrecision"]
+__all__ = ["MOST_NOISE", "Evaluation", "MixedPrecision", "refuse_nan"]
 
 # numbers of a Sobol point: draws of a row's code times its components, at most
 MOST_NOISE = SobolEngine.MAXDIM
@@ -42,6 +42,17 @@ FARTHEST = 100.0
 def _at_least_zero(value: float) -> float:
     """Cut off what is below zero; NaN stays."""
     return 0.0 if value < 0 else value
+
+
+def refuse_nan(found: Tensor, first: int = 0) -> None:
+    """Refuse figures of rows, (n, ...), counted from ``first``, that are NaN."""
+    broken = found.isnan().flatten(1).any(1) if found.ndim > 1 else found.isnan()
+    if broken.any():
+        raise ValueError(
+            f"Figures of row {first + int(broken.nonzero()[0, 0])} are not a number: "
+            "training diverged (use a smaller lr), or a user's module or its "
+            "Distribution does not hold for it (look at it, or leave it out)."
+        )
 
 
 class EncoderInformation(NamedTuple):
@@ -114,14 +125,33 @@ class Evaluation:
             _, log_w = self.weighted_codes(x, n_importance, keys)
             return torch.logsumexp(log_w, 0) - math.log(n_importance)
 
-        return self.by_rows(log_likelihood, n_importance, x, keys)
+        x = Rows.of(x)
+        if x.observed is None:
+            return self.by_rows(log_likelihood, n_importance, x, keys)
+        found = self.model.reference.new_empty(len(x))
+        complete = x.observed.all(-1)
+        for own in (complete, ~complete):
+            if own.any():
+                some = x[own].complete() if own is complete else x[own]
+                of_some = None if keys is None else keys[own]
+                found[own] = self.by_rows(log_likelihood, n_importance, some, of_some)
+        return found
 
     def weighted_codes(
         self, x: Rows, n_codes: int, keys: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Codes from each row's proposal, (S, n, d), and their log-weights (S, n)."""
-        q, z = self._proposals(x, self._noise(n_codes, 1, keys))
-        z = z.squeeze(1)
+        """Codes from each row's proposal, (S, n, d), and their log-weights (S, n).
+
+        The encoder proposes for complete rows. Of a pattern of missing entries that
+        training rows did not have it knows nothing: then the model does.
+        """
+        noise = self._noise(n_codes, 1, keys)
+        if x.observed is None:
+            q, z = self._proposals(x, noise)
+            z = z.squeeze(1)
+        else:
+            q = wary_proposal(self.model, x)
+            z = q.transport(noise.squeeze(1))
         return z, self.model.log_weights(x, z, q)
 
     def conditional(self, x: Rows, z: Tensor) -> Tensor:
@@ -293,13 +323,7 @@ class Evaluation:
             given = [array[index].contiguous() for array in given]
         chunks = zip(*(array.split(rows) for array in given), strict=True)
         found = torch.cat([function(*chunk) for chunk in chunks])[:n]
-        broken = found.isnan().flatten(1).any(1) if found.ndim > 1 else found.isnan()
-        if broken.any():
-            raise ValueError(
-                f"Figures of row {int(broken.nonzero()[0, 0])} are not a number: "
-                "training diverged (use a smaller lr), or a user's module or its "
-                "Distribution does not hold for it (look at it, or leave it out)."
-            )
+        refuse_nan(found)
         return found
 
 

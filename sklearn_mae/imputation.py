@@ -1,21 +1,22 @@
 """Entries that are missing, from the model's posterior given those that are there.
 
-Codes z_s ~ q(z|x_o) are weighted by p(z_s) p(x_o|z_s) / q(z_s|x_o): the posterior of
-the model, not the encoder's. What is missing is independent of x_o given z.
+Codes z_s ~ s(z) are weighted by p(z_s) p(x_o|z_s) / s(z_s): the posterior of the
+model, not the encoder's. s is a mixture around that posterior's mode, with a share of
+the prior. What is missing is independent of x_o given z.
 """
 
 import torch
 from torch import Tensor
 
-from sklearn_mae.evaluation import Evaluation
+from sklearn_mae.evaluation import Evaluation, refuse_nan
+from sklearn_mae.information import wary_proposal
 from sklearn_mae.model import Rows, draw
 
 __all__ = ["conditional_draws", "conditional_means"]
 
-# weighted codes behind the value of an entry, and behind draws of a row
-N_CODES, N_CODES_OF_DRAWS = 256, 1_024
-# codes for each draw of a row, at least: few of them are drawn twice
-CODES_PER_DRAW = 4
+# weighted codes behind the value of an entry, and behind some draws of a row: few of
+# them are drawn twice
+N_CODES, N_CODES_OF_DRAWS, DRAWS_AT_ONCE = 256, 1_024, 256
 # codes decoded in one call
 DECODED_AT_ONCE = 4_096
 
@@ -26,6 +27,8 @@ def conditional_means(evaluation: Evaluation, x: Rows, keys: Tensor) -> Tensor:
     Means of continuous columns, rounded ones of counts, most probable categories.
     ``keys`` (n, k d + 1) is noise of each row's own.
     """
+    if x.observed is None:
+        return x.values
 
     def expected(x, keys):
         z, log_w = evaluation.weighted_codes(x, N_CODES, keys)
@@ -47,20 +50,36 @@ def conditional_draws(
         Entries, those that are observed drawn, too.
     codes : Tensor of shape (n_samples, n, d)
         What they were drawn from.
+
+    Raises
+    ------
+    ValueError
+        If weights are not a number.
     """
     model = evaluation.model
-    n_codes = max(N_CODES_OF_DRAWS, CODES_PER_DRAW * n_samples)
+    rows = max(1, model.at_once(DECODED_AT_ONCE) // N_CODES_OF_DRAWS)
     values, codes = [], []
-    for some in x.split(max(1, model.at_once(DECODED_AT_ONCE) // n_codes)):
-        q = model.q(some)
-        z = draw(q, (n_codes,), generator, reparametrised=False)
-        weights = torch.softmax(model.log_weights(some, z, q), 0)
-        chosen = torch.multinomial(
-            weights.T, n_samples, replacement=True, generator=generator
-        )
-        index = chosen.T.unsqueeze(-1).expand(-1, -1, z.shape[-1])
-        z = z.gather(0, index)
-        p = model.p(z, some.given)
-        values.append(draw(p, (), generator, reparametrised=False))
+    for start in range(0, len(x), rows):
+        some = x[start : start + rows]
+        proposal = wary_proposal(model, some)
+        of_some = []
+        for first in range(0, n_samples, DRAWS_AT_ONCE):
+            z = draw(proposal, (N_CODES_OF_DRAWS,), generator, reparametrised=False)
+            weights = torch.softmax(model.log_weights(some, z, proposal), 0)
+            refuse_nan(weights.T, start)
+            chosen = torch.multinomial(
+                weights.T,
+                min(DRAWS_AT_ONCE, n_samples - first),
+                replacement=True,
+                generator=generator,
+            )
+            index = chosen.T.unsqueeze(-1).expand(-1, -1, z.shape[-1])
+            of_some.append(z.gather(0, index))
+        z = torch.cat(of_some)
+        parts = [
+            draw(model.p(part, some.given), (), generator, reparametrised=False)
+            for part in z.split(DRAWS_AT_ONCE)
+        ]
+        values.append(torch.cat(parts))
         codes.append(z)
     return torch.cat(values, 1), torch.cat(codes, 1)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 import math
+import reprlib
 import warnings
 from collections.abc import Iterable
 from numbers import Real
@@ -293,6 +294,14 @@ class InformationReport:
         return "\n".join(lines)
 
 
+def _shown(likelihood) -> str:
+    """Write what the columns were taken for."""
+    if isinstance(likelihood, list):
+        parts = (f"{name}: {', '.join(map(str, some))}" for name, some in likelihood)
+        return "; ".join(parts)
+    return likelihood if isinstance(likelihood, str) else reprlib.repr(likelihood)
+
+
 def information_report(estimator: BaseEstimator, X: ArrayLike) -> InformationReport:
     """Report the information of a fitted model, and of its codes for rows.
 
@@ -326,13 +335,15 @@ def information_report(estimator: BaseEstimator, X: ArrayLike) -> InformationRep
     check_is_fitted(estimator)
     check_parameters(estimator, "M")
     X = rows_before(before, X)
+    scored, (n, n_columns) = estimator._entries(X)
+    of = "" if scored == n * n_columns else f", of {scored / n:.3g} entries in a row"
     low, high = estimator.mutual_info_interval_
     codes = estimator.encoder_mutual_info(X)
     figures = {
         "rate R": (estimator.rate(X), "what the codes cost; at least I_q"),
         "distortion D": (estimator.distortion(X), "what they leave unexplained"),
-        "bound": (estimator.score_samples(X), "on log p(x): -(D + R)"),
-        "log p(x)": (estimator.log_likelihood(X), "by importance weighting"),
+        "bound": (estimator.score_samples(X), f"on log p(x): -(D + R){of}"),
+        "log p(x)": (estimator.log_likelihood(X), f"by importance weighting{of}"),
     }
     rows = []
     if estimator.M is not None:
@@ -362,4 +373,5 @@ def information_report(estimator: BaseEstimator, X: ArrayLike) -> InformationRep
             "how far codes are from the prior",
         )
     )
+    rows.append(("likelihood", np.nan, np.nan, np.nan, _shown(estimator.likelihood_)))
     return InformationReport(rows)

@@ -138,6 +138,8 @@ class MixedFeatures(nn.Module):
 class Mixed(RowFamily):
     """Columns: two numbers, a category, one that is given."""
 
+    holes = True
+
     def describe(self, tags):
         tags.allow_nan = True
 
@@ -165,7 +167,7 @@ class Mixed(RowFamily):
     def log_volume(self, rows):
         return np.full(len(rows), np.log(self.families[0].scale_).sum())
 
-    def rows(self, X):
+    def rows(self, X, warn=True):
         filled = np.where(np.isnan(X), self.usual_, X)
         parts = zip(self.families, self._split(filled), strict=True)
         values = [family.encode(some, list) for family, some in parts]

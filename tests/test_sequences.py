@@ -91,11 +91,11 @@ def test_unseen_words_are_unknown_with_a_warning():
 
 def test_a_fit_does_not_go_on_with_other_words():
     rows = Sequences().fit(SENTENCES)
-    rows.check_again(np.array([[7, 1, 3, 2, 0, 0.0]]))
+    rows.again(np.array([[7, 1, 3, 2, 0, 0.0]]))
 
     message = r"X holds 1 word numbers .* example 8, .* 3 of the numbers 3 to 900\. "
     with pytest.raises(ValueError, match=message):
-        rows.check_again(np.array([[7, 8, 3, 2, 0, 0.0]]))
+        rows.again(np.array([[7, 8, 3, 2, 0, 0.0]]))
 
 
 def test_longer_rows_are_cut_with_a_warning():

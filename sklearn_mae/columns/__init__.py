@@ -8,6 +8,7 @@ from sklearn_mae.columns.blocks import (
     row_blocks,
     rows_at_once,
 )
+from sklearn_mae.columns.cells import is_missing
 from sklearn_mae.columns.frames import Columns
 
 __all__ = [
@@ -15,6 +16,7 @@ __all__ = [
     "canonical",
     "column_blocks",
     "dense",
+    "is_missing",
     "is_sparse",
     "row_blocks",
     "rows_at_once",

@@ -17,6 +17,7 @@ __all__ = [
     "Cells",
     "Outcome",
     "decimals_of",
+    "is_missing",
     "objects",
     "plain",
     "rounded",
@@ -68,7 +69,7 @@ class Cells:
             return np.zeros(n, dtype=bool)
         if kinds <= SIMPLE:
             return np.fromiter((x is None or x != x for x in self.values), bool, n)
-        return np.fromiter(map(_is_missing, self.values), bool, n)
+        return np.fromiter(map(is_missing, self.values), bool, n)
 
     @cached_property
     def present(self) -> list:
@@ -198,7 +199,8 @@ def _examples(label: Hashable, values: list) -> dict[str, Any]:
     return sorts
 
 
-def _is_missing(value) -> bool:
+def is_missing(value) -> bool:
+    """Whether an entry stands for none."""
     if value is None or value is np.ma.masked:
         return True
     if hasattr(value, "__len__"):

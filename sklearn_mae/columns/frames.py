@@ -75,13 +75,15 @@ class Columns:
         self._set(container, columns)
         return self
 
-    def encode(self, X: Any) -> np.ndarray:
+    def encode(self, X: Any, *, warn: bool = True) -> np.ndarray:
         """Return rows as numbers; unseen categories are missing, with a warning.
 
         Parameters
         ----------
         X : array, list of rows or data frame of shape (n, D)
             Rows, in a container of any kind.
+        warn : bool
+            Whether to warn of unseen categories.
 
         Returns
         -------
@@ -114,20 +116,20 @@ class Columns:
             values[:, j], new = column.encode(cells)
             if new:
                 unseen[self.names_[j]] = new
-        if unseen:
+        if unseen and warn:
             _warn_of(unseen)
         return _canonical(values)
 
-    def decode(self, values: np.ndarray, *, round: bool = True, index: Any = None):
+    def decode(self, values: np.ndarray, *, round: Any = True, index: Any = None):
         """Return encoded rows as a table like the one of ``fit``.
 
         Parameters
         ----------
         values : ndarray of shape (..., n, D), of float64
             Numbers, and indices of ``categories_``; NaN where an entry is missing.
-        round : bool
+        round : bool or array-like of D bool
             Whether numbers in frames get the decimals of ``fit``, integers their
-            type and range. Without, integers become floats.
+            type and range; of all columns or of each. Without, integers become floats.
         index : pandas.Index or None
             Index of a pandas frame, instead of 0 to n - 1.
 
@@ -151,7 +153,25 @@ class Columns:
         if values.ndim > 2:
             return [self.decode(each, round=round, index=index) for each in values]
         library = LIBRARIES[self._container]
-        return library.frame(self._columns, values, round, index)
+        each = np.broadcast_to(round, len(self._columns)).tolist()
+        return library.frame(self._columns, values, each, index)
+
+    def rounded(self, values: np.ndarray) -> np.ndarray:
+        """Return encoded rows, numbers of frames with the decimals of ``fit``."""
+        if self._container not in LIBRARIES:
+            return values
+        each = [
+            column.numbers(values[..., j], True)
+            if column.kind == "numeric"
+            else values[..., j]
+            for j, column in enumerate(self._columns)
+        ]
+        return np.stack(each, axis=-1)
+
+    @property
+    def labels(self) -> list:
+        """Labels of the columns, their positions in an array."""
+        return [column.label for column in self._columns]
 
     def write(self) -> dict:
         """Return the fitted state as plain values."""

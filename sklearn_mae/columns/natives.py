@@ -43,7 +43,11 @@ class Library:
         raise NotImplementedError
 
     def frame(
-        self, columns: Sequence[Column], values: np.ndarray, round: bool, index: Any
+        self,
+        columns: Sequence[Column],
+        values: np.ndarray,
+        round: list[bool],
+        index: Any,
     ) -> Any:
         """Return a frame of encoded rows (n, D)."""
         raise NotImplementedError
@@ -132,7 +136,11 @@ class Pandas(Library):
         return pandas.api.types.pandas_dtype(name)
 
     def frame(
-        self, columns: Sequence[Column], values: np.ndarray, round: bool, index: Any
+        self,
+        columns: Sequence[Column],
+        values: np.ndarray,
+        round: list[bool],
+        index: Any,
     ) -> Any:
         pandas = self.module()
         if index is None:
@@ -140,7 +148,7 @@ class Pandas(Library):
         make = {"numeric": self._numbers, "category": self._categories}
         series = {}
         for j, column in enumerate(columns):
-            found = make[column.kind](pandas, column, values[:, j], round)
+            found = make[column.kind](pandas, column, values[:, j], round[j])
             # (without it objects would be searched for a type of their own)
             series[j] = pandas.Series(found, index, dtype=found.dtype, copy=False)
         frame = pandas.DataFrame(series, index=index)
@@ -203,12 +211,16 @@ class Polars(Library):
         return "Categorical" if known else str(dtype), None
 
     def frame(
-        self, columns: Sequence[Column], values: np.ndarray, round: bool, index: Any
+        self,
+        columns: Sequence[Column],
+        values: np.ndarray,
+        round: list[bool],
+        index: Any,
     ) -> Any:
         polars = self.module()
         return polars.DataFrame(
             [
-                self._series(polars, column, values[:, j], round)
+                self._series(polars, column, values[:, j], round[j])
                 for j, column in enumerate(columns)
             ]
         )
@@ -256,11 +268,15 @@ class PyArrow(Library):
         return text, declared
 
     def frame(
-        self, columns: Sequence[Column], values: np.ndarray, round: bool, index: Any
+        self,
+        columns: Sequence[Column],
+        values: np.ndarray,
+        round: list[bool],
+        index: Any,
     ) -> Any:
         pyarrow = self.module()
         arrays = [
-            self._array(pyarrow, column, values[:, j], round)
+            self._array(pyarrow, column, values[:, j], round[j])
             for j, column in enumerate(columns)
         ]
         return pyarrow.table(arrays, names=[column.label for column in columns])

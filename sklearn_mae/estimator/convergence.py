@@ -163,10 +163,23 @@ def _usual_steps(params, n_rows: int) -> int:
 
 
 def _different(x: Rows | SparseRows) -> tuple[int, float]:
-    """Number of different rows, and the entropy of drawing one of all, in nats."""
-    if isinstance(x, Rows):
-        counts = x.values.unique(dim=0, return_counts=True)[1].double()
-    else:
+    """Number of different rows, and the entropy of drawing one of all, in nats.
+
+    Of rows with missing entries given which those are.
+    """
+    if not isinstance(x, Rows):
         counts = torch.as_tensor(x.counts(), dtype=torch.float64)
-    shares = counts / counts.sum()
-    return len(counts), float(-(shares * shares.log()).sum())
+        return len(counts), _entropy(counts)
+    if x.observed is None:
+        counts = x.values.unique(dim=0, return_counts=True)[1]
+        return len(counts), _entropy(counts)
+    seen = torch.where(x.observed, x.values, 0)
+    seen = torch.cat([seen, x.observed.to(seen.dtype)], -1)
+    counts = seen.unique(dim=0, return_counts=True)[1]
+    of_patterns = x.observed.unique(dim=0, return_counts=True)[1]
+    return len(counts), _entropy(counts) - _entropy(of_patterns)
+
+
+def _entropy(counts: torch.Tensor) -> float:
+    shares = counts.double() / counts.sum()
+    return float(-(shares * shares.log()).sum())

@@ -135,6 +135,22 @@ class Fitted:
             return X
         return self.columns.decode(X, round=round, index=index)
 
+    def filled(self, X: np.ndarray, there: np.ndarray, others, round=True, index=None):
+        """Return rows of numbers, (n, D), as ``fit`` got its rows.
+
+        Entries that are not there come from ``others``, (..., n, D). Those alone are
+        rounded: what a user has given stays as it is.
+        """
+        if self.columns is None:
+            return np.where(there, X, others).astype(others.dtype)
+        if round:
+            others = self.columns.rounded(others)
+        whole = np.where(there, X, others)
+        # a column's type may hold the decimals of fit alone, and no others
+        kept = self.columns.rounded(whole)
+        changed = (np.isfinite(whole) & (kept != whole)).reshape(-1, whole.shape[-1])
+        return self.columns.decode(whole, round=round & ~changed.any(0), index=index)
+
     def noise(self, keys: np.ndarray, n_columns: int) -> torch.Tensor:
         """Return the noise of rows with such keys, shape (n, n_columns)."""
         return self.tensor(row_noise(keys, self.seed, n_columns))

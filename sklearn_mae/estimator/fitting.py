@@ -18,7 +18,7 @@ from sklearn_mae.estimator.parts import (
 )
 from sklearn_mae.estimator.sparse import SparseRows
 from sklearn_mae.families import Structure, row_family
-from sklearn_mae.model import Rows
+from sklearn_mae.model import Pool, Rows
 from sklearn_mae.training import FIGURES, ProgressBar, TrainingRows, certify, settle
 
 __all__ = ["fit_record"]
@@ -74,8 +74,8 @@ def fit_record(
         past, constraints, build_seed = {}, {}, seed
     else:
         before.structure.check_same(structure)
-        before.family.check_again(X)
-        family, past, constraints = before.family, before.history_, before.constraints
+        family = before.family.again(X)
+        past, constraints = before.history_, before.constraints
         build_seed = before.build_seed
         # the same seed must not bring the same batches and noise again
         seed = (seed + before.n_iter_) % MAX_SEED
@@ -93,6 +93,9 @@ def fit_record(
         model = build_model(structure, family, two, seed)
     else:
         model = copy.deepcopy(before.model)
+        pool = family.pool()
+        pool = Pool() if pool is None else pool
+        model.pool = pool.to(model.reference.dtype)
     model.to(device)
     log_volume = float(family.log_volume(seen).mean())
     net = build_net(

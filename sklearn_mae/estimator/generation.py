@@ -52,9 +52,10 @@ class GeneratorMixin:
             most probable values of categories and counts, the most probable next word,
             one after the other, of sequences; constant columns as they were in ``fit``.
         """
+        index = index_of(X)
         Z = checked_codes(X, self._fitted._n_features_out)
         rows = self._decoded(self._fitted.tensor(Z), Z.dtype)
-        return self._fitted.as_given(rows, round)
+        return self._fitted.as_given(rows, round, index)
 
     @at_once
     def reconstruct(
@@ -150,11 +151,11 @@ class GeneratorMixin:
             Of the draws. None takes a fresh seed from numpy's global state.
         return_codes : bool, default=False
             Whether to return the codes z that the rows were drawn from, too.
-        given : mapping, table of one row or None, default=None
-            Known entries of a table's rows, by the names of their columns (their
-            positions, where ``fit`` got no names), or one row in which all others are
-            missing. Codes are drawn from the model's posterior given them, then the
-            other entries given the codes.
+        given : mapping, row of a data frame or None, default=None
+            Known entries of a table's rows by their columns: the labels of the frame
+            that ``fit`` got, positions in an array. A row without names holds all
+            columns, NaN where nothing is known. Codes are drawn from the model's
+            posterior given these entries, then the other entries given the codes.
         round : bool, default=True
             As in :meth:`inverse_transform`.
 
@@ -168,8 +169,8 @@ class GeneratorMixin:
         Raises
         ------
         ValueError
-            If `given` names a column that is not there, holds no entry or more than
-            one row, or rows are no tables.
+            If `given` names a column that is not there, holds no entry, a category that
+            ``fit`` has not seen or more than one row, or rows are no tables.
         """
         n_samples = check_count("n_samples", n_samples, 1)
         fitted = self._fitted
@@ -180,11 +181,17 @@ class GeneratorMixin:
         else:
             check_fills(fitted.family, "sample(given=...)")
             known = row_given(self, given)
+            there = fitted.family.observed(known)
+            if not there.any():
+                raise ValueError(
+                    f"given={given!r} holds no entry that fit knows. Pass at least one."
+                )
             values, z = conditional_draws(
                 fitted.evaluation, fitted.seen(known), n_samples, generator
             )
             X, z = fitted.table(Rows(values[:, 0])), z[:, 0]
-            X = np.where(np.isnan(known), X, known)
+            X = fitted.filled(known, there, as_type(X, X.dtype), round)
+            return (X, to_numpy(z)) if return_codes else X
         X = fitted.as_given(as_type(X, X.dtype), round)
         return (X, to_numpy(z)) if return_codes else X
 
@@ -201,8 +208,10 @@ class GeneratorMixin:
         From the model's posterior given a row's observed entries: codes of the encoder
         weighted by p(z) p(x_o|z) / q(z|x_o). Entries are taken to be missing at random:
         whether one is missing may hang on what is observed, not on its own value. A
-        category that fit has not seen counts as missing. Of a column whose entries
-        were all missing in ``fit`` nothing is known: it stays as it is.
+        category that fit has not seen counts as missing, and is replaced. Of a column
+        whose entries were all missing in ``fit`` nothing is known: its holes stay.
+        Numbers pass through float64, which tells integers up to 2**53 apart: make
+        strings of larger ones.
 
         Parameters
         ----------
@@ -242,8 +251,7 @@ class GeneratorMixin:
             values, _ = conditional_draws(fitted.evaluation, seen, n_samples, generator)
         filled = fitted.table(Rows(values))
         there = fitted.family.observed(X)
-        filled = as_type(np.where(there, X, filled), X.dtype)
-        return fitted.as_given(filled, round, index)
+        return fitted.filled(X, there, as_type(filled, X.dtype), round, index)
 
     def _decoded(self, z, dtype, given=None):
         values = self._fitted.evaluation.decode(z, given)

@@ -79,7 +79,13 @@ def _pair(pair) -> tuple[str, Any]:
 
 def _positions(columns, X, names: Sequence[str] | None, n: int) -> list[int]:
     """Return the positions of columns given by name, position, mask or selector."""
+    given = columns
     if callable(columns):
+        if names is None:
+            raise TypeError(
+                f"likelihood selects columns by {reprlib.repr(given)}, and X has no "
+                "names of columns. Pass a data frame, or positions."
+            )
         columns = columns(X)
     if isinstance(columns, slice):
         start, stop = columns.start, columns.stop
@@ -90,7 +96,19 @@ def _positions(columns, X, names: Sequence[str] | None, n: int) -> list[int]:
         return list(range(n)[start : stop : columns.step])
     if isinstance(columns, str | int | np.integer) and not isinstance(columns, bool):
         return [_position(columns, names, n)]
+    if not hasattr(columns, "__iter__"):
+        raise TypeError(
+            f"likelihood names columns by {reprlib.repr(given)}. Pass a name, a "
+            "position, several of them, a slice, a mask or a selector of columns."
+        )
     columns = list(columns)
+    if any(isinstance(each, bool | np.bool_) for each in columns) and not all(
+        isinstance(each, bool | np.bool_) for each in columns
+    ):
+        raise TypeError(
+            f"likelihood names columns by {reprlib.repr(given)}, a mask in part. Pass "
+            "either booleans or positions."
+        )
     if columns and all(isinstance(each, bool | np.bool_) for each in columns):
         if len(columns) != n:
             raise ValueError(

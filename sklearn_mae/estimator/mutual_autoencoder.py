@@ -143,7 +143,8 @@ class MutualAutoencoder(
 default="auto"
         How the gradient of the information passes through x drawn from the model.
         ``"auto"``: reparametrised for continuous x, enumeration where the outcomes
-        are few (never for ``constraint="paper"``), else REINFORCE; for sequences with
+        are few (never for ``constraint="paper"``), else REINFORCE: in a table of both
+        kinds of columns for the discrete ones alone, for sequences with
         a credit of its own for each word (not for ``constraint="paper"``).
     codes : {"mean", "sample"}, default="mean"
         What :meth:`transform` returns: posterior means, or one draw from each
@@ -203,8 +204,8 @@ default="auto"
         standard errors; like its midpoint at least 0. Where the first one did not
         decide whether M was met, it may be the second of two.
     rate_ : float
-        Mean rate of the training rows, in nats; of 2,000 of them (for sequences of 500)
-        if they are more.
+        Mean rate of the training rows' observed entries, in nats; of 2,000 of the rows
+        (for sequences of 500) if they are more.
     history_ : dict of str to ndarray of shape (n_iter_,)
         For each epoch: ``loss``, ``elbo`` (or L_k), ``distortion``, ``rate``,
         ``information_lower``, ``information_upper`` (training estimates),
@@ -434,7 +435,10 @@ default="auto"
         """Encode rows.
 
         A pure function of the fitted state and each row, whatever rows stand beside
-        it: for tables bit for bit, for sequences up to the rounding of float64.
+        it: for tables bit for bit, for sequences up to the rounding of float64. Missing
+        entries are left out. What is missing in a column that was complete in ``fit``
+        is new to the encoder: such codes are off, the more so the more is missing.
+        :meth:`impute` and :meth:`log_likelihood` ask the model and are not.
 
         Parameters
         ----------
@@ -502,7 +506,8 @@ default="auto"
         The ELBO for ``encoder="gaussian"``, the importance-weighted bound L_k for
         ``encoder="resampling"``, with fixed quasi-random draws. Of continuous columns
         it bounds a log-density, which changes with their units and may be positive; of
-        categories, counts and words a log-probability. The two cannot be compared.
+        categories, counts and words a log-probability. The two cannot be compared. It
+        is of a row's observed entries: the fewer there are, the higher it is.
 
         Parameters
         ----------
@@ -556,15 +561,16 @@ default="auto"
     @at_once
     def _entries(self, X) -> tuple[int, tuple[int, int]]:
         """Number of observed entries in columns that vary, and the shape of these."""
-        scored = n = n_columns = 0
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # what there is to say was said
-            for block in row_blocks(X):
-                rows = self._fitted.family.rows(self._checked(block))
-                n, n_columns = n + len(rows), rows.shape[1]
-                there = rows.observed
-                scored += rows.values.size if there is None else int(there.sum())
-        return scored, (n, n_columns)
+        family = self._fitted.family
+        scored = n = 0
+        for block in row_blocks(X):
+            # (what there is to say of them was said)
+            block = self._checked(block, warn=False)
+            n += len(block)
+            there = family.rows(block, warn=False).observed if family.holes else None
+            size = len(block) * family.n_varying
+            scored += size if there is None else int(there.sum())
+        return scored, (n, family.n_varying)
 
     @at_once
     @block_by_block()
@@ -579,7 +585,8 @@ default="auto"
         Returns
         -------
         ndarray of shape (n_samples,)
-            In nats. Its mean is an upper bound on the information of the codes. A
+            In nats. Its mean is an upper bound on the information that codes have of
+            rows' observed entries. A
             resampled code's rate is an estimate: where it is next to nothing, noise
             makes single rows negative. What counts is the mean over rows.
         """
@@ -588,7 +595,7 @@ default="auto"
     @at_once
     @block_by_block()
     def distortion(self, X: ArrayLike) -> np.ndarray:
-        """Distortion of each row: -E log p(x|z) over its codes.
+        """Distortion of each row: -E log p(x|z) over its codes, of observed entries.
 
         Parameters
         ----------
@@ -611,7 +618,7 @@ default="auto"
         The figure to compare models by, whatever their encoders: of the same columns in
         the same units. A density (of continuous columns) and a probability (of
         categories, counts and words) cannot be compared, nor can a Gaussian likelihood
-        of counts and a Poisson one.
+        of counts and a Poisson one. It is of a row's observed entries.
 
         Parameters
         ----------
@@ -638,7 +645,7 @@ default="auto"
     @at_once
     @block_by_block()
     def conditional_log_prob(self, X: ArrayLike, Z: ArrayLike) -> np.ndarray:
-        """Log p(x|z) row by row.
+        """Log p(x|z) row by row, of observed entries.
 
         Parameters
         ----------
@@ -700,6 +707,8 @@ default="auto"
     ) -> Bunch:
         """Bracket the model's information I(x, z) from both sides.
 
+        Where rows of ``fit`` have missing entries, that of a code and the entries that
+        are observed, given which those are, over the patterns of those rows.
         Monte-Carlo estimates with standard errors, not a proof. Depending on the
         model: sums over all outcomes of x (up to 10,000, fewer where `tol` is small
         and more than two components make them costly), an integral over z on a grid
@@ -799,8 +808,8 @@ default="auto"
             return rows_of_fit(self, X)
         return rows_of_next_fit(self, X)
 
-    def _checked(self, X: ArrayLike) -> np.ndarray:
-        return rows_of_transform(self, X)
+    def _checked(self, X: ArrayLike, warn: bool = True) -> np.ndarray:
+        return rows_of_transform(self, X, warn)
 
     def _checked_codes(self, Z: ArrayLike) -> np.ndarray:
         return checked_codes(Z, self._n_features_out)

@@ -118,6 +118,12 @@ def build_strategy(params, model: LatentVariableModel):
             )
         return Reparametrised()
     if wanted == "enumeration":
+        if outcomes is None and model.pool.observed is not None:
+            raise ValueError(
+                "mi_gradient='enumeration' sums over all outcomes, and X has missing "
+                "entries: each pattern of them has other outcomes. Use "
+                "mi_gradient='auto'."
+            )
         if outcomes is None:
             raise ValueError(
                 "mi_gradient='enumeration' needs a likelihood with at most 10,000 "

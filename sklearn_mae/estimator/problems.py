@@ -5,7 +5,7 @@ import reprlib
 
 import numpy as np
 
-from sklearn_mae.columns import is_sparse
+from sklearn_mae.columns import is_missing, is_sparse
 
 __all__ = ["numbers_problem", "table_problem"]
 
@@ -93,7 +93,7 @@ def _first_other(column: np.ndarray) -> int | None:
     if column.ndim > 1 or column.dtype.kind == "V":  # cells of several values
         return 0 if len(column) else None
     return _first_object(
-        column, lambda value: not _is_missing(value) and _as_float(value) is None
+        column, lambda value: not is_missing(value) and _as_float(value) is None
     )
 
 
@@ -101,7 +101,7 @@ def _first_missing(column: np.ndarray) -> int | None:
     if column.dtype.kind == "f":
         missing = np.isnan(column)
         return int(missing.argmax()) if missing.any() else None
-    return _first_object(column, _is_missing)
+    return _first_object(column, is_missing)
 
 
 def _first_infinity(column: np.ndarray) -> int | None:
@@ -114,17 +114,6 @@ def _first_infinity(column: np.ndarray) -> int | None:
 
 def _first_object(column: np.ndarray, is_bad) -> int | None:
     return _first(column, is_bad) if column.dtype.kind == "O" else None
-
-
-def _is_missing(value) -> bool:
-    if value is None or value is np.ma.masked:
-        return True
-    if hasattr(value, "__len__"):
-        return False
-    try:
-        return bool(value != value)
-    except (ArithmeticError, TypeError):  # pandas.NA, and a signalling NaN
-        return True
 
 
 def _as_float(value) -> float | None:

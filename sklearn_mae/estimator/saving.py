@@ -271,7 +271,7 @@ def from_record(record: dict) -> Fitted:
         history_=_history(record["history"]),
         n_features_in_=n_features,
         feature_names_in_=_feature_names(record["feature_names"], n_features),
-        columns=_columns(record["columns"], n_features),
+        columns=_columns(record["columns"], family, n_features),
         mutual_info_=number(record["mutual_info"], "mutual_info"),
         mutual_info_interval_=(
             number(interval[0], "interval"),
@@ -387,8 +387,15 @@ def _history(value) -> dict[str, np.ndarray]:
     return {name: np.array(found[name]) for name in FIGURES}
 
 
-def _columns(value, n_features: int) -> Columns | None:
-    return None if value is None else Columns.read(value, n_features)
+def _columns(value, family: RowFamily, n_features: int) -> Columns | None:
+    if value is None:
+        return None
+    columns = Columns.read(value, n_features)
+    pairs = zip(columns.categories_, family.largest(n_features), strict=True)
+    for known, largest in pairs:
+        # (a comparison with NaN is false)
+        need(known is None or not largest >= len(known), "columns", known)
+    return columns
 
 
 def _feature_names(value, n: int) -> np.ndarray | None:

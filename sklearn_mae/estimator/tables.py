@@ -7,11 +7,12 @@ booleans, are read column by column (``columns/``) and come back as they came.
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+import narwhals.stable.v2 as nw
 import numpy as np
-from sklearn.utils import InputTags, check_array
+from sklearn.utils import check_array
 from sklearn.utils.validation import validate_data
 
-from sklearn_mae.columns import Columns, canonical, dense, is_sparse
+from sklearn_mae.columns import Columns, canonical, dense, is_missing, is_sparse
 from sklearn_mae.estimator.inputs import as_table
 from sklearn_mae.estimator.likelihoods import (
     by_column,
@@ -68,16 +69,19 @@ def rows_of_fit(estimator, X) -> RowsOfFit:
     )
 
 
-def rows_of_transform(estimator, X) -> np.ndarray:
-    """Return rows for a fitted estimator, dense, or refuse them."""
+def rows_of_transform(estimator, X, warn: bool = True) -> np.ndarray:
+    """Return rows for a fitted estimator, dense, or refuse them.
+
+    ``warn``: of categories that fit has not seen.
+    """
     fitted = estimator._fitted
     X = _table(X, fitted.family)
     if takes_sparse(fitted.family):
         X = dense(X)
-    if fitted.columns is None or not (_has_columns(X) or _is_plain(X)):
+    if fitted.columns is None or not (_has_columns(X) or _is_two_dimensional(X)):
         return _numbers(estimator, X, fitted.family, reset=False)
     validate_data(estimator, X, reset=False, skip_check_array=True)
-    return _encoded(estimator, X, fitted.columns, fitted.family)
+    return _encoded(estimator, X, fitted.columns, fitted.family, warn)
 
 
 def rows_of_next_fit(estimator, X) -> RowsOfFit:
@@ -96,7 +100,7 @@ def rows_of_next_fit(estimator, X) -> RowsOfFit:
 
 def check_fills(family: RowFamily, name: str) -> None:
     """Refuse rows whose missing entries no method can fill."""
-    if not _holes(family):
+    if not family.holes:
         raise ValueError(
             f"{name} is for tables whose likelihood is known column by column. This "
             "MutualAutoencoder was fitted to sequences, or with a callable likelihood, "
@@ -107,27 +111,60 @@ def check_fills(family: RowFamily, name: str) -> None:
 def row_given(estimator, given) -> np.ndarray:
     """Return one row as numbers from its known entries; the others are missing."""
     fitted = estimator._fitted
-    if not isinstance(given, Mapping):
-        row = rows_of_transform(estimator, given)
-        if len(row) != 1:
-            raise ValueError(
-                f"given has {len(row)} rows. Pass one, or a mapping of columns to "
-                "values, and call sample for each row."
-            )
-        return row
-    n, names = fitted.n_features_in_, fitted.feature_names_in_
-    labels = list(range(n)) if names is None else list(names)
-    unknown = [label for label in given if label not in labels]
-    if unknown or not given:
+    row = _as_mapping(given)
+    if row is None:
+        found = rows_of_transform(estimator, given)
+        if len(found) != 1:
+            raise ValueError(_rows_given(len(found)))
+        return found
+    n, columns = fitted.n_features_in_, fitted.columns
+    labels = list(range(n)) if columns is None else columns.labels
+    unknown = [label for label in row if label not in labels]
+    if unknown or not row:
         raise ValueError(
             f"given={given!r} names {unknown or 'no columns'}. Pass known entries by "
             f"their columns, some of {labels[:20]}."
         )
     entries = np.full((1, n), None, dtype=object)
-    for label, value in given.items():
+    for label, value in row.items():
         entries[0, labels.index(label)] = value
-    columns = Columns().fit(entries) if fitted.columns is None else fitted.columns
-    return _encoded(estimator, entries, columns, fitted.family)
+    if columns is None:
+        error = table_problem(entries, holes=True)
+        if error is not None:
+            raise error
+        numbers = [np.nan if is_missing(x) else float(x) for x in entries[0]]
+        found = np.array([numbers])
+    else:
+        found = _encoded(estimator, entries, columns, fitted.family, warn=False)
+    there = fitted.family.observed(found)[0]
+    for label, value in row.items():
+        if not is_missing(value) and not there[labels.index(label)]:
+            raise ValueError(
+                f"given={given!r} holds {value!r} for column {label!r}, a category "
+                "that fit has not seen. Pass one that it has, or leave the column out."
+            )
+    return found
+
+
+def _as_mapping(given) -> dict | None:
+    """Return known entries by their columns; None for a row without names."""
+    if isinstance(given, Mapping):
+        return dict(given)
+    if getattr(given, "ndim", None) == 1 and hasattr(given, "to_dict"):
+        return given.to_dict()  # a row of a pandas frame
+    frame = nw.from_native(given, eager_only=True, pass_through=True)
+    if not isinstance(frame, nw.DataFrame):
+        return None
+    if len(frame) != 1:
+        raise ValueError(_rows_given(len(frame)))
+    return dict(zip(frame.columns, frame.row(0), strict=True))
+
+
+def _rows_given(n: int) -> str:
+    return (
+        f"given has {n} rows. Pass one, or a mapping of columns to values, and call "
+        "sample for each row."
+    )
 
 
 def index_of(X):
@@ -142,8 +179,10 @@ def _table(X, family: RowFamily):
     return as_table(X, "X")
 
 
-def _is_plain(X) -> bool:
-    """Whether X is an array of numbers of two dimensions."""
+def _is_two_dimensional(X) -> bool:
+    """Whether X is an array of numbers, or a list of rows, of two dimensions."""
+    if isinstance(X, list):
+        return len(X) > 0 and hasattr(X[0], "__len__") and not isinstance(X[0], str)
     return isinstance(X, np.ndarray) and X.ndim == 2 and X.dtype.kind in "fiu"
 
 
@@ -153,23 +192,21 @@ def _has_columns(X) -> bool:
         return X.ndim == 2 and X.dtype.kind in "ObUST" and X.size > 0
     if isinstance(X, list):
         try:
-            X = np.asarray(X)
+            rows = np.asarray(X)
         except ValueError:  # of unequal depth
             return False
-        return X.ndim == 2 and X.dtype.kind not in "fiuc"
+        if rows.ndim != 2 or rows.dtype.kind == "c":
+            return False
+        # (among numbers numpy takes a boolean for one)
+        truths = any(isinstance(x, bool | np.bool_) for row in X for x in row)
+        return truths or rows.dtype.kind not in "fiu"
     frame = hasattr(X, "columns") or hasattr(X, "column_names")
     return frame and len(getattr(X, "shape", ())) == 2 and 0 not in X.shape
 
 
-def _holes(family: RowFamily) -> bool:
-    tags = InputTags()
-    family.describe(tags)
-    return tags.allow_nan
-
-
 def _numbers(estimator, X, family: RowFamily, reset: bool):
     """Check rows that are numbers; sparse ones, where they may be, come back as CSR."""
-    holes, may_be_sparse = _holes(family), takes_sparse(family)
+    holes, may_be_sparse = family.holes, takes_sparse(family)
     if is_sparse(X) and may_be_sparse:
         X = canonical(X)
     error = table_problem(X, holes)
@@ -188,10 +225,12 @@ def _numbers(estimator, X, family: RowFamily, reset: bool):
     )
 
 
-def _encoded(estimator, X, columns: Columns, family: RowFamily) -> np.ndarray:
+def _encoded(
+    estimator, X, columns: Columns, family: RowFamily, warn: bool = True
+) -> np.ndarray:
     """Read rows column by column."""
-    values = columns.encode(X)
-    error = numbers_problem(values, columns.names_, _holes(family))
+    values = columns.encode(X, warn=warn)
+    error = numbers_problem(values, columns.names_, family.holes)
     if error is not None:
         raise error
     values = check_array(

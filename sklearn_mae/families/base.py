@@ -208,6 +208,10 @@ class ColumnFamily:
         """
         return np.zeros(self.n_columns)
 
+    def largest(self) -> np.ndarray:
+        """Largest category of each column, NaN where columns hold no categories."""
+        return np.full(self.n_columns, np.nan)
+
     def write(self) -> dict:
         """Return what ``fit`` learned."""
         return {name: getattr(self, name) for name in self.state}
@@ -387,12 +391,15 @@ class RowFamily:
     ----------
     discrete : bool or None
         Whether log-likelihoods are of probabilities; None: nobody knows.
+    holes : bool
+        Whether entries may be missing.
     schedule : Schedule
         How training steers the model's information by sampled gradients. (A sum over
         all outcomes has no noise, and the usual schedule.)
     """
 
     discrete: bool | None = False
+    holes = False
     schedule = Schedule()
 
     def text_problem(self, X) -> str | None:
@@ -407,8 +414,12 @@ class RowFamily:
         """Say why codes of rows, as the model sees them, may know more than M."""
         return None
 
-    def check_again(self, X: np.ndarray) -> None:
-        """Refuse checked rows, or warn of them, that go on from this family's fit."""
+    def again(self, X: np.ndarray) -> "RowFamily":
+        """Return the family for checked rows that go on from its fit.
+
+        It refuses rows, or warns of them, that it was not fitted for.
+        """
+        return self
 
     def fit(
         self, X: np.ndarray, names: Iterable | None = None, y: object = None
@@ -443,8 +454,11 @@ class RowFamily:
         """Take what the model sees, shape (..., n_varying), back to rows of X."""
         raise _missing(self, "inverse_transform")
 
-    def rows(self, X: np.ndarray) -> Rows:
-        """Take rows to what travels: what the model sees, and its context."""
+    def rows(self, X: np.ndarray, warn: bool = True) -> Rows:
+        """Take rows to what travels: what the model sees, and its context.
+
+        ``warn``: of missing entries that were there, where ``holes`` are.
+        """
         return Rows(self.transform(X))
 
     def observed(self, X: np.ndarray) -> np.ndarray:
@@ -472,6 +486,10 @@ class RowFamily:
     def largest_layers(self, structure: Structure) -> list[int]:
         """Sizes that the weights of such networks together are not below."""
         return []
+
+    def largest(self, n_features: int) -> np.ndarray:
+        """Largest category of each column of X, NaN where there are none."""
+        return np.full(n_features, np.nan)
 
     def write(self) -> dict:
         """Return what ``fit`` learned as arrays and plain values."""

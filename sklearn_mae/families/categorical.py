@@ -54,10 +54,9 @@ class IndependentCategorical(PrivateDistribution):
 
     def entry_log_prob(self, value):
         """Log-probability of each entry."""
-        shape = torch.broadcast_shapes(value.shape, self.log_probs.shape[:-1])
-        log_probs = self.log_probs.expand(*shape, -1)
-        chosen = log_probs.gather(-1, value.expand(shape).unsqueeze(-1))
-        return chosen.squeeze(-1)
+        value, _ = torch.broadcast_tensors(value, self.log_probs[..., 0])
+        log_probs = self.log_probs.expand(*value.shape, -1)
+        return log_probs.gather(-1, value.unsqueeze(-1)).squeeze(-1)
 
     def log_prob(self, value):
         """Log-probability, summed over the columns."""
@@ -146,6 +145,10 @@ class Categorical(ColumnFamily):
         """Take indices to categories."""
         pairs = zip(self.categories_, np.moveaxis(Y, -1, 0), strict=True)
         return np.stack([known[index] for known, index in pairs], axis=-1)
+
+    def largest(self) -> np.ndarray:
+        """Largest category of each column."""
+        return np.array([known[-1] for known in self.categories_])
 
     def read(self, state: dict, m: int) -> None:
         """Set the categories."""

@@ -24,6 +24,11 @@ from sklearn_mae.records import entries, need
 __all__ = ["Joined", "JoinedColumns", "fitted", "read_family", "settled"]
 
 
+# outputs of the decoder that categorical columns may be padded by: a part more costs as
+# much time as some hundreds of them
+PADDING = 512
+
+
 class JoinedColumns(PrivateDistribution):
     """Independent columns of several distributions.
 
@@ -42,16 +47,6 @@ class JoinedColumns(PrivateDistribution):
         positions = torch.cat([positions for _, positions in parts])
         self._order = positions.argsort()
         super().__init__(parts[0][0].batch_shape, positions.shape)
-
-    @property
-    def mean(self):
-        """Means, of parts that have one."""
-        return self.ordered([p.mean for p, _ in self.parts])
-
-    @property
-    def variance(self):
-        """Variances, of parts that have one."""
-        return self.ordered([p.variance for p, _ in self.parts])
 
     def values_of(self, value: Tensor, i: int) -> Tensor:
         """Return the values of a part."""
@@ -137,9 +132,14 @@ class JoinedFeatures(nn.Module):
 
 
 def _size_classes(X) -> list[int]:
-    """Number of binary digits of each column's number of categories."""
+    """Classes of columns that may be padded to one number of categories.
+
+    Binary digits of the numbers of categories; one class where padding costs little.
+    """
     columns = (column for _, block in column_blocks(X) for column in block.T)
     numbers = [len(np.unique(column[~np.isnan(column)])) for column in columns]
+    if len(numbers) * max(numbers) - sum(numbers) <= PADDING:
+        return [0] * len(numbers)
     return [max(0, math.ceil(math.log2(max(1, n)))) for n in numbers]
 
 
@@ -165,8 +165,9 @@ def fitted(family: ColumnFamily, X, names: Callable) -> ColumnFamily:
 class Joined(ColumnFamily):
     """Columns of several families.
 
-    Categorical columns are together where their numbers of categories are alike, within
-    a factor of two: a column of few would else cost as much as one of many.
+    Where categorical columns differ much in their numbers of categories, those are
+    together whose numbers are within a factor of two: a column of few would else cost
+    as much as one of many.
 
     Parameters
     ----------
@@ -322,6 +323,10 @@ class Joined(ColumnFamily):
         return self._joined(
             self._each(Y, lambda family, some, _: family.log_volume(some))
         )
+
+    def largest(self) -> np.ndarray:
+        """Largest category of each column."""
+        return self._joined([family.largest() for family in self.families])
 
     def write(self) -> dict:
         """Return what the families learned, with their columns."""

@@ -41,6 +41,10 @@ class LogNormal(Gaussian):
         """Standardise logarithms."""
         return super().standardised(np.log(X))
 
+    def key(self, X: np.ndarray) -> np.ndarray:
+        """Standardise logarithms, of what float32 takes for 0 those of the least."""
+        return self.standardised(np.maximum(X, np.finfo(np.float64).tiny))
+
     def decode(self, Y: np.ndarray) -> np.ndarray:
         """Undo that; what float64 cannot hold is infinite."""
         with np.errstate(over="ignore"):

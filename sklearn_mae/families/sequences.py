@@ -75,7 +75,7 @@ class Sequences(RowFamily):
             )
         return self
 
-    def check_again(self, X: np.ndarray) -> None:
+    def again(self, X: np.ndarray) -> "Sequences":
         """Refuse words that fit has not seen: the networks have no place for them."""
         unseen = self._unseen(self._checked(X))
         if len(unseen):
@@ -87,6 +87,7 @@ class Sequences(RowFamily):
                 "words: give it vocabulary and max_length of the first. Replace single "
                 "new words by 1, or set warm_start=False to start anew."
             )
+        return self
 
     @property
     def n_varying(self) -> int:

@@ -102,7 +102,7 @@ class StudentT(Gaussian):
 
     Neither depends on z. The model sees columns centred at the median and in multiples
     of what the quartiles say of the standard deviation: moments would measure the
-    tails.
+    tails. ``mean_`` and ``scale_`` are these two.
     """
 
     def fit(self, X: np.ndarray, names: Callable) -> "StudentT":
@@ -112,6 +112,10 @@ class StudentT(Gaussian):
         scale = (high - low) / QUARTILES_APART
         # half of the entries or more may be equal
         self.scale_ = np.where(scale > 0, scale, self.scale_)
+        # of what the encoder sees: a fourth moment would be that of the farthest rows
+        seen = np.arcsinh(self.standardised(X))
+        fourth = np.nanmean(seen**4, axis=0) / np.nanmean(seen**2, axis=0) ** 2
+        self.support_ = (~np.isnan(X)).sum(axis=0) / fourth
         return self
 
     def features(self) -> nn.Module:

@@ -4,6 +4,7 @@ Entries may be missing. Then M is I(x_o; z | o), x_o the observed entries of a r
 the model and o their pattern, drawn from those of the rows of ``fit``.
 """
 
+import copy
 import itertools
 import math
 import warnings
@@ -34,12 +35,12 @@ from sklearn_mae.records import array, entries, names, need
 __all__ = ["Table", "TableLikelihood"]
 
 # attributes of a table's own that are saved
-STATE = ("names_", "varying_", "usual_", "patterns_", "counts_")
+STATE = ("names_", "varying_", "usual_", "patterns_", "counts_", "marked_")
 # what noise hangs on where an entry is missing: none that is there is so far out
 MISSING_KEY = 1e30
 # rows that go on from a fit have means and standard deviations so many of fit's away,
 # at most: else they may be in other units
-FAR_MEAN, FAR_SPREAD = 5.0, 10.0
+FAR_MEAN, FAR_SPREAD, FARTHEST = 5.0, 10.0, 100.0
 
 
 def _jacobian(function, z: Tensor) -> Tensor:
@@ -192,7 +193,8 @@ class TableLikelihood(Likelihood):
 
     def score_gradient(self, model: LatentVariableModel, plain: bool):
         """Return the strategy for draws that have no path, or no path throughout."""
-        if self.family.discrete is None:  # some columns' draws have a path
+        p = self(model.reference.new_zeros(1, model.n_components))
+        if getattr(p, "partly_reparametrised", False):
             return PartlyReparametrised(leave_one_out=not plain)
         return Reinforce(leave_one_out=not plain)
 
@@ -255,6 +257,9 @@ class Table(RowFamily):
         Patterns of the observed entries of rows.
     counts_ : ndarray of shape (P,), int64
         In how many rows each is found.
+    marked_ : ndarray of shape (n_varying,), bool
+        Columns whose missing entries the encoder sees marks of: those that missed some
+        in the first fit.
     """
 
     # whether each column is known by itself: entries may be missing, tables sparse
@@ -318,6 +323,7 @@ class Table(RowFamily):
             settled(self.family.restricted(varying), X), X, self._names
         )
         self.patterns_, self.counts_ = _patterns(X)
+        self.marked_ = np.asarray(~self.patterns_.all(axis=0))
         return self
 
     def misfit(self, rows: Rows) -> str | None:
@@ -328,18 +334,24 @@ class Table(RowFamily):
             values = np.where(rows.observed, values, np.nan)
         return self.family.misfit(values, self._names)
 
-    def check_again(self, X) -> None:
-        """Warn of columns in other units than fit's: scales and noises are those."""
+    def again(self, X) -> "Table":
+        """Return the table for rows that go on from its fit, with their own patterns.
+
+        Scales and noises are those of the first fit: columns in other units bring a
+        warning.
+        """
         X = self._varying(X)
-        means, spreads = np.empty((2, X.shape[1]))
+        means, spreads = np.full((2, X.shape[1]), np.nan)
         for positions, block, named in self._by_columns(X):
             family = self.family.part(positions)
             family.check(block, named)
-            with np.errstate(all="ignore"), warnings.catch_warnings():
-                warnings.simplefilter("ignore", RuntimeWarning)  # of no units
-                distances = family.standardised(block)
-                means[positions] = abs(np.nanmean(distances, axis=0))
-                spreads[positions] = np.nanstd(distances, axis=0)
+            with np.errstate(all="ignore"):
+                # (clipped: of heavy tails only the middle is in units of a scale)
+                distances = family.standardised(block).clip(-FARTHEST, FARTHEST)
+                some = ~np.isnan(distances).all(axis=0)  # others have no units
+                of_some = distances[:, some]
+                means[positions[some]] = abs(np.nanmean(of_some, axis=0))
+                spreads[positions[some]] = np.nanstd(of_some, axis=0)
         units = ~np.isnan(means)
         far = units & ~((means <= FAR_MEAN) & (spreads <= FAR_SPREAD))
         if units.any() and (spreads[units] < 1 / FAR_SPREAD).all():
@@ -355,6 +367,9 @@ class Table(RowFamily):
                 UserWarning,
                 stacklevel=2,
             )
+        twin = copy.copy(self)
+        twin.patterns_, twin.counts_ = _patterns(X if is_sparse(X) else self._known(X))
+        return twin
 
     @property
     def n_varying(self) -> int:
@@ -401,9 +416,8 @@ class Table(RowFamily):
         """Return the patterns of the rows of fit; None where nothing was missing."""
         if self.patterns_.all():
             return None
-        patterns = torch.as_tensor(self.patterns_)
         counts = torch.as_tensor(self.counts_)
-        return Pool(patterns.repeat_interleave(counts, 0))
+        return Pool(torch.as_tensor(self.patterns_), counts=counts)
 
     def keys(self, X: np.ndarray) -> np.ndarray:
         """Take rows to what their noise may hang on, for ``row_noise``.
@@ -489,10 +503,10 @@ class Table(RowFamily):
     def networks(self, structure: Structure) -> Networks:
         """Build likelihood, encoder, posterior and features."""
         d = structure.n_components
-        marked = np.asarray(~self.patterns_.all(axis=0))
-        if self.family.encoder_network(d) is not None:
+        marked = self.marked_
+        if marked.any() and self.family.encoder_network(d) is not None:
             # what such a network says of no features at all is the prior
-            marked[:] = False
+            marked = np.zeros_like(marked)
         n_inputs = self.family.n_inputs + int(marked.sum())
 
         def gaussian(kind):
@@ -520,6 +534,12 @@ class Table(RowFamily):
             [self.n_varying * sizes[0], d * min(sizes[0], sizes[-1])] if sizes else []
         )
 
+    def largest(self, n_features: int) -> np.ndarray:
+        """Largest category of each column of X, NaN where there are none."""
+        largest = np.full(n_features, np.nan)
+        largest[self.varying_] = self.family.largest()
+        return largest
+
     def write(self) -> dict:
         """Return what ``fit`` learned as arrays and plain values."""
         own = {name: getattr(self, name) for name in STATE}
@@ -541,7 +561,8 @@ class Table(RowFamily):
         of_patterns = (n, self.n_varying)
         self.patterns_ = array(patterns, np.bool_, of_patterns, "patterns_")
         counts = array(state["counts_"], np.int64, (n,), "counts_")
-        need(bool((counts > 0).all()), "counts_", counts)
+        need(bool((counts > 0).all()) and counts.sum() > 0, "counts_", counts)
+        self.marked_ = array(state["marked_"], np.bool_, (self.n_varying,), "marked_")
         self.counts_ = counts
         self.family = read_family(
             state["family"], self.family.restricted(self.varying_), self.n_varying

@@ -34,7 +34,11 @@ from sklearn_mae.information.bracket import Bracket, hits
 from sklearn_mae.information.calibration import training_bias
 from sklearn_mae.information.certificate import information_of_model
 from sklearn_mae.information.importance import estimate_sandwich
-from sklearn_mae.information.proposals import amortised_proposal, local_proposal
+from sklearn_mae.information.proposals import (
+    amortised_proposal,
+    local_proposal,
+    wary_proposal,
+)
 from sklearn_mae.information.regression import regressed_mean
 
 __all__ = [
@@ -51,5 +55,6 @@ __all__ = [
     "regressed_mean",
     "sandwich",
     "training_bias",
+    "wary_proposal",
     "weigh",
 ]

@@ -21,8 +21,8 @@ from sklearn_mae.model import LatentVariableModel, in_single_precision
 
 __all__ = ["Sandwich", "information_of_model"]
 
-# of observed entries, each of which is a sum over outcomes of its own
-MAX_PATTERNS = 64
+# patterns of observed entries, times outcomes: each pattern is a sum of its own
+MAX_OUTCOMES_OF_PATTERNS = 2_000
 
 
 def information_of_model(
@@ -92,10 +92,11 @@ def _first(
 
 def _few_patterns(model: LatentVariableModel) -> bool:
     """Whether rows can be listed once it is known which entries are observed."""
-    observed = model.pool.observed
-    if observed is None or model.likelihood.outcomes() is None:
+    outcomes = model.likelihood.outcomes()
+    if model.pool.observed is None or outcomes is None:
         return False
-    return len(observed.unique(dim=0)) <= MAX_PATTERNS
+    patterns, _ = model.pool.patterns()
+    return len(patterns) * len(outcomes) <= MAX_OUTCOMES_OF_PATTERNS
 
 
 def _over_patterns(

@@ -1,6 +1,8 @@
 """Proposals for a trained model: a mixture around each row's posterior mode."""
 
 import math
+from itertools import accumulate
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,9 +14,16 @@ from sklearn_mae.model import (
     PrivateDistribution,
     Rows,
     draw,
+    transport,
 )
 
-__all__ = ["Mixture", "PrecisionNormal", "amortised_proposal", "local_proposal"]
+__all__ = [
+    "Mixture",
+    "PrecisionNormal",
+    "amortised_proposal",
+    "local_proposal",
+    "wary_proposal",
+]
 
 
 class PrecisionNormal(PrivateDistribution):
@@ -40,6 +49,12 @@ class PrecisionNormal(PrivateDistribution):
         noise.normal_(generator=generator)
         e = torch.linalg.solve_triangular(self.factor.mT, noise, upper=True)
         return self.loc + e.movedim(-1, 0).unflatten(0, tuple(sample_shape))
+
+    def transport(self, noise: Tensor) -> Tensor:
+        """Map standard normal noise (S, ..., d) to draws."""
+        e = noise.expand(len(noise), *self.loc.shape).movedim(0, -1)
+        e = torch.linalg.solve_triangular(self.factor.mT, e, upper=True)
+        return self.loc + e.movedim(-1, 0)
 
 
 class Mixture(PrivateDistribution):
@@ -71,10 +86,23 @@ class Mixture(PrivateDistribution):
             passed += share
         return z
 
+    def transport(self, noise: Tensor) -> Tensor:
+        """Map standard normal noise (S, ..., d) to draws, each part's share of them."""
+        ends = [round(len(noise) * end) for end in accumulate(self.shares)]
+        starts = [0, *ends[:-1]]
+        parts = zip(self.components, starts, ends, strict=True)
+        draws: list[Any] = [
+            transport(part, noise[start:end]) for part, start, end in parts
+        ]
+        shape = self.batch_shape + self.event_shape
+        return torch.cat([z.expand(len(z), *shape) for z in draws])
+
 
 # Shares of the mixture: a normal around the posterior mode, r_omega, and the prior. The
 # prior's share bounds the weights wherever p(x|z) is bounded.
 LOCAL, AMORTISED, DEFENSIVE = 0.6, 0.35, 0.05
+# of a normal around the mode, where little is known of r_omega
+WARY_LOCAL = 0.5
 # A proposal should be a little wider than its target. What that costs grows with d.
 INFLATION = 0.2
 # Scoring steps from r_omega's mean. More of them narrow no bracket.
@@ -158,3 +186,14 @@ def local_proposal(model: LatentVariableModel, x: Rows) -> Mixture:
         return amortised_proposal(model, x)
     local = PrecisionNormal(z, factor / inflation(z.shape[-1]))
     return Mixture([LOCAL, AMORTISED, DEFENSIVE], [local, r, model.prior.wide(z)])
+
+
+def wary_proposal(model: LatentVariableModel, x: Rows) -> Mixture:
+    """Proposal for rows whose pattern of observed entries r_omega may not know.
+
+    Like ``local_proposal``, with larger shares of what does not rest on r_omega.
+    """
+    components = local_proposal(model, x).components
+    shares = [WARY_LOCAL] * (len(components) > 2)
+    others = len(components) - len(shares)
+    return Mixture([*shares, *[(1 - sum(shares)) / others] * others], components)

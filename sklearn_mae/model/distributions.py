@@ -50,6 +50,10 @@ class PrivateDistribution(Distribution):
         with torch.no_grad():
             return self.rsample(sample_shape, generator)
 
+    def transport(self, noise: Tensor) -> Tensor | None:
+        """Map standard normal noise to a draw; None: there is no such map."""
+        return None
+
 
 class DiagonalNormal(PrivateDistribution):
     """Normal distribution with independent components along the last axis.
@@ -141,7 +145,7 @@ def transport(distribution: Distribution, noise: Tensor) -> Tensor | None:
     such map.
     """
     match distribution:
-        case DiagonalNormal():
+        case PrivateDistribution():
             return distribution.transport(noise)
         case Independent():
             return transport(distribution.base_dist, noise)

@@ -156,8 +156,7 @@ class LatentVariableModel(nn.Module):
 
     def of_each_pattern(self) -> list[tuple[float, "LatentVariableModel"]]:
         """The same model with a single pattern of observed entries, and its share."""
-        patterns, counts = self.pool.observed.unique(dim=0, return_counts=True)
-        shares = (counts / counts.sum()).tolist()
+        patterns, shares = self.pool.patterns()
         parts = self.likelihood, self.encoder, self.posterior, self.features, self.prior
         models = [LatentVariableModel(*parts, Pool(one[None])) for one in patterns]
         return list(zip(shares, models, strict=True))

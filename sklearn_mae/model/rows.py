@@ -107,15 +107,37 @@ class Pool(nn.Module):
         Which entries there are. None: all.
     given : Tensor of shape (N, G) or None
         What the decoder is given.
+    counts : Tensor of shape (N,), int64, or None
+        In how many rows each is found. None: in one.
     """
 
     observed: Tensor | None
     given: Tensor | None
+    ends: Tensor | None
 
-    def __init__(self, observed: Tensor | None = None, given: Tensor | None = None):
+    def __init__(
+        self,
+        observed: Tensor | None = None,
+        given: Tensor | None = None,
+        counts: Tensor | None = None,
+    ):
         super().__init__()
+        ends = None if counts is None else counts.cumsum(0)
+        self.register_buffer("ends", ends, persistent=False)
         self.register_buffer("observed", observed, persistent=False)
         self.register_buffer("given", given, persistent=False)
+
+    def patterns(self) -> tuple[Tensor, list[float]]:
+        """Return the different patterns of observed entries, and their shares."""
+        assert self.observed is not None
+        patterns, index = self.observed.unique(dim=0, return_inverse=True)
+        counts = index.new_zeros(len(patterns))
+        if self.ends is None:
+            each = torch.ones_like(index)
+        else:
+            each = self.ends.diff(prepend=self.ends.new_zeros(1))
+        counts.index_add_(0, index, each)
+        return patterns, (counts / counts.sum()).tolist()
 
     def draw(self, n: int, generator: torch.Generator) -> dict[str, Tensor | None]:
         """Draw those of n rows, with replacement."""
@@ -123,8 +145,11 @@ class Pool(nn.Module):
         lengths = [len(field) for field in fields.values() if field is not None]
         if not lengths:
             return fields
+        size = lengths[0] if self.ends is None else int(self.ends[-1])
         device = generator.device
-        index = torch.randint(lengths[0], (n,), generator=generator, device=device)
+        index = torch.randint(size, (n,), generator=generator, device=device)
+        if self.ends is not None:
+            index = torch.searchsorted(self.ends, index, right=True)
         return {
             name: None if field is None else field[index]
             for name, field in fields.items()
