@@ -178,6 +178,7 @@ class GeneratorMixin:
         if given is None:
             x, z = fitted.evaluation.sample(n_samples, generator)
             X = fitted.table(x)
+            X = fitted.as_given(as_type(X, X.dtype), round)
         else:
             check_fills(fitted.family, "sample(given=...)")
             known = row_given(self, given)
@@ -191,8 +192,6 @@ class GeneratorMixin:
             )
             X, z = fitted.table(Rows(values[:, 0])), z[:, 0]
             X = fitted.filled(known, there, as_type(X, X.dtype), round)
-            return (X, to_numpy(z)) if return_codes else X
-        X = fitted.as_given(as_type(X, X.dtype), round)
         return (X, to_numpy(z)) if return_codes else X
 
     @at_once
@@ -203,10 +202,11 @@ class GeneratorMixin:
         random_state: int | np.random.RandomState | None = None,
         round: bool = True,
     ) -> Any:
-        """Fill missing entries of a table, and nothing else.
+        """Fill missing entries of a table.
 
-        From the model's posterior given a row's observed entries: codes of the encoder
-        weighted by p(z) p(x_o|z) / q(z|x_o). Entries are taken to be missing at random:
+        From the model's posterior given a row's observed entries: codes from a mixture
+        s(z) around its mode, weighted by p(z) p(x_o|z) / s(z). The encoder, which may
+        not know a row's pattern, has no say. Entries are taken to be missing at random:
         whether one is missing may hang on what is observed, not on its own value. A
         category that fit has not seen counts as missing, and is replaced. Of a column
         whose entries were all missing in ``fit`` nothing is known: its holes stay.
