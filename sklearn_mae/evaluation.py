@@ -15,7 +15,7 @@ from torch.distributions import Distribution
 from torch.quasirandom import SobolEngine
 
 from sklearn_mae.encoders import Bound
-from sklearn_mae.information import Bracket, wary_proposal
+from sklearn_mae.information import Bracket, posterior_normal, wary_proposal
 from sklearn_mae.model import (
     LatentVariableModel,
     Rows,
@@ -53,6 +53,15 @@ def refuse_nan(found: Tensor, first: int = 0) -> None:
             "training diverged (use a smaller lr), or a user's module or its "
             "Distribution does not hold for it (look at it, or leave it out)."
         )
+
+
+def _together(parts: list[tuple[Tensor, Tensor]]) -> Tensor:
+    """Put figures of some rows each, and marks of which they are, in their order."""
+    marks, first = parts[0]
+    whole = first.new_empty(len(marks), *first.shape[1:])
+    for own, values in parts:
+        whole[own] = values
+    return whole
 
 
 class EncoderInformation(NamedTuple):
@@ -128,14 +137,15 @@ class Evaluation:
         x = Rows.of(x)
         if x.observed is None:
             return self.by_rows(log_likelihood, n_importance, x, keys)
-        found = self.model.reference.new_empty(len(x))
         complete = x.observed.all(-1)
+        found = []
         for own in (complete, ~complete):
             if own.any():
                 some = x[own].complete() if own is complete else x[own]
                 of_some = None if keys is None else keys[own]
-                found[own] = self.by_rows(log_likelihood, n_importance, some, of_some)
-        return found
+                part = self.by_rows(log_likelihood, n_importance, some, of_some)
+                found.append((own, part))
+        return _together(found)
 
     def weighted_codes(
         self, x: Rows, n_codes: int, keys: Tensor | None = None
@@ -185,7 +195,12 @@ class Evaluation:
         z = self.encoded_draws(x, noise)
         exact = self.rule.n_draws == 1
         n = len(x)
-        q = self.model.q(x)
+        unforeseen = self.model.unforeseen(x)
+        if unforeseen is None:
+            unforeseen = torch.zeros(n, dtype=torch.bool, device=z.device)
+        proposals = [
+            (own, self._q(x[own])) for own in (unforeseen, ~unforeseen) if own.any()
+        ]
         offset = None
         if not exact:
             # of other draws than z: a function of x alone, as the bound's proof needs
@@ -194,12 +209,10 @@ class Evaluation:
         rows = max(1, PAIRED_AT_ONCE // (n * max(x.shape[-1], z.shape[-1])))
         for start in range(0, n, rows):
             some = z[start : start + rows].unsqueeze(1)
-            if offset is None:
-                log_f = q.log_prob(some)
-            else:
+            log_f = _together([(own, q.log_prob(some).T) for own, q in proposals]).T
+            if offset is not None:
                 log_joint = self.model.log_joint(x, some)
-                log_w = log_joint - q.log_prob(some)
-                log_f = log_joint - torch.logaddexp(log_w, offset)
+                log_f = log_joint - torch.logaddexp(log_joint - log_f, offset)
             i = torch.arange(start, start + len(some), device=z.device)
             own.append(log_f[i - start, i])
             mean.append(torch.logsumexp(log_f, 1) - math.log(n))
@@ -288,8 +301,19 @@ class Evaluation:
         normals = torch.special.ndtri(u.clamp(1e-12, 1 - 1e-12))
         return normals.unflatten(-1, (n_draws, -1)).movedim(-2, 1).contiguous()
 
+    def _q(self, x: Rows) -> Distribution:
+        """Return the encoder's distribution, for rows all foreseen or none of them.
+
+        Of a missing entry that training rows did not miss the encoder knows nothing.
+        The model's posterior does.
+        """
+        unforeseen, q = self.model.unforeseen(x), None
+        if unforeseen is not None and unforeseen.any():
+            q = posterior_normal(self.model, x, self.model.r(x).loc)
+        return self.model.q(x) if q is None else q
+
     def _proposals(self, x: Rows, noise: Tensor) -> tuple[Distribution, Tensor]:
-        q = self.model.q(x)
+        q = self._q(x)
         z = transport(q, noise)
         if z is None:  # no map: the noise is a seed, row by row (see by_rows)
             seed = int(noise.flatten()[0].double().view(torch.int64))
@@ -308,6 +332,12 @@ class Evaluation:
         """Apply a function of rows, encoded or not, to chunks of them."""
         given = [array for array in arrays if array is not None]
         n = len(given[0])
+        unforeseen = self.model.unforeseen(given[0]) if encoded else None
+        if unforeseen is not None and unforeseen.any() and not unforeseen.all():
+            kinds = unforeseen, ~unforeseen
+            parts = [[part[own] for part in given] for own in kinds]
+            found = [self.by_rows(function, n_draws, *part) for part in parts]
+            return _together(list(zip(kinds, found, strict=True)))
         rows = max(1, self.model.at_once(DECODED_AT_ONCE) // n_draws)
         if self.padded:
             rows = max(BLOCK, rows // BLOCK * BLOCK)
@@ -382,10 +412,7 @@ class MixedPrecision:
                 if by is self.single:
                     some = [field.to(torch.float32) for field in some]
                 found.append((own, function(by, *some).double()))
-        both = found[0][1].new_empty(len(x), *found[0][1].shape[1:])
-        for own, values in found:
-            both[own] = values
-        return both
+        return _together(found)
 
     def _groups(self, x: Rows) -> Iterator[tuple[Evaluation, bool, Tensor]]:
         """Yield what computes rows, whether those are complete, and which they are.
@@ -398,6 +425,9 @@ class MixedPrecision:
         if self.single is not None:
             seen = self.exact.model.seen(x)
             near = seen.abs().flatten(1).amax(1) <= FARTHEST  # nor where it is NaN
+            unforeseen = self.exact.model.unforeseen(x)
+            if unforeseen is not None:
+                near = near & ~unforeseen
             yield self.single, True, near & complete
             yield self.single, False, near & ~complete
         yield self.exact, True, ~near & complete

@@ -1025,7 +1025,7 @@ def test_counts_that_vary_too_much_are_named(small, likelihood, spread, reached)
 
     message = convergence_complaint(mae, fitted, Rows(rows))
 
-    cause = "column(s) 0 vary up to 6.67 times as much: try likelihood='negative_bino"
+    cause = "column(s) 0 vary up to 6.67 times as much: let their likelihood be 'n"
     named = likelihood == "poisson" and spread == 10 and reached > 3
     assert (cause in message) == named
     assert ("vary" in message) == named

@@ -364,7 +364,7 @@ def test_imputed_values_are_those_of_the_posterior(holey):
 
 @pytest.mark.parametrize("encoder", ["gaussian", "resampling"])
 def test_patterns_that_fit_did_not_see(encoder):
-    """Draws given one entry of six, against weighted codes from the prior."""
+    """Draws and codes given one entry of six, against weighted codes of the prior."""
     import torch
 
     from tests.toy_models import generator
@@ -392,6 +392,32 @@ def test_patterns_that_fit_did_not_see(encoder):
         assert abs(mae.impute(row)[0, 1] - mean) < 0.2 * spread
         assert 0.8 < drawn.std() / spread < 1.2
         assert len(np.unique(Z[:, 0])) > 1_000
+
+        # the encoder has seen no holes: the model stands in for it
+        code = weights @ z.numpy()
+        width = (weights @ (z.numpy() - code) ** 2) ** 0.5
+        assert (abs(mae.transform(row)[0] - code) < 0.2 * width).all()
+        assert (abs(mae.sample_posterior(row, 2_000, 0).mean(0)[0] - code) < 0.2).all()
+        log_p = mae.log_likelihood(row, 10_000)
+        assert abs(log_p - mae.score_samples(row)) < 0.1
+        assert abs(mae.rate(row) - weights @ np.log(weights * len(weights))) < 0.1
+
+
+def test_figures_of_rows_that_fit_foresaw_and_others(plain):
+    """Codes of both kinds of rows, in one bracket and one density."""
+    X = made(80, seed=6)
+    X.loc[X.index[:40], ["length", "island"]] = np.nan
+    found = plain.encoder_mutual_info(X)
+    Z = plain.sample_posterior(X, 1, 0)[0]
+    log_q = plain.posterior_log_prob(X, Z)
+
+    assert 0 < found.lower <= found.upper
+    assert found.lower < plain.rate(X).mean() + 2 * found.upper_se
+    for part in (X[:40], X[40:]):
+        where = X.index.get_indexer(part.index)
+        np.testing.assert_allclose(
+            plain.posterior_log_prob(part, Z[where]), log_q[where], rtol=1e-9
+        )
 
 
 def test_what_is_observed_is_not_rounded(plain):

@@ -436,9 +436,9 @@ default="auto"
 
         A pure function of the fitted state and each row, whatever rows stand beside
         it: for tables bit for bit, for sequences up to the rounding of float64. Missing
-        entries are left out. What is missing in a column that was complete in ``fit``
-        is new to the encoder: such codes are off, the more so the more is missing.
-        :meth:`impute` and :meth:`log_likelihood` ask the model and are not.
+        entries are left out. The encoder has learned nothing of a hole in a column that
+        was complete in ``fit``: there a normal distribution around the mode of the
+        model's p(z|x_o) takes its place, here and in all figures of codes.
 
         Parameters
         ----------

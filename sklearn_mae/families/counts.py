@@ -265,9 +265,9 @@ class Poisson(Numeric):
         if not wide.any():
             return None
         return (
-            "likelihood='poisson' leaves each count the variance of its mean, and "
+            "a Poisson likelihood leaves each count the variance of its mean, and "
             f"column(s) {names(wide)} vary up to {times[wide].max():.3g} times as "
-            "much: try likelihood='negative_binomial'"
+            "much: let their likelihood be 'negative_binomial'"
         )
 
     def read(self, state: dict, m: int) -> None:

@@ -37,6 +37,7 @@ from sklearn_mae.information.importance import estimate_sandwich
 from sklearn_mae.information.proposals import (
     amortised_proposal,
     local_proposal,
+    posterior_normal,
     wary_proposal,
 )
 from sklearn_mae.information.regression import regressed_mean
@@ -52,6 +53,7 @@ __all__ = [
     "infomax",
     "information_of_model",
     "local_proposal",
+    "posterior_normal",
     "regressed_mean",
     "sandwich",
     "training_bias",

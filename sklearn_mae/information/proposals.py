@@ -22,6 +22,7 @@ __all__ = [
     "PrecisionNormal",
     "amortised_proposal",
     "local_proposal",
+    "posterior_normal",
     "wary_proposal",
 ]
 
@@ -34,6 +35,11 @@ class PrecisionNormal(PrivateDistribution):
     def __init__(self, loc: Tensor, factor: Tensor):
         self.loc, self.factor = loc, factor
         super().__init__(loc.shape[:-1], loc.shape[-1:])
+
+    @property
+    def mean(self):
+        """Mean of the distribution."""
+        return self.loc
 
     def log_prob(self, value):
         """Log-density."""
@@ -51,10 +57,11 @@ class PrecisionNormal(PrivateDistribution):
         return self.loc + e.movedim(-1, 0).unflatten(0, tuple(sample_shape))
 
     def transport(self, noise: Tensor) -> Tensor:
-        """Map standard normal noise (S, ..., d) to draws."""
-        e = noise.expand(len(noise), *self.loc.shape).movedim(0, -1)
-        e = torch.linalg.solve_triangular(self.factor.mT, e, upper=True)
-        return self.loc + e.movedim(-1, 0)
+        """Map standard normal noise (S, ..., d) to draws, of several axes S, too."""
+        sizes = noise.shape[: noise.dim() - self.loc.dim()]
+        e = noise.expand(*sizes, *self.loc.shape).reshape(-1, *self.loc.shape)
+        e = torch.linalg.solve_triangular(self.factor.mT, e.movedim(0, -1), upper=True)
+        return self.loc + e.movedim(-1, 0).unflatten(0, sizes)
 
 
 class Mixture(PrivateDistribution):
@@ -158,19 +165,20 @@ def _precision_factor(model: LatentVariableModel, x: Rows, z: Tensor):
 
 
 @torch.no_grad()
-def local_proposal(model: LatentVariableModel, x: Rows) -> Mixture:
-    """Proposal around the posterior mode of each row, found from r_omega's mean.
+def posterior_normal(
+    model: LatentVariableModel, x: Rows, start: Tensor
+) -> PrecisionNormal | None:
+    """Normal distribution around the posterior mode of each row, found from a start.
 
     Fisher scoring climbs to the mode of p(z|x); the posterior is taken to be normal
     there, with precision I + F, F the Fisher information of x about z. Where a
     likelihood does not state its Fisher information, log p(x, z) is differentiated
-    twice instead. Where that fails, r_omega proposes.
+    twice instead. None where that fails.
     """
-    r = model.r(x)
-    z = r.loc
+    z = start
     factor = _precision_factor(model, x, z)
     if factor is None:
-        return amortised_proposal(model, x)
+        return None
     stride = z.new_tensor([0.0, 0.1, 0.25, 0.5, 1.0])[:, None, None]
     for _ in range(STEPS):
         with torch.enable_grad():
@@ -182,9 +190,20 @@ def local_proposal(model: LatentVariableModel, x: Rows) -> Mixture:
         best = model.log_joint(x, candidates).argmax(0)
         z = candidates[best, torch.arange(len(z), device=z.device)]
     factor = _precision_factor(model, x, z)
-    if factor is None:
+    return None if factor is None else PrecisionNormal(z, factor)
+
+
+def local_proposal(model: LatentVariableModel, x: Rows) -> Mixture:
+    """Proposal around the posterior mode of each row, found from r_omega's mean.
+
+    Where no normal distribution is found there, r_omega proposes.
+    """
+    r = model.r(x)
+    normal = posterior_normal(model, x, r.loc)
+    if normal is None:
         return amortised_proposal(model, x)
-    local = PrecisionNormal(z, factor / inflation(z.shape[-1]))
+    z = normal.loc
+    local = PrecisionNormal(z, normal.factor / inflation(z.shape[-1]))
     return Mixture([LOCAL, AMORTISED, DEFENSIVE], [local, r, model.prior.wide(z)])
 
 

@@ -116,6 +116,17 @@ class LatentVariableModel(nn.Module):
         """Whether millions of codes may be decoded, each once for all rows."""
         return self.likelihood.cost.many_codes and self.pool.given is None
 
+    def unforeseen(self, x: Rows | Tensor) -> Tensor | None:
+        """Which rows miss an entry of a column that no row of ``fit`` misses, (n,).
+
+        None where no row misses anything.
+        """
+        observed, seen = Rows.of(x).observed, self.pool.observed
+        if observed is None:
+            return None
+        missing = ~observed if seen is None else ~observed & seen.all(0)
+        return missing.any(-1)
+
     def seen(self, x: Rows | Tensor) -> Tensor:
         """What encoder and posterior see of x."""
         x = Rows.of(x)
