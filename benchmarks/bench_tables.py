@@ -268,10 +268,14 @@ def run_impute(case: dict, results: Results) -> dict:
 
 
 def chosen_M(table: pd.DataFrame) -> float:
-    """Return the M with the least error on entries that it removes for that."""
+    """Return the M with the least error on entries that it removes for that.
+
+    From 1 nat on M is doubled until the error no longer falls.
+    """
     fewer, removed = remove(table, 0.1, seed=1_000)
-    loss = {}
-    for M in (1, 2, 4, 8):
+    loss: dict[int, float] = {}
+    while len(loss) < 2 or list(loss.values())[-1] < list(loss.values())[-2]:
+        M = 2 ** len(loss)
         mae = MutualAutoencoder(M=M, random_state=0)
         timed_fit(mae, fewer)
         each = np.concatenate(errors(table, mae.impute(fewer), removed))
