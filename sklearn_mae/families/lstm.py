@@ -47,6 +47,9 @@ __all__ = [
 N_PLACES = 32
 # numbers held at once where no gradient has to be kept
 NUMBERS_AT_ONCE = 4_000_000
+# Many rows are sorted by length and read in so many parts, each as long as its longest.
+# Parts of fewer rows cost more than the pads that they leave out.
+PARTS, FEWEST_ROWS = 4, 256
 
 
 class Recurrent(nn.Module):
@@ -86,6 +89,18 @@ def _used(x: Tensor) -> Tensor:
     return x[:, : max(1, int((x != PAD).any(0).sum()))]
 
 
+def _by_length(x: Tensor, most: int, codes: int = 1) -> Sequence[Tensor | slice]:
+    """Part rows (n, T), so that those of a part are about as long: their numbers.
+
+    Each row is read with so many codes, ``most`` at once.
+    """
+    rows = max(FEWEST_ROWS // codes, -(-len(x) // PARTS))
+    rows = max(1, min(rows, most // codes))
+    if len(x) <= rows:
+        return [slice(None)]
+    return (x != PAD).sum(1).argsort(stable=True).split(rows)
+
+
 def _places(length: int, n_inputs: int, n_outputs: int) -> nn.Parameter:
     """Return the weights of a linear map for each place, which begin at zero."""
     return nn.Parameter(torch.zeros(min(length, N_PLACES), n_inputs, n_outputs))
@@ -121,16 +136,15 @@ class SequenceDistribution(PrivateDistribution):
         shape = torch.broadcast_shapes(self.batch_shape, value.shape[:-1])
         x = value.expand(*shape, -1).reshape(-1, value.shape[-1])
         z = self.z.expand(*shape, -1).reshape(len(x), -1)
-        used = _used(x)
-        rows = len(x)
+        most = len(x)
         if not torch.is_grad_enabled():
-            numbers = used.shape[1] * self.likelihood.n_words
-            rows = max(1, NUMBERS_AT_ONCE // numbers)
-        chunks = zip(used.split(rows), z.split(rows), strict=True)
-        parts = [self.likelihood.token_log_probs(*chunk) for chunk in chunks]
-        found = torch.cat(parts) if parts else z.new_zeros(0, used.shape[1])
-        pads = x.shape[1] - used.shape[1]
-        return nn.functional.pad(found, (0, pads)).reshape(*shape, -1)
+            most = NUMBERS_AT_ONCE // (x.shape[1] * self.likelihood.n_words)
+        found = z.new_zeros(x.shape)
+        for part in _by_length(x, most):
+            used = _used(x[part])
+            log_probs = self.likelihood.token_log_probs(used, z[part])
+            found[part, : used.shape[1]] = log_probs
+        return found.reshape(*shape, -1)
 
     def sample(self, sample_shape=(), generator=None):
         """Draw rows, word by word."""
@@ -286,24 +300,25 @@ class SequenceLikelihood(Likelihood):
         times: exact to a few parts in a thousand.
         """
         d = z.shape[-1]
-        words_of_x = _used(Rows.of(x).values)
+        x = Rows.of(x).values
         step = 1e-3 if z.dtype == torch.float64 else 1e-2
         shifts = step * torch.eye(d + 1, d, dtype=z.dtype, device=z.device).roll(1, 0)
         shifts[0] = 0
-        rows = max(1, NUMBERS_AT_ONCE // ((d + 1) * words_of_x.shape[1] * self.n_words))
-        found = []
-        for some, at in zip(words_of_x.split(rows), z.split(rows), strict=True):
+        total = z.new_zeros(len(x), d, d)
+        most = NUMBERS_AT_ONCE // (x.shape[1] * self.n_words)
+        for part in _by_length(x, most, codes=d + 1):
+            some = _used(x[part])
             n = len(some)
             words = some.repeat(d + 1, 1)
-            codes = (at + shifts.unsqueeze(1)).flatten(0, 1)
+            codes = (z[part] + shifts.unsqueeze(1)).flatten(0, 1)
             hidden, chosen = self._before_tokens(words, codes)
             log_probs = log_softmax(self.output(hidden), -1).unflatten(0, (d + 1, -1))
             slopes = (log_probs[1:] - log_probs[0]) / step
             slopes = (slopes * (0.5 * log_probs[0]).exp()).movedim(0, 1)  # (m, d, V)
             row = chosen[:n].nonzero()[:, 0]
-            total = slopes.new_zeros(n, d, d)
-            found.append(total.index_add(0, row, slopes @ slopes.mT))
-        return torch.cat(found).double()
+            of_part = slopes.new_zeros(n, d, d).index_add(0, row, slopes @ slopes.mT)
+            total[part] = of_part
+        return total.double()
 
 
 class SequenceReader(nn.Module):
