@@ -180,12 +180,13 @@ class SequenceDistribution(PrivateDistribution):
             # the first of the outputs is the index after PAD
             word = 1 + choose(log_softmax(likelihood.output(hidden[:, 0]), -1))
             x[open_rows, t] = word
-            going_on = word != END
-            if not going_on.all():
+            # (one list of them: each mask would make an accelerator wait)
+            going_on = (word != END).nonzero()[:, 0]
+            if not len(going_on):
+                break
+            if len(going_on) < len(word):
                 open_rows, z, word = open_rows[going_on], z[going_on], word[going_on]
                 states = [tuple(s[:, going_on] for s in state) for state in states]
-            if not len(open_rows):
-                break
         else:
             x[open_rows, -1] = END
         return x.reshape(*shape, -1)
@@ -218,7 +219,7 @@ class SequenceLikelihood(Likelihood):
         many_codes=False,
         rows_with_gradients=64,
         budget=500_000,
-        fit_budget=200_000,
+        fit_budget=300_000,
         fit_samples=500,
         rated_rows=500,
         refinement=0.25,
@@ -256,18 +257,21 @@ class SequenceLikelihood(Likelihood):
         return torch.cat([hidden, of_code], -1), states
 
     def _before_tokens(self, x: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
-        """What is known before each chosen token (m, H + E), and which are (n, T)."""
+        """What is known before chosen tokens (m, H + E), and their places in x (m,)."""
         start = torch.full_like(x[:, :1], PAD)
         hidden, _ = self.read(torch.cat([start, x[:, :-1]], 1), z)
         chosen = x != PAD
         chosen[:, self.length - 1 :] = False
-        return hidden[chosen], chosen
+        places = chosen.flatten().nonzero()[:, 0]
+        return hidden.flatten(0, 1).index_select(0, places), places
 
     def token_log_probs(self, x: Tensor, z: Tensor) -> Tensor:
         """Log p(x_t|x_<t, z) of rows (n, T) and codes (n, d), shape (n, T)."""
-        hidden, chosen = self._before_tokens(x, z)
-        log_probs = -cross_entropy(self.output(hidden), x[chosen] - 1, reduction="none")
-        return log_probs.new_zeros(x.shape).masked_scatter(chosen, log_probs)
+        hidden, places = self._before_tokens(x, z)
+        words = x.flatten()[places]
+        log_probs = -cross_entropy(self.output(hidden), words - 1, reduction="none")
+        found = log_probs.new_zeros(x.numel()).index_copy(0, places, log_probs)
+        return found.view(x.shape)
 
     def outcomes(self) -> Tensor | None:
         """All rows, or None where they are too many."""
@@ -311,11 +315,11 @@ class SequenceLikelihood(Likelihood):
             n = len(some)
             words = some.repeat(d + 1, 1)
             codes = (z[part] + shifts.unsqueeze(1)).flatten(0, 1)
-            hidden, chosen = self._before_tokens(words, codes)
+            hidden, places = self._before_tokens(words, codes)
             log_probs = log_softmax(self.output(hidden), -1).unflatten(0, (d + 1, -1))
             slopes = (log_probs[1:] - log_probs[0]) / step
             slopes = (slopes * (0.5 * log_probs[0]).exp()).movedim(0, 1)  # (m, d, V)
-            row = chosen[:n].nonzero()[:, 0]
+            row = places[: len(slopes)] // some.shape[1]
             of_part = slopes.new_zeros(n, d, d).index_add(0, row, slopes @ slopes.mT)
             total[part] = of_part
         return total.double()
