@@ -1,6 +1,6 @@
 """Speed and memory of training, beside a hand-written loop and other packages.
 
-    python benchmarks/bench_speed.py [--what step rows fit] [--rounds 5]
+    python benchmarks/bench_speed.py [--what step rows] [--rounds 5]
 
 All seconds are CPU time, on one torch thread. Rows are written as they come; what the
 CSV has is not run again, ``--table`` only summarises it. Packages that are not
@@ -16,12 +16,10 @@ virtual environment of their own).
 - ``rows``: the same default step for tables of 1,000 to 1,000,000 rows of 20 columns,
   each in a process of its own: 400 steps after 100 that are not counted, without
   calibrations, whose number does not depend on the rows.
-- ``fit``: whole fits, once: the default one, scikit-learn's PCA and FactorAnalysis, and
-  umap-learn's UMAP of the same number of components. For orientation.
 
-Columns: ``seconds`` of all ``steps`` (``fit``: of the fit); ``megabytes``, the peak of
-memory during these steps beyond what was in use before them, and ``fit_megabytes``, the
-peak of the fit until their end beyond what was in use with X loaded.
+Columns: ``seconds`` of all ``steps``; ``megabytes``, the peak of memory during these
+steps beyond what was in use before them, and ``fit_megabytes``, the peak of the fit
+until their end beyond what was in use with X loaded. Whole fits: ``bench_fits.py``.
 """
 
 import contextlib
@@ -40,8 +38,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from rows import Results, parser, timed_fit
-from sklearn.decomposition import PCA, FactorAnalysis
+from rows import Results, parser
 from skorch import NeuralNet
 from skorch.callbacks import Callback
 from torch import nn
@@ -414,48 +411,11 @@ def run_rows(results: Results, rounds: int) -> None:
             results.add(row | pool.apply(measured, (row["n"],)))
 
 
-# Whole fits
-
-
-def run_fits(results: Results, names: list[str]) -> None:
-    """Time whole fits."""
-    for name in names:
-        model = MODELS[name]
-        d = model.n_components
-        network = {"n_components": d, "hidden_layer_sizes": model.hidden}
-        fits = {
-            "PCA": lambda d=d: PCA(d, random_state=0),
-            "FactorAnalysis": lambda d=d: FactorAnalysis(d, random_state=0),
-        }
-        if name != "wide":  # minutes
-            fits["default"] = lambda network=network: MutualAutoencoder(
-                random_state=0, **network
-            )
-        if installed("umap"):
-            fits["UMAP"] = lambda d=d: umap(d)
-        wanted = (
-            {"what": "fit", "model": name, "case": case, "n": model.n_rows}
-            for case in fits
-        )
-        for row in results.missing(wanted):
-            if row["case"] == "UMAP":
-                umap(d).fit(model.X[:100])  # compiles
-            seconds, _ = timed_fit(fits[row["case"]](), model.X)
-            results.add({**row, "seconds": f"{seconds:.3f}"})
-
-
-def umap(n_components: int):
-    """Return umap-learn's estimator, on one thread."""
-    from umap import UMAP
-
-    return UMAP(n_components=n_components, random_state=0, n_jobs=1)
-
-
 # The tables
 
 
 def summary(rows: list[dict]) -> None:
-    """Print ratios of steps, figures of many rows, and whole fits."""
+    """Print ratios of steps and figures of many rows."""
     steps: dict = {}
     for row in rows:
         if row["what"] == "step":
@@ -487,11 +447,6 @@ def summary(rows: list[dict]) -> None:
                 seconds, added, peak = columns
                 ms = 1e3 * seconds / COUNTED
                 print(f"| {n:,} | {ms:.2f} | {added:.1f} | {peak:.0f} |")
-    fits = [row for row in rows if row["what"] == "fit"]
-    if fits:
-        print("\n| whole fit | seconds |\n|---|---|")
-        for row in fits:
-            print(f"| {row['model']}, {row['case']} | {float(row['seconds']):.2f} |")
 
 
 def _milliseconds(rounds: dict | None) -> str:
@@ -511,7 +466,7 @@ def _ratio(above: dict | None, below: dict | None) -> str:
 def main():
     """Run what is missing and print the tables."""
     options = parser(__doc__, "speed.csv")
-    kinds = ("step", "rows", "fit")
+    kinds = ("step", "rows")
     options.add_argument("--what", nargs="+", default=kinds, choices=kinds)
     options.add_argument("--model", nargs="+", default=list(MODELS), choices=MODELS)
     options.add_argument("--rounds", type=int, default=5)
@@ -524,8 +479,6 @@ def main():
         run_steps(results, arguments.model, arguments.rounds)
     if "rows" in arguments.what:
         run_rows(results, min(3, arguments.rounds))
-    if "fit" in arguments.what:
-        run_fits(results, [name for name in arguments.model if name != "text"])
     summary(results.rows)
 
 

@@ -66,6 +66,7 @@ from text_models import (
 
 from sklearn_mae.information import information_of_model
 from sklearn_mae.model import draw
+from sklearn_mae.training.landing import refine_posterior
 
 # largest fraction of H for which mutual_info computes a narrower bracket
 MAX_REFINED = 0.6
@@ -211,7 +212,7 @@ class Runner:
         row = times(net)
         if name.startswith("autoencoder"):
             return {**row, **self._describe(net.module_, noisy=False)}
-        net.refine_posterior(min(REFINING_STEPS, row["steps"]))
+        refine_posterior(net, min(REFINING_STEPS, row["steps"]))
         row.update(self._describe(net.module_))
         generator = torch.Generator(self.size["device"]).manual_seed(self.seed)
         tol = max(0.1, 0.03 * row["rate_train"])
@@ -272,7 +273,8 @@ def _timed(X, size: dict, encoder: str, M, n_steps: int, seed: int):
     clock = time.process_time if params.device == "cpu" else time.perf_counter
     calibrating = 0.0
     if M is not None:
-        calibrate = net.constraint.calibrate
+        information = next(c for c in net.constraints if c.name == "model")
+        calibrate = information.calibrate
 
         def timed(*arguments):
             nonlocal calibrating
@@ -280,7 +282,7 @@ def _timed(X, size: dict, encoder: str, M, n_steps: int, seed: int):
             calibrate(*arguments)
             calibrating += clock() - start
 
-        net.constraint.calibrate = timed
+        information.calibrate = timed
     start = clock()
     net.partial_fit(rows)
     return (clock() - start - calibrating) / net.step_, calibrating

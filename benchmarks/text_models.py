@@ -162,7 +162,7 @@ class WithoutNoise(Amortised):
 
 
 def _without_rate(model, x, z):
-    log_lik = model.likelihood(z).log_prob(x).mean(0)
+    log_lik = model.log_lik(x, z).mean(0)
     return Bound(log_lik, -log_lik, torch.zeros_like(log_lik))
 
 
@@ -205,12 +205,14 @@ def untrained(params: MutualAutoencoder, X: np.ndarray):
     """
     structure = Structure.of(params)
     family = row_family(structure.likelihood).fit(X)
-    x = torch.tensor(family.transform(X))
-    seed = params.random_state
-    model = build_model(structure, family, x[:2], seed).to(params.device)
+    rows = family.rows(X)
+    x = rows.map(torch.as_tensor)
+    seed, device = params.random_state, params.device
+    model = build_model(structure, family, x[:2], seed).to(device)
     progress = ProgressBar(disable=True)
-    net = build_net(params, model, family, len(X), seed, {}, progress).initialize()
-    return net, TrainingRows(x.to(params.device))
+    net = build_net(params, model, family, len(X), 0.0, seed, {}, device, progress)
+    x = x.map(lambda field: field.to(device))
+    return net.initialize(), TrainingRows(x, family.lengths(rows))
 
 
 def train(corpus: Corpus, size: dict, seed: int, rule, n_components: int):
@@ -324,7 +326,8 @@ def describe(model, corpus: Corpus, separate, H: float, seed: int, noisy=True) -
         - codes.shape[1]
         - covariance.logdet()
     )
-    row["perplexity"] = perplexity(separate, evaluation.sample(N_SAMPLED, generator)[0])
+    samples, _ = evaluation.sample(N_SAMPLED, generator)
+    row["perplexity"] = perplexity(separate, samples.values)
     return row
 
 

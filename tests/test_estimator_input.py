@@ -7,12 +7,15 @@ import numpy as np
 import pandas as pd
 import polars as pl
 import pytest
+import torch
 from scipy import sparse
 from sklearn import datasets
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.utils._param_validation import InvalidParameterError
 
 from sklearn_mae import MutualAutoencoder
+from sklearn_mae.estimator import fitting, parts
+from sklearn_mae.estimator.parts import resolve_device
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
@@ -346,6 +349,41 @@ def test_unknown_devices(small, device):
 
     with pytest.raises(ValueError, match=message):
         small(device=device).fit(X)
+
+
+def device_of(monkeypatch, cuda, n_parameters, batch_size="auto", device="auto"):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
+    mae = MutualAutoencoder(device=device, batch_size=batch_size)
+    model = torch.nn.Linear(n_parameters, 1, bias=False)
+    return resolve_device(mae, model, 10_000)
+
+
+def test_auto_takes_a_gpu_where_a_step_is_large(monkeypatch):
+    # batches of 128 rows
+    assert device_of(monkeypatch, True, 80_000) == "cpu"
+    assert device_of(monkeypatch, True, 800_000) == "cuda"
+    assert device_of(monkeypatch, True, 80_000, batch_size=2_000) == "cuda"
+    assert device_of(monkeypatch, False, 800_000) == "cpu"
+    assert device_of(monkeypatch, True, 800_000, device="cpu") == "cpu"
+    assert device_of(monkeypatch, False, 1, device="cuda:1") == "cuda:1"
+
+
+def test_fit_says_which_device_auto_was(small, monkeypatch):
+    tried = []
+
+    def torch_device(name):
+        tried.append(name)
+        return torch.device("cpu")
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(fitting, "torch_device", torch_device)
+    mae = small(device="auto").fit(X)
+    assert mae.net_.device == "cpu"
+    assert mae.device == "auto"
+    monkeypatch.setattr(parts, "GPU_PAYS", 1)
+    mae.fit(X)
+
+    assert tried == ["cpu", "cuda"]
 
 
 @pytest.mark.usefixtures("whole_fits")

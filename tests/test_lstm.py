@@ -97,6 +97,41 @@ def test_probabilities_sum_to_one():
     assert (log_prob.std(1) > 0.1).any()
 
 
+@pytest.mark.parametrize("parts", [1, 3])
+def test_rows_read_by_length_have_the_same_figures(monkeypatch, parts):
+    likelihood = build_likelihood(length=6)
+    x = likelihood(codes(200)).sample(generator=generator(4))
+    z = codes(200, seed=5)
+    figures = {}
+    for few in (1_000, 1):
+        monkeypatch.setattr(lstm, "FEWEST_ROWS", few)
+        monkeypatch.setattr(lstm, "PARTS", parts)
+        at = z.clone().requires_grad_()
+        log_probs = likelihood(at).token_log_prob(x)
+        with torch.no_grad():
+            unkept = likelihood(at).token_log_prob(x)
+        (slope,) = torch.autograd.grad(log_probs.square().sum(), at)
+        fisher = likelihood.fisher_information(z, x)
+        figures[few] = log_probs.detach(), unkept, slope, fisher
+
+    assert len(lstm._by_length(x, len(x))) == parts
+    assert len((x != PAD).sum(1).unique()) > 2
+    for whole, in_parts in zip(*figures.values(), strict=True):
+        assert_close(in_parts, whole, rtol=0, atol=1e-12)
+
+
+def test_parts_hold_each_row_once_and_no_more_than_may_be_read(monkeypatch):
+    x = torch.tensor([row(*[3] * (i % 4)) for i in range(100)])
+    monkeypatch.setattr(lstm, "FEWEST_ROWS", 1)
+
+    parts = lstm._by_length(x, 60, codes=3)
+
+    assert max(map(len, parts)) <= 20
+    assert sorted(torch.cat(parts).tolist()) == list(range(100))
+    lengths = (x != PAD).sum(1)[torch.cat(parts)]
+    assert lengths.equal(lengths.sort().values)
+
+
 def next_word_log_probs(likelihood, words, z):
     """Log p(word|words, z) of each word that may follow, one row for each."""
     may_follow = [UNKNOWN, END, *range(3, likelihood.n_words)]

@@ -66,6 +66,53 @@ def test_batches_are_shuffled_privately():
     assert torch.equal(torch.get_rng_state(), before)
 
 
+def batches_of(n, lengths, batch_size, seed=0):
+    """Return the numbers of the rows of each batch of an epoch."""
+    rows = TrainingRows(torch.arange(n).unsqueeze(1), lengths)
+    batches = Batches(rows, batch_size, torch.Generator().manual_seed(seed))
+    return [batch.values.flatten() for batch in batches]
+
+
+def test_rows_of_a_batch_are_about_as_long():
+    lengths = np.random.default_rng(0).integers(1, 20, 500)
+    batches = batches_of(500, lengths, 16)
+
+    # those of uniform lengths spread over all of them, were they not dealt out
+    longest = [lengths[batch].max() for batch in batches]
+    places = sum(top * len(batch) for top, batch in zip(longest, batches, strict=True))
+    assert sorted(map(len, batches)) == [15] * 12 + [16] * 20
+    assert sorted(torch.cat(batches).tolist()) == list(range(500))
+    assert lengths.sum() > 0.85 * places
+    random = batches_of(500, None, 16)
+    assert lengths.sum() < 0.6 * sum(lengths[rows].max() * len(rows) for rows in random)
+    # long ones do not come last
+    assert longest != sorted(longest)
+
+
+def test_rows_with_lengths_meet_others_in_each_epoch():
+    lengths = np.arange(400) % 7
+    x = torch.arange(400).unsqueeze(1)
+    rows = TrainingRows(x, lengths)
+    batches = Batches(rows, 20, generator())
+
+    met = [
+        {frozenset(batch.values.flatten().tolist()) for batch in batches}
+        for _ in range(2)
+    ]
+
+    assert not met[0] & met[1]
+
+
+def test_lengths_that_are_all_the_same_change_no_pool():
+    # the rows of a pool are those that follow each other without lengths
+    pooled = Batches.pooled * 10
+    plain = torch.cat(batches_of(400, None, 10, seed=3)[: Batches.pooled])
+    dealt = torch.cat(batches_of(400, np.ones(400), 10, seed=3)[: Batches.pooled])
+
+    assert len(plain) == pooled
+    assert set(plain.tolist()) == set(dealt.tolist())
+
+
 # A step without a constraint is a VAE's
 
 

@@ -78,6 +78,13 @@ def test_columns_of_pads_change_nothing(n):
     np.testing.assert_array_equal(back, padded(tight, n))
 
 
+def test_lengths_count_the_end_mark_and_no_pads():
+    X = np.array([[3, 4, 2, 0], [2, 0, 0, 0], [3, 3, 4, 2]])
+    family = Sequences().fit(X)
+
+    assert family.lengths(family.rows(X)).tolist() == [3, 1, 4]
+
+
 def test_unseen_words_are_unknown_with_a_warning():
     rows = Sequences().fit(SENTENCES)
     X = np.array([[4, 7, 2, 0, 0, 0], [1000, 899, 1, 2, 0, 0.0]])

@@ -5,7 +5,6 @@ from dataclasses import replace
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from sklearn_mae.columns import Columns, is_sparse, row_blocks
 from sklearn_mae.estimator.arguments import MAX_SEED, as_tensor, seed_from
@@ -14,6 +13,7 @@ from sklearn_mae.estimator.parts import (
     build_model,
     build_net,
     check_draws,
+    resolve_device,
     torch_device,
 )
 from sklearn_mae.estimator.sparse import SparseRows
@@ -79,29 +79,41 @@ def fit_record(
         build_seed = before.build_seed
         # the same seed must not bring the same batches and noise again
         seed = (seed + before.n_iter_) % MAX_SEED
-    device = torch_device(params.device)
-    x: Rows | SparseRows
     if is_sparse(X):
-        x = SparseRows(family, X, device)
         # (its mean over some rows: it differs between rows where entries are missing)
-        seen = x.some(seed)
+        seen = SparseRows(family, X, torch.device("cpu")).some(seed)
     else:
         seen = family.rows(X)
-        x = seen.map(lambda field: as_tensor(field, torch.float32, device))
     if before is None:
-        two = x.take(torch.arange(2, device=device)).map(Tensor.cpu)
+        two = seen[:2].map(lambda field: as_tensor(field, torch.float32, "cpu"))
         model = build_model(structure, family, two, seed)
     else:
         model = copy.deepcopy(before.model)
         pool = family.pool()
         pool = Pool() if pool is None else pool
         model.pool = pool.to(model.reference.dtype)
+    device = torch_device(resolve_device(params, model, X.shape[0]))
     model.to(device)
+    x: Rows | SparseRows
+    lengths = None
+    if is_sparse(X):
+        x = SparseRows(family, X, device)
+    else:
+        x = seen.map(lambda field: as_tensor(field, torch.float32, device))
+        lengths = family.lengths(seen)
     log_volume = float(family.log_volume(seen).mean())
     net = build_net(
-        params, model, family, len(x), log_volume, seed, constraints, progress
+        params,
+        model,
+        family,
+        len(x),
+        log_volume,
+        seed,
+        constraints,
+        str(device),
+        progress,
     )
-    net.initialize().partial_fit(TrainingRows(x))
+    net.initialize().partial_fit(TrainingRows(x, lengths))
     net.check_finite()
     epochs = [epoch for epoch in net.history if "loss" in epoch]
     fitted = Fitted(

@@ -180,7 +180,10 @@ default="auto"
         patience: while multipliers grow, the loss rises and the ELBO may fall, though
         all goes well.
     device : str, default="cpu"
-        torch device.
+        torch device. ``"auto"``: CUDA, where torch has it and the networks are large
+        enough for it to pay, else the CPU. They are where the rows of a batch times
+        the parameters of the networks come to 1e8; a table of default sizes has about
+        1e7 and is as fast on a core. ``net_.device`` says which it was.
     warm_start : bool, default=False
         Go on from the last fit: weights, column scales and multipliers are kept,
         optimisers and learning-rate schedule start again, `history_` grows. M, C, lr

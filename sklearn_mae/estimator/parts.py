@@ -36,6 +36,7 @@ __all__ = [
     "build_strategy",
     "check_draws",
     "resolve_C",
+    "resolve_device",
     "resolve_lengths",
     "torch_device",
 ]
@@ -46,6 +47,12 @@ ENCODERS = ("resampling", "gaussian")
 AUTO_MAX_EPOCHS = 2_000
 DEFAULT_LR = 1e-3
 AUTO_C = 10.0
+# Rows of a batch times parameters of the networks from which device="auto" takes a GPU.
+# A default table has about 1e7; its step is hundreds of small operations, which a GPU
+# takes as long to start as one core takes to do. From ten times as many on that core
+# takes several times as long, and the GPU does not: at 2e9, of layers of 512 and
+# batches of 1,024, it was a hundred times as fast.
+GPU_PAYS = 1e8
 # beyond this many outcomes a step that enumerates them costs more than its noise
 MAX_ENUMERATED_IN_TRAINING = 512
 
@@ -199,6 +206,7 @@ def build_net(
     log_volume: float,
     seed: int,
     state: dict[str, dict[str, float]],
+    device: str,
     progress: ProgressBar,
 ) -> MutualAutoencoderNet:
     """Build the net that trains a model.
@@ -219,6 +227,8 @@ def build_net(
         Of batches and draws.
     state : dict
         Of an earlier fit's constraints, see ``build_constraints``.
+    device : str
+        Where the model is.
     progress : ProgressBar
         Shows the training.
     """
@@ -235,7 +245,7 @@ def build_net(
         max_epochs=max_epochs,
         batch_size=batch_size,
         lr=params.lr,
-        device=params.device,
+        device=device,
         verbose=0,
     )
 
@@ -264,6 +274,16 @@ def resolve_lengths(params, n_rows: int) -> tuple[int, int]:
         return size, params.max_epochs
     n_batches = -(-n_rows // size)
     return size, min(AUTO_MAX_EPOCHS, -(-schedule.n_steps // n_batches))
+
+
+def resolve_device(params, model: LatentVariableModel, n_rows: int) -> str:
+    """Return the name of the device, "auto" resolved for such networks and rows."""
+    if params.device != "auto":
+        return params.device
+    batch_size, _ = resolve_lengths(params, n_rows)
+    n_parameters = sum(parameter.numel() for parameter in model.parameters())
+    pays = batch_size * n_parameters >= GPU_PAYS
+    return "cuda" if pays and torch.cuda.is_available() else "cpu"
 
 
 def resolve_C(params, n_columns: int) -> float:

@@ -358,8 +358,8 @@ def _device_that_is_there(value) -> torch.device:
         warnings.warn(
             f"This MutualAutoencoder was fitted on device={value!r}, which is not "
             "available to torch here: it is on the CPU now. Its parameter `device` "
-            "stays, and fit, with warm_start or without, needs that device: "
-            "set_params(device='cpu') first.",
+            "stays, and unless that is 'auto', fit, with warm_start or without, needs "
+            "that device: set_params(device='cpu') first.",
             UserWarning,
             stacklevel=5,
         )

@@ -469,6 +469,13 @@ class RowFamily:
         """Take rows of the model, of any leading shape, back to rows of X."""
         return self.inverse_transform(rows.values)
 
+    def lengths(self, rows: Rows) -> np.ndarray | None:
+        """Return the lengths of rows of arrays, (n,); None: all cost the same.
+
+        What a batch of rows with lengths costs is a matter of its longest.
+        """
+        return None
+
     def pool(self) -> Pool | None:
         """Return the contexts of the rows of fit; None where there are none."""
         return None

@@ -47,6 +47,9 @@ __all__ = [
 N_PLACES = 32
 # numbers held at once where no gradient has to be kept
 NUMBERS_AT_ONCE = 4_000_000
+# Many rows are sorted by length and read in so many parts, each as long as its longest.
+# Parts of fewer rows cost more than the pads that they leave out.
+PARTS, FEWEST_ROWS = 4, 256
 
 
 class Recurrent(nn.Module):
@@ -86,6 +89,18 @@ def _used(x: Tensor) -> Tensor:
     return x[:, : max(1, int((x != PAD).any(0).sum()))]
 
 
+def _by_length(x: Tensor, most: int, codes: int = 1) -> Sequence[Tensor | slice]:
+    """Part rows (n, T), so that those of a part are about as long: their numbers.
+
+    Each row is read with so many codes, ``most`` at once.
+    """
+    rows = max(FEWEST_ROWS // codes, -(-len(x) // PARTS))
+    rows = max(1, min(rows, most // codes))
+    if len(x) <= rows:
+        return [slice(None)]
+    return (x != PAD).sum(1).argsort(stable=True).split(rows)
+
+
 def _places(length: int, n_inputs: int, n_outputs: int) -> nn.Parameter:
     """Return the weights of a linear map for each place, which begin at zero."""
     return nn.Parameter(torch.zeros(min(length, N_PLACES), n_inputs, n_outputs))
@@ -121,16 +136,15 @@ class SequenceDistribution(PrivateDistribution):
         shape = torch.broadcast_shapes(self.batch_shape, value.shape[:-1])
         x = value.expand(*shape, -1).reshape(-1, value.shape[-1])
         z = self.z.expand(*shape, -1).reshape(len(x), -1)
-        used = _used(x)
-        rows = len(x)
+        most = len(x)
         if not torch.is_grad_enabled():
-            numbers = used.shape[1] * self.likelihood.n_words
-            rows = max(1, NUMBERS_AT_ONCE // numbers)
-        chunks = zip(used.split(rows), z.split(rows), strict=True)
-        parts = [self.likelihood.token_log_probs(*chunk) for chunk in chunks]
-        found = torch.cat(parts) if parts else z.new_zeros(0, used.shape[1])
-        pads = x.shape[1] - used.shape[1]
-        return nn.functional.pad(found, (0, pads)).reshape(*shape, -1)
+            most = NUMBERS_AT_ONCE // (x.shape[1] * self.likelihood.n_words)
+        found = z.new_zeros(x.shape)
+        for part in _by_length(x, most):
+            used = _used(x[part])
+            log_probs = self.likelihood.token_log_probs(used, z[part])
+            found[part, : used.shape[1]] = log_probs
+        return found.reshape(*shape, -1)
 
     def sample(self, sample_shape=(), generator=None):
         """Draw rows, word by word."""
@@ -166,12 +180,13 @@ class SequenceDistribution(PrivateDistribution):
             # the first of the outputs is the index after PAD
             word = 1 + choose(log_softmax(likelihood.output(hidden[:, 0]), -1))
             x[open_rows, t] = word
-            going_on = word != END
-            if not going_on.all():
+            # (one list of them: each mask would make an accelerator wait)
+            going_on = (word != END).nonzero()[:, 0]
+            if not len(going_on):
+                break
+            if len(going_on) < len(word):
                 open_rows, z, word = open_rows[going_on], z[going_on], word[going_on]
                 states = [tuple(s[:, going_on] for s in state) for state in states]
-            if not len(open_rows):
-                break
         else:
             x[open_rows, -1] = END
         return x.reshape(*shape, -1)
@@ -204,7 +219,7 @@ class SequenceLikelihood(Likelihood):
         many_codes=False,
         rows_with_gradients=64,
         budget=500_000,
-        fit_budget=200_000,
+        fit_budget=300_000,
         fit_samples=500,
         rated_rows=500,
         refinement=0.25,
@@ -242,18 +257,21 @@ class SequenceLikelihood(Likelihood):
         return torch.cat([hidden, of_code], -1), states
 
     def _before_tokens(self, x: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
-        """What is known before each chosen token (m, H + E), and which are (n, T)."""
+        """What is known before chosen tokens (m, H + E), and their places in x (m,)."""
         start = torch.full_like(x[:, :1], PAD)
         hidden, _ = self.read(torch.cat([start, x[:, :-1]], 1), z)
         chosen = x != PAD
         chosen[:, self.length - 1 :] = False
-        return hidden[chosen], chosen
+        places = chosen.flatten().nonzero()[:, 0]
+        return hidden.flatten(0, 1).index_select(0, places), places
 
     def token_log_probs(self, x: Tensor, z: Tensor) -> Tensor:
         """Log p(x_t|x_<t, z) of rows (n, T) and codes (n, d), shape (n, T)."""
-        hidden, chosen = self._before_tokens(x, z)
-        log_probs = -cross_entropy(self.output(hidden), x[chosen] - 1, reduction="none")
-        return log_probs.new_zeros(x.shape).masked_scatter(chosen, log_probs)
+        hidden, places = self._before_tokens(x, z)
+        words = x.flatten()[places]
+        log_probs = -cross_entropy(self.output(hidden), words - 1, reduction="none")
+        found = log_probs.new_zeros(x.numel()).index_copy(0, places, log_probs)
+        return found.view(x.shape)
 
     def outcomes(self) -> Tensor | None:
         """All rows, or None where they are too many."""
@@ -286,24 +304,25 @@ class SequenceLikelihood(Likelihood):
         times: exact to a few parts in a thousand.
         """
         d = z.shape[-1]
-        words_of_x = _used(Rows.of(x).values)
+        x = Rows.of(x).values
         step = 1e-3 if z.dtype == torch.float64 else 1e-2
         shifts = step * torch.eye(d + 1, d, dtype=z.dtype, device=z.device).roll(1, 0)
         shifts[0] = 0
-        rows = max(1, NUMBERS_AT_ONCE // ((d + 1) * words_of_x.shape[1] * self.n_words))
-        found = []
-        for some, at in zip(words_of_x.split(rows), z.split(rows), strict=True):
+        total = z.new_zeros(len(x), d, d)
+        most = NUMBERS_AT_ONCE // (x.shape[1] * self.n_words)
+        for part in _by_length(x, most, codes=d + 1):
+            some = _used(x[part])
             n = len(some)
             words = some.repeat(d + 1, 1)
-            codes = (at + shifts.unsqueeze(1)).flatten(0, 1)
-            hidden, chosen = self._before_tokens(words, codes)
+            codes = (z[part] + shifts.unsqueeze(1)).flatten(0, 1)
+            hidden, places = self._before_tokens(words, codes)
             log_probs = log_softmax(self.output(hidden), -1).unflatten(0, (d + 1, -1))
             slopes = (log_probs[1:] - log_probs[0]) / step
             slopes = (slopes * (0.5 * log_probs[0]).exp()).movedim(0, 1)  # (m, d, V)
-            row = chosen[:n].nonzero()[:, 0]
-            total = slopes.new_zeros(n, d, d)
-            found.append(total.index_add(0, row, slopes @ slopes.mT))
-        return torch.cat(found).double()
+            row = places[: len(slopes)] // some.shape[1]
+            of_part = slopes.new_zeros(n, d, d).index_add(0, row, slopes @ slopes.mT)
+            total[part] = of_part
+        return total.double()
 
 
 class SequenceReader(nn.Module):

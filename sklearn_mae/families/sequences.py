@@ -13,6 +13,7 @@ from sklearn_mae.families.gaussian import shown
 from sklearn_mae.families.lstm import SequenceFilter, SequenceLikelihood, SequenceReader
 from sklearn_mae.families.modules import call_factory
 from sklearn_mae.families.texts import are_sequences, text_problem
+from sklearn_mae.model import Rows
 from sklearn_mae.records import count, entries, increasing, need
 from sklearn_mae.text import END, FIRST_WORD, PAD, UNKNOWN
 
@@ -119,6 +120,10 @@ class Sequences(RowFamily):
     def keys(self, X: np.ndarray) -> np.ndarray:
         """Take checked rows to what their noise may hang on, for ``row_noise``."""
         return self._cut(X.astype(np.int64), warn=False)
+
+    def lengths(self, rows: Rows) -> np.ndarray:
+        """Return the number of tokens of each row, (n,), the end mark included."""
+        return (rows.values != PAD).sum(axis=1)
 
     def inverse_transform(self, Y: np.ndarray) -> np.ndarray:
         """Take what the model sees, shape (..., length_), back to ids."""
