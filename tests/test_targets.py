@@ -314,7 +314,7 @@ def test_samples_of_a_class(fitted):
 def test_samples_have_the_classes_frequencies():
     y = np.where(np.arange(N) < N // 4, "rare", "usual")
     rows = np.where(y == "rare", 10.0, 0.0)[:, None] + X
-    mae = build(max_epochs=150, lr=4e-3).fit(rows, y)
+    mae = build(max_epochs=100, lr=4e-3).fit(rows, y)
     share = (mae.sample(2000, random_state=0)[:, 0] > 6).mean()
 
     assert share == pytest.approx(0.25, abs=0.05)  # 5 se
@@ -352,44 +352,47 @@ def pairs(n, seed):
     return pd.DataFrame({"y": y.astype(str), "c": c.astype(str)}), y
 
 
-def test_codes_forget_what_the_decoder_is_told():
+def test_codes_forget_what_the_decoder_is_told(whole_fits):
     frame, y = pairs(3000, 0)
-    mae = build(M=0.8, max_epochs=60, lr=4e-3, batch_size=256).fit(frame, y)
+    mae = build(M=0.8, max_epochs=40, lr=4e-3, batch_size=256).fit(frame, y)
     new, y_new = pairs(3000, 1)
 
     about = mae.target_mutual_info(new, y_new).z
     assert about.interval[1] <= 0.02
     assert about.accuracy_cap <= 0.61
+    # M is I(x; z) given y, and is met
     low, high = mae.mutual_info_interval_
     assert low < 0.8 + 0.05
     assert high > 0.8 - 0.05
-    # the best there is: log 3 for c, whatever M
+    # the best there is: log 3, of c; without y it were log 6
     nll = -mae.log_likelihood(new[:500], y=y_new[:500])
-    assert nll.mean() == pytest.approx(np.log(3), abs=0.03)
+    assert nll.mean() == pytest.approx(np.log(3), abs=0.1)
 
 
-def shifted(n, seed, mu=1.0):
+def shifted(n, seed, mu=0.75):
+    """Two numbers that tell of each other, one of them shifted by y."""
     rng = np.random.default_rng(seed)
     y = rng.choice([-1, 1], n)
-    return (mu * y + rng.normal(size=n))[:, None], y
+    factor = rng.normal(size=(n, 1))
+    rows = factor + 0.5 * rng.normal(size=(n, 2))
+    return rows + mu * y[:, None] * [1, -1], y
 
 
-def test_codes_hold_as_much_as_they_are_to():
+@pytest.mark.parametrize("M_target", [0.0, 0.2])
+def test_codes_hold_as_much_as_they_are_to(M_target):
     rows, y = shifted(4000, 0)
-    mae = build(
-        M=0.6, M_target=0.15, n_components=1, max_epochs=60, lr=4e-3, batch_size=256
-    ).fit(rows, y)
-    about = mae.target_mutual_info(*shifted(4000, 1)).z
+    mae = build(M=1.0, M_target=M_target, max_epochs=50, lr=3e-3, batch_size=256)
+    about = mae.fit(rows, y).target_mutual_info(*shifted(4000, 1)).z
 
     low, high = about.interval
-    assert low <= 0.15 + 0.02
-    assert high >= 0.15 - 0.02
+    assert low <= M_target + 0.02
+    assert high >= M_target - 0.02
     assert high - low < 0.1
 
 
 def test_too_much_is_asked_for_and_said():
-    # x tells 0.02 nats of y
-    rows, y = shifted(1000, 0, mu=0.2)
+    # x tells next to nothing of y
+    rows, y = shifted(1000, 0, mu=0.1)
     mae = build(M=1.0, M_target=0.5, n_components=1, max_epochs=10, batch_size=256)
 
     with pytest.warns(ConvergenceWarning, match=r"M_target=0\.5 nats.*I\(z; y\) lies"):

@@ -230,16 +230,15 @@ def _of_M(params, model, family, C: float, n_steps: int) -> list[Constraint]:
 
 def _of_target(params, model, labelled: Labelled, C: float) -> Constraint:
     nats, like = labelled.nats, model.reference
-    penalty = (
-        Constant(C)
-        if nats == 0
-        else DualAscent(
+    penalty: Constant | DualAscent = Constant(C)
+    if nats > 0:
+        penalty = DualAscent(
             C,
             nats,
+            period=TargetInformation.period,
             integral_gain=TARGET_INTEGRAL_GAIN,
             proportional_gain=TARGET_PROPORTIONAL_GAIN,
         )
-    )
     return TargetInformation(
         penalty,
         labelled.x,

@@ -25,8 +25,8 @@ __all__ = ["TargetInformation"]
 # rows of each class in the bank; rows of all classes that stand for q(z), about, and of
 # each class at least
 BANK, ALL_CLASSES, OF_EACH = 1_000, 4_000, 20
-# steps between two terms, and terms between two banks
-PERIOD, REFRESHED = 2, 5
+# terms between two banks
+REFRESHED = 5
 # draws that the bias is measured with, and rows that they are compared with
 CALIBRATED, COMPARED = 1_000, 10_000
 HEAD_SIZES, HEAD_LR = (64,), 3e-3
@@ -54,6 +54,8 @@ class TargetInformation(Constraint):
 
     name = "target"
     holds_M = False
+    # steps between two terms
+    period = 2
     penalty: DualAscent | Constant
 
     def __init__(
@@ -83,7 +85,7 @@ class TargetInformation(Constraint):
 
     def term(self, step: Step) -> Term | None:
         """Return the step's term, its weight from earlier estimates."""
-        if step.number % PERIOD:
+        if step.number % self.period:
             return None
         model, z, labels = step.model, step.z[0], step.x.given.argmax(-1)
         if self._terms % REFRESHED == 0:
@@ -93,7 +95,7 @@ class TargetInformation(Constraint):
         information = self._compared(z, labels).mean()
         weight = self.penalty.weight
         side = information if weight > 0 or log_c is None else log_c.mean()
-        return Term(PERIOD * weight * side, information)
+        return Term(self.period * weight * side, information)
 
     @torch.no_grad()
     def _refill(self, model: LatentVariableModel, generator: torch.Generator) -> None:
