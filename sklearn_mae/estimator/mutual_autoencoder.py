@@ -148,7 +148,8 @@ class MutualAutoencoder(
         callable ``(n_features, n_components) -> nn.Module``: the module, decoder
         included, maps codes to a torch Distribution over the columns as given, constant
         ones left out; codes may come with several leading axes, as (n_draws, n,
-        n_components).
+        n_components). With ``target="condition"`` a code is followed by as many numbers
+        as there are classes, 1 at that of the row.
     constraint : {"both", "model", "paper"}, default="both"
         What must equal M. ``"model"``: the model's information I_p(x, z).
         ``"both"``: also the rate R of the encoder on the data, an upper bound on the
