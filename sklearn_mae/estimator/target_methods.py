@@ -21,11 +21,6 @@ __all__ = ["TargetMixin", "warn_of_target"]
 TOLERANCE, RELATIVE_TOLERANCE = 0.02, 0.02
 
 
-def near_target(nats: float) -> float:
-    """How far from M_target I(z; y) may be that counts as M_target, in nats."""
-    return max(TOLERANCE, RELATIVE_TOLERANCE * nats)
-
-
 def warn_of_target(params, fitted: Fitted) -> None:
     """Say where I(z; y) is not known, or not M_target.
 
@@ -60,7 +55,7 @@ def _complaint(nats: float, interval) -> str | None:
             "rows. Pass rows that fit has not seen to target_mutual_info(X, y), or "
             "leave small classes out."
         )
-    tolerance = near_target(nats)
+    tolerance = max(TOLERANCE, RELATIVE_TOLERANCE * nats)
     hit = hits((low, high), nats, tolerance)
     if hit:
         return None
