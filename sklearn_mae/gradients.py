@@ -138,7 +138,10 @@ class PerToken:
         log_probs = p.base.token_log_prob(x.values)
         score = log_probs - log_probs.detach()
         with torch.no_grad():
-            before = self.posterior(x.values).log_ratio_before(p.base.z, self.prior)
+            given = {} if x.given is None else {"given": x.given}
+            # (to a decoder what is given stands behind the code)
+            z = p.base.z[..., : self.prior.n_components]
+            before = self.posterior(x.values, **given).log_ratio_before(z, self.prior)
         inside = p.base.inside(x.values)
         n = inside.sum(0)
 

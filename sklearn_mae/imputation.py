@@ -33,7 +33,7 @@ def conditional_means(evaluation: Evaluation, x: Rows, keys: Tensor) -> Tensor:
     def expected(x, keys):
         z, log_w = evaluation.weighted_codes(x, N_CODES, keys)
         weights = torch.softmax(log_w, 0)
-        return evaluation.model.likelihood.expected(z, weights)
+        return evaluation.model.likelihood.expected(z, weights, x.given)
 
     return evaluation.by_rows(expected, N_CODES, x, keys)
 

@@ -49,7 +49,9 @@ def information_path(
     X: ArrayLike,
     Ms: Iterable[float | None],
     *,
+    y: ArrayLike | None = None,
     X_test: ArrayLike | None = None,
+    y_test: ArrayLike | None = None,
     random_state: int | np.random.RandomState | None = 0,
 ) -> Bunch:
     """Fit models over a range of M, each warm-started from its neighbour.
@@ -70,9 +72,13 @@ def information_path(
     Ms : iterable of shape (n_points,)
         Targets in nats. They are sorted. None stands for a model without the
         constraint, fitted from scratch, for comparison.
+    y : array-like of shape (n_samples,) or None, default=None
+        Labels of X, where `estimator` has a `target`.
     X_test : array-like of shape (n_test, n_features) or None, default=None
         Held-out rows for rate, distortion and likelihoods. None: a third of X is held
         out.
+    y_test : array-like of shape (n_test,) or None, default=None
+        Labels of X_test.
     random_state : int, RandomState instance or None, default=0
         Chooses that third.
 
@@ -114,9 +120,14 @@ def information_path(
     targets = sorted(_checked_targets(Ms), key=lambda M: (M is None, M))
     train = rows_before(before, X)
     if X_test is None:
-        train, test = train_test_split(
-            train, test_size=1 / 3, random_state=check_random_state(random_state)
-        )
+        options = {
+            "test_size": 1 / 3,
+            "random_state": check_random_state(random_state),
+        }
+        if y is None:
+            train, test = train_test_split(train, **options)
+        else:
+            train, test, y, y_test = train_test_split(train, y, **options)
     else:
         test = rows_before(before, X_test)
     estimator._validate_params()
@@ -135,7 +146,7 @@ def information_path(
         warned.pop(i, None)
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
-            model.fit(train)
+            model.fit(train, y)
         for warning in caught:
             if issubclass(warning.category, ConvergenceWarning):
                 warned[i] = warning.message
@@ -145,9 +156,9 @@ def information_path(
                 )
         fits[i] = model.set_params(**original)
     models = [fits[i] for i in range(len(targets))]
-    log_likelihoods = [model.log_likelihood(test) for model in models]
+    log_likelihoods = [model.log_likelihood(test, y=y_test) for model in models]
     rows = [
-        _figures(model, test, values)
+        _figures(model, test, y_test, values)
         for model, values in zip(models, log_likelihoods, strict=True)
     ]
     path = Bunch(
@@ -198,9 +209,9 @@ def _checked_targets(Ms):
     return [plain_number(M) for M in targets]
 
 
-def _figures(model, X_test, log_likelihoods):
+def _figures(model, X_test, y_test, log_likelihoods):
     low, high = model.mutual_info_interval_
-    elbo = float(model.score_samples(X_test).mean())
+    elbo = float(model.score_samples(X_test, y_test).mean())
     rate = float(model.rate(X_test).mean())
     return {
         "M": np.nan if model.M is None else float(model.M),
@@ -302,7 +313,9 @@ def _shown(likelihood) -> str:
     return likelihood if isinstance(likelihood, str) else reprlib.repr(likelihood)
 
 
-def information_report(estimator: BaseEstimator, X: ArrayLike) -> InformationReport:
+def information_report(
+    estimator: BaseEstimator, X: ArrayLike, y: ArrayLike | None = None
+) -> InformationReport:
     """Report the information of a fitted model, and of its codes for rows.
 
     Parameters
@@ -312,6 +325,8 @@ def information_report(estimator: BaseEstimator, X: ArrayLike) -> InformationRep
         autoencoder's input.
     X : array-like of shape (n_samples, n_features)
         Rows, as `estimator` takes them, preferably held out.
+    y : array-like of shape (n_samples,) or None, default=None
+        Their labels, where `estimator` has a `target`.
 
     Returns
     -------
@@ -341,9 +356,9 @@ def information_report(estimator: BaseEstimator, X: ArrayLike) -> InformationRep
     codes = estimator.encoder_mutual_info(X)
     figures = {
         "rate R": (estimator.rate(X), "what the codes cost; at least I_q"),
-        "distortion D": (estimator.distortion(X), "what they leave unexplained"),
-        "bound": (estimator.score_samples(X), f"on log p(x): -(D + R){of}"),
-        "log p(x)": (estimator.log_likelihood(X), f"by importance weighting{of}"),
+        "distortion D": (estimator.distortion(X, y), "what they leave unexplained"),
+        "bound": (estimator.score_samples(X, y), f"on log p(x): -(D + R){of}"),
+        "log p(x)": (estimator.log_likelihood(X, y=y), f"by importance weighting{of}"),
     }
     rows = []
     if estimator.M is not None:
@@ -362,6 +377,10 @@ def information_report(estimator: BaseEstimator, X: ArrayLike) -> InformationRep
             "of the codes drawn for these rows" + capped,
         )
     )
+    if hasattr(estimator, "target_mutual_info_"):
+        ends = estimator.target_mutual_info_interval_
+        meaning = "of codes and labels, of rows that fit held out"
+        rows.append(("I_q(z; y)", estimator.target_mutual_info_, *ends, meaning))
     for name, (values, meaning) in figures.items():
         mean, se = float(values.mean()), float(values.std() / len(values) ** 0.5)
         rows.append((name, mean, mean - 2 * se, mean + 2 * se, meaning))

@@ -17,7 +17,7 @@ __all__ = ["information_scorer"]
 
 
 def information_scorer(
-    estimator: BaseEstimator, X: ArrayLike, y: object = None
+    estimator: BaseEstimator, X: ArrayLike, y: ArrayLike | None = None
 ) -> dict[str, float]:
     """Score a fitted MutualAutoencoder, alone or in a Pipeline, by all its figures.
 
@@ -35,8 +35,8 @@ def information_scorer(
         ``GridSearchCV``, the best estimator is scored.
     X : array-like of shape (n_samples, n_features)
         Rows, as `estimator` takes them.
-    y : Ignored
-        Present for API consistency.
+    y : array-like of shape (n_samples,), optional
+        Labels, where the decoder sees them (``target="condition"``); else ignored.
 
     Returns
     -------
@@ -95,10 +95,11 @@ def information_scorer(
             scored, (n, _) = mae._entries(X)
             if not scored:
                 raise ValueError("no entry of X is observed")
-            elbo, rate = float(mae.score_samples(X).mean()), float(mae.rate(X).mean())
+            elbo = float(mae.score_samples(X, y).mean())
+            rate = float(mae.rate(X).mean())
             figures = {
                 "elbo": elbo,
-                "log_likelihood": float(mae.log_likelihood(X).mean()),
+                "log_likelihood": float(mae.log_likelihood(X, y=y).mean()),
                 "rate": rate,
                 "distortion": -elbo - rate,
                 "n_entries": scored / n,

@@ -33,6 +33,7 @@ QUICK = {
     "test_plotting",
     "test_saving",
     "test_scoring",
+    "test_targets",
     "test_threads",
 }
 

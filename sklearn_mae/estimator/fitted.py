@@ -8,21 +8,29 @@ import copy
 import functools
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import numpy as np
 import torch
 from sklearn.utils.validation import check_is_fitted
 
-from sklearn_mae.columns import Columns
+from sklearn_mae.columns import Columns, row_blocks
 from sklearn_mae.encoders import Bound
 from sklearn_mae.estimator.arguments import as_tensor, check_count, seed_from, to_numpy
 from sklearn_mae.estimator.likelihoods import described
 from sklearn_mae.estimator.memory import enough_memory
+from sklearn_mae.estimator.targets import Target
 from sklearn_mae.evaluation import Evaluation, MixedPrecision
 from sklearn_mae.families import RowFamily, Structure
-from sklearn_mae.information import Bracket, information_of_model
+from sklearn_mae.information import (
+    Bracket,
+    LabelInformation,
+    encoded,
+    information_about_labels,
+    information_of_model,
+    joined,
+)
 from sklearn_mae.model import LatentVariableModel, Rows, plain_torch
 from sklearn_mae.noise import row_noise
 from sklearn_mae.training import MutualAutoencoderNet
@@ -67,6 +75,12 @@ class Fitted:
         In nats; the last is the standard error of the mean over training rows.
     mutual_info_interval_ : tuple of (float, float)
         In nats.
+    target : Target or None
+        What was learned of y.
+    target_mutual_info_ : float or None
+        In nats; NaN where it is not known, None without a target.
+    target_mutual_info_interval_ : tuple of (float, float) or None
+        In nats.
     """
 
     structure: Structure
@@ -83,6 +97,9 @@ class Fitted:
     mutual_info_interval_: tuple[float, float] = (math.nan, math.nan)
     rate_: float = math.nan
     rate_se: float = math.nan
+    target: Target | None = None
+    target_mutual_info_: float | None = None
+    target_mutual_info_interval_: tuple[float, float] | None = None
 
     @property
     def model(self) -> LatentVariableModel:
@@ -119,6 +136,32 @@ class Fitted:
     def seen(self, X: np.ndarray) -> Rows:
         """Return rows as the model sees them."""
         return self.family.rows(X).map(self.tensor)
+
+    @property
+    def told(self) -> bool:
+        """Whether the decoder sees y."""
+        return self.target is not None and self.target.told
+
+    @property
+    def classes_(self) -> np.ndarray | None:
+        """Labels that fit has seen; None without a target."""
+        return None if self.target is None else self.target.classes_
+
+    def with_labels(self, rows: Rows, y) -> Rows:
+        """Return rows of arrays with what the decoder is given of their labels."""
+        target = self.target
+        if target is None or not target.told:
+            return rows
+        if y is None:
+            raise ValueError(
+                "The decoder of a MutualAutoencoder with target='condition' sees y, "
+                "and y is None. Pass y=, a label for each row."
+            )
+        return replace(rows, given=target.given(y, len(rows)))
+
+    def labelled(self, X: np.ndarray, y) -> Rows:
+        """Return rows as the model sees them, with their labels."""
+        return self.with_labels(self.family.rows(X), y).map(self.tensor)
 
     @property
     def likelihood_(self):
@@ -159,6 +202,15 @@ class Fitted:
         """Return the noise behind figures of checked rows."""
         return self.noise(self.family.keys(X), evaluation.n_noise)
 
+    def normals(self, n: int, evaluation: Evaluation, generator) -> torch.Tensor:
+        """Draw the noise behind n codes."""
+        return torch.randn(
+            (n, evaluation.n_noise),
+            generator=generator,
+            dtype=torch.float64,
+            device=generator.device,
+        )
+
     def drawn_codes(self, x: Rows, n_samples: int, random_state) -> torch.Tensor:
         """Draw codes for rows, shape (n_samples, n, d)."""
         n_samples = check_count("n_samples", n_samples, 1)
@@ -166,12 +218,7 @@ class Fitted:
         generator = self.generator(random_state)
         draws = []
         for _ in range(n_samples):
-            noise = torch.randn(
-                (len(x), evaluation.n_noise),
-                generator=generator,
-                dtype=torch.float64,
-                device=generator.device,
-            )
+            noise = self.normals(len(x), evaluation, generator)
             draws.append(evaluation.encoded_draws(x, noise))
         return torch.stack(draws)
 
@@ -188,6 +235,24 @@ class Fitted:
         codes = self.codes
         noise = self.noise(keys, codes.exact.n_noise)
         return codes.bound(seen.map(self.tensor), noise)
+
+    def about_labels(self, X, index: np.ndarray) -> LabelInformation:
+        """Bracket I(z; y) of codes drawn for rows of classes, see ``labels.py``."""
+        # (a draw of each row's own, also of equal ones: each is an observation)
+        evaluation, generator = self.evaluation, self.model.generator(self.seed)
+        model = evaluation.model
+        codes, encoders = [], []
+        for block in row_blocks(X):
+            x = self.seen(block)
+            noise = self.normals(len(x), evaluation, generator)
+            codes.append(evaluation.encoded_draws(x, noise))
+            every = torch.arange(len(x), device=generator.device)
+            encoders.append(encoded(model, x.take, every))
+        z, q = torch.cat(codes), joined(encoders)
+        with torch.no_grad():
+            log_prior, rates = model.prior.log_prob(z), model.prior.kl(q, z[None])
+        labels = torch.as_tensor(index, device=generator.device)
+        return information_about_labels(q, z, labels, log_prior, rates)
 
     def mutual_info(
         self,

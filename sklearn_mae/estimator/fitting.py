@@ -1,6 +1,7 @@
 """From parameters and rows to the fitted record: training, landing, certificate."""
 
 import copy
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -17,6 +18,12 @@ from sklearn_mae.estimator.parts import (
     torch_device,
 )
 from sklearn_mae.estimator.sparse import SparseRows
+from sklearn_mae.estimator.targets import (
+    MOST_COMPARED,
+    Labelled,
+    Labels,
+    target_nats,
+)
 from sklearn_mae.families import Structure, row_family
 from sklearn_mae.model import Pool, Rows
 from sklearn_mae.training import FIGURES, ProgressBar, TrainingRows, certify, settle
@@ -32,6 +39,7 @@ def fit_record(
     X,
     columns: Columns | None,
     y,
+    labels: Labels | None,
     before: Fitted | None,
     progress: ProgressBar,
 ) -> tuple[Fitted, Rows | SparseRows]:
@@ -47,6 +55,8 @@ def fit_record(
         The way from the user's table and back.
     y : object
         What ``fit`` was given with them.
+    labels : Labels or None
+        What was read of it, with a target.
     before : Fitted or None
         What to go on from; it is left as it is. None: start anew.
     progress : ProgressBar
@@ -67,7 +77,7 @@ def fit_record(
     """
     seed = seed_from(params.random_state)
     check_draws(params)
-    structure = Structure.of(params)
+    structure = Structure.of(params, 0 if labels is None else len(labels.classes_))
     if before is None:
         names = getattr(params, "feature_names_in_", None)
         family = row_family(structure.likelihood).fit(X, names, y)
@@ -79,17 +89,28 @@ def fit_record(
         build_seed = before.build_seed
         # the same seed must not bring the same batches and noise again
         seed = (seed + before.n_iter_) % MAX_SEED
+    target = given = held_out = None
+    nats = 0.0
+    if labels is not None:
+        target = labels.target(params.target, family, X)
+        nats = target_nats(params, target)
+        out = labels.held_out(build_seed)
+        if out is not None:
+            held_out = X[out], labels.index[out]
+            X, labels = X[~out], Labels(labels.classes_, labels.index[~out])
+        if target.told:
+            given = np.eye(target.n_classes)[labels.index]
     if is_sparse(X):
         # (its mean over some rows: it differs between rows where entries are missing)
-        seen = SparseRows(family, X, torch.device("cpu")).some(seed)
+        seen = SparseRows(family, X, torch.device("cpu"), given).some(seed)
     else:
-        seen = family.rows(X)
+        seen = replace(family.rows(X), given=given)
     if before is None:
         two = seen[:2].map(lambda field: as_tensor(field, torch.float32, "cpu"))
-        model = build_model(structure, family, two, seed)
+        model = build_model(structure, family, two, seed, target)
     else:
         model = copy.deepcopy(before.model)
-        pool = family.pool()
+        pool = family.pool() if target is None or not target.told else target.pool()
         pool = Pool() if pool is None else pool
         model.pool = pool.to(model.reference.dtype)
     device = torch_device(resolve_device(params, model, X.shape[0]))
@@ -97,11 +118,14 @@ def fit_record(
     x: Rows | SparseRows
     lengths = None
     if is_sparse(X):
-        x = SparseRows(family, X, device)
+        x = SparseRows(family, X, device, given)
     else:
         x = seen.map(lambda field: as_tensor(field, torch.float32, device))
         lengths = family.lengths(seen)
     log_volume = float(family.log_volume(seen).mean())
+    labelled = None
+    if target is not None and labels is not None:
+        labelled = Labelled(x, labels.index, target.shares, nats, seed)
     net = build_net(
         params,
         model,
@@ -112,6 +136,7 @@ def fit_record(
         constraints,
         str(device),
         progress,
+        labelled,
     )
     net.initialize().partial_fit(TrainingRows(x, lengths))
     net.check_finite()
@@ -130,11 +155,13 @@ def fit_record(
         n_features_in_=params.n_features_in_,
         feature_names_in_=getattr(params, "feature_names_in_", None),
         columns=columns,
+        target=target,
     )
-    return _measured(fitted, X, None if is_sparse(X) else seen, progress), x
+    dense = None if is_sparse(X) else seen
+    return _measured(fitted, X, dense, held_out, progress), x
 
 
-def _measured(fitted: Fitted, X, seen, progress: ProgressBar) -> Fitted:
+def _measured(fitted: Fitted, X, seen, held_out, progress: ProgressBar) -> Fitted:
     """Bring the model onto M, then measure it and its codes."""
     net = fitted.net_
     # other draws than the certificate's, which is to know nothing of them
@@ -153,13 +180,34 @@ def _measured(fitted: Fitted, X, seen, progress: ProgressBar) -> Fitted:
     net.check_finite(figures)
     # noise may turn an information near 0 negative
     low, high = bracket.interval
+    about_target = _about_target(fitted, held_out)
     return replace(
         fitted,
         mutual_info_=max(0.0, bracket.estimate),
         mutual_info_interval_=(max(0.0, low), max(0.0, high)),
         rate_=rate,
         rate_se=rate_se,
+        **about_target,
     )
+
+
+def _about_target(fitted: Fitted, held_out) -> dict:
+    """Bracket I(z; y) of the codes of rows that training has not seen."""
+    if fitted.target is None:
+        return {}
+    if held_out is None:
+        nothing = math.nan
+        return {
+            "target_mutual_info_": nothing,
+            "target_mutual_info_interval_": (nothing, nothing),
+        }
+    X, index = held_out
+    rows = np.random.default_rng(fitted.seed).permutation(len(index))[:MOST_COMPARED]
+    found = fitted.about_labels(X[rows], index[rows])
+    return {
+        "target_mutual_info_": found.estimate,
+        "target_mutual_info_interval_": (found.low, found.high),
+    }
 
 
 def _mean_rate(fitted: Fitted, X, seen) -> tuple[float, float]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,9 @@ from sklearn_mae.model import Rows
 
 __all__ = ["GeneratorMixin"]
 
+# weighted codes behind a class's p(x_o|y)
+N_IMPORTANCE = 256
+
 
 class GeneratorMixin:
     """Methods that return rows of data, as ``fit`` got its rows."""
@@ -33,7 +37,9 @@ class GeneratorMixin:
     _fitted: Fitted
 
     @at_once
-    def inverse_transform(self, X: ArrayLike, round: bool = True) -> Any:
+    def inverse_transform(
+        self, X: ArrayLike, round: bool = True, y: ArrayLike | None = None
+    ) -> Any:
         """Decode codes.
 
         Parameters
@@ -43,6 +49,8 @@ class GeneratorMixin:
         round : bool, default=True
             Whether numbers in data frames get the decimals that ``fit`` saw, and
             integers their type. Arrays are never rounded.
+        y : array-like of shape (n_samples,), or a label, optional
+            Labels of the rows, where the decoder sees them (``target="condition"``).
 
         Returns
         -------
@@ -54,7 +62,8 @@ class GeneratorMixin:
         """
         index = index_of(X)
         Z = checked_codes(X, self._fitted._n_features_out)
-        rows = self._decoded(self._fitted.tensor(Z), Z.dtype)
+        given = self._given(y, len(Z))
+        rows = self._decoded(self._fitted.tensor(Z), Z.dtype, given)
         return self._fitted.as_given(rows, round, index)
 
     @at_once
@@ -64,6 +73,7 @@ class GeneratorMixin:
         n_samples: int | None = None,
         random_state: int | np.random.RandomState | None = None,
         round: bool = True,
+        y: ArrayLike | None = None,
     ) -> Any:
         """Encode rows and decode their codes.
 
@@ -77,6 +87,8 @@ class GeneratorMixin:
             Of the draws.
         round : bool, default=True
             As in :meth:`inverse_transform`.
+        y : array-like of shape (n_samples,), or a label, optional
+            Labels of the rows, where the decoder sees them (``target="condition"``).
 
         Returns
         -------
@@ -87,7 +99,7 @@ class GeneratorMixin:
         """
         index = index_of(X)
         X = rows_of_transform(self, X)
-        x = self._fitted.seen(X)
+        x = self._fitted.labelled(X, y)
         if n_samples is None:
             z = self._fitted.codes.mean_codes(x)
         else:
@@ -97,7 +109,12 @@ class GeneratorMixin:
 
     @at_once
     def interpolate(
-        self, X_a: ArrayLike, X_b: ArrayLike, n_steps: int = 10, round: bool = True
+        self,
+        X_a: ArrayLike,
+        X_b: ArrayLike,
+        n_steps: int = 10,
+        round: bool = True,
+        y: ArrayLike | None = None,
     ) -> Any:
         """Decode the way between the codes of two tables, row by row.
 
@@ -109,6 +126,9 @@ class GeneratorMixin:
             Number of points, both ends included.
         round : bool, default=True
             As in :meth:`inverse_transform`.
+        y : array-like of shape (n_samples,), or a label, optional
+            Labels that the rows on the way have, where the decoder sees
+            them (``target="condition"``).
 
         Returns
         -------
@@ -125,7 +145,7 @@ class GeneratorMixin:
                 "each row of X_a to the same row of X_b. Pass tables of equal length."
             )
         codes = self._fitted.codes
-        a, b = self._fitted.seen(X_a), self._fitted.seen(X_b)
+        a, b = self._fitted.labelled(X_a, y), self._fitted.seen(X_b)
         ends = codes.mean_codes(a), codes.mean_codes(b)
         t = torch.linspace(0, 1, n_steps, dtype=ends[0].dtype, device=ends[0].device)
         z = torch.lerp(ends[0], ends[1], t[:, None, None])
@@ -140,6 +160,7 @@ class GeneratorMixin:
         return_codes: bool = False,
         given: Any = None,
         round: bool = True,
+        y: ArrayLike | None = None,
     ) -> Any:
         """Draw rows from the model.
 
@@ -158,6 +179,9 @@ class GeneratorMixin:
             posterior given these entries, then the other entries given the codes.
         round : bool, default=True
             As in :meth:`inverse_transform`.
+        y : array-like of shape (n_samples,), or a label, optional
+            Labels of the rows, where the decoder sees them (``target="condition"``).
+            None: drawn, with the frequencies of ``fit``, and given the known entries.
 
         Returns
         -------
@@ -176,7 +200,8 @@ class GeneratorMixin:
         fitted = self._fitted
         generator = fitted.generator(random_state)
         if given is None:
-            x, z = fitted.evaluation.sample(n_samples, generator)
+            labels = None if y is None else self._given(y, n_samples)
+            x, z = fitted.evaluation.sample(n_samples, generator, labels)
             X = fitted.table(x)
             X = fitted.as_given(as_type(X, X.dtype), round)
         else:
@@ -187,10 +212,8 @@ class GeneratorMixin:
                 raise ValueError(
                     f"given={given!r} holds no entry that fit knows. Pass at least one."
                 )
-            values, z = conditional_draws(
-                fitted.evaluation, fitted.seen(known), n_samples, generator
-            )
-            X, z = fitted.table(Rows(values[:, 0])), z[:, 0]
+            values, z = self._given_entries(known, y, n_samples, generator)
+            X = fitted.table(Rows(values))
             X = fitted.filled(known, there, as_type(X, X.dtype), round)
         return (X, to_numpy(z)) if return_codes else X
 
@@ -201,6 +224,7 @@ class GeneratorMixin:
         n_samples: int | None = None,
         random_state: int | np.random.RandomState | None = None,
         round: bool = True,
+        y: ArrayLike | None = None,
     ) -> Any:
         """Fill missing entries of a table.
 
@@ -224,6 +248,8 @@ class GeneratorMixin:
             Of the draws. None takes a fresh seed from numpy's global state.
         round : bool, default=True
             As in :meth:`inverse_transform`.
+        y : array-like of shape (n_samples,), or a label, optional
+            Labels of the rows, where the decoder sees them (``target="condition"``).
 
         Returns
         -------
@@ -240,8 +266,7 @@ class GeneratorMixin:
         check_fills(fitted.family, "impute")
         index = index_of(X)
         X = rows_of_transform(self, X)
-        rows = fitted.family.rows(X)
-        seen = rows.map(fitted.tensor)
+        seen = fitted.labelled(X, y)
         if n_samples is None:
             keys = fitted.noise_of(X, fitted.evaluation)
             values = conditional_means(fitted.evaluation, seen, keys)
@@ -252,6 +277,46 @@ class GeneratorMixin:
         filled = fitted.table(Rows(values))
         there = fitted.family.observed(X)
         return fitted.filled(X, there, as_type(filled, X.dtype), round, index)
+
+    def _given(self, y, n: int) -> torch.Tensor | None:
+        """Return what the decoder is given for the labels of n rows."""
+        if not self._fitted.told:
+            return None
+        rows = self._fitted.with_labels(Rows(np.empty((n, 0))), y)
+        return self._fitted.tensor(rows.given)
+
+    def _given_entries(self, known: np.ndarray, y, n: int, generator):
+        """Draw n rows and codes given the known entries of one row, and labels."""
+        fitted = self._fitted
+        x = fitted.seen(known)
+        target = fitted.target
+        if target is None or not target.told:
+            values, z = conditional_draws(fitted.evaluation, x, n, generator)
+            return values[:, 0], z[:, 0]
+        if y is None:
+            labels = self._labels_given(x, target, n, generator)
+        else:
+            labels = target.index(y, n)
+        values = z = torch.empty(0)
+        for label in np.unique(labels):
+            own = np.flatnonzero(labels == label)
+            one_hot = np.eye(target.n_classes)[[label]]
+            some = replace(x, given=fitted.tensor(one_hot))
+            found = conditional_draws(fitted.evaluation, some, len(own), generator)
+            if not len(values):
+                values, z = (part.new_empty(n, part.shape[-1]) for part in found)
+            values[own], z[own] = found[0][:, 0], found[1][:, 0]
+        return values, z
+
+    def _labels_given(self, x: Rows, target, n: int, generator) -> np.ndarray:
+        """Draw n classes given the known entries of one row: p(y) p(x_o|y)."""
+        fitted = self._fitted
+        index = torch.zeros(target.n_classes, dtype=torch.int64)
+        x = x.take(index.to(generator.device))
+        x = replace(x, given=fitted.tensor(np.eye(target.n_classes)))
+        log_p = fitted.evaluation.log_likelihood(x, N_IMPORTANCE)
+        shares = torch.softmax(log_p + fitted.tensor(target.shares).log(), 0)
+        return to_numpy(torch.multinomial(shares, n, True, generator=generator))
 
     def _decoded(self, z, dtype, given=None):
         values = self._fitted.evaluation.decode(z, given)

@@ -45,6 +45,8 @@ from sklearn_mae.estimator.tables import (
     rows_of_next_fit,
     rows_of_transform,
 )
+from sklearn_mae.estimator.target_methods import TargetMixin, warn_of_target
+from sklearn_mae.estimator.targets import TARGETS, labels_of_fit, resolve_target
 from sklearn_mae.families import likelihood_names, row_family
 from sklearn_mae.model import ACTIVATIONS, plain_torch
 from sklearn_mae.noise import with_occurrence
@@ -56,6 +58,7 @@ __all__ = ["MutualAutoencoder"]
 # fitted names, read from the record
 FITTED = {
     "_n_features_out",
+    "classes_",
     "feature_names_in_",
     "history_",
     "likelihood_",
@@ -65,11 +68,17 @@ FITTED = {
     "n_iter_",
     "net_",
     "rate_",
+    "target_mutual_info_",
+    "target_mutual_info_interval_",
 }
 
 
 class MutualAutoencoder(
-    GeneratorMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
+    GeneratorMixin,
+    TargetMixin,
+    ClassNamePrefixFeaturesOutMixin,
+    TransformerMixin,
+    BaseEstimator,
 ):
     """Autoencoder whose code holds the amount of information you choose.
 
@@ -95,7 +104,15 @@ class MutualAutoencoder(
         whose multiplier is always -C or C, ``"auto"`` is 10.
     n_components : int, default=8
         Dimension d of the code.
-    encoder : {"resampling", "gaussian"} or callable, default="resampling"
+    target : {"condition"} or None, default=None
+        What y is for. None: it is ignored. ``"condition"``: decoder and r_omega see y,
+        and the codes hold `M_target` nats about it. The encoder never sees y. M is then
+        I(x; z | y), and log p(x) is log p(x | y). What needs the decoder takes ``y=``.
+    M_target : float or "max", default=0.0
+        Information I(z; y) of codes and labels, in nats, of codes *drawn* for rows:
+        posterior means know more. ``"max"`` is 0.95 H(y), or M where that is smaller.
+    encoder : {"auto", "resampling", "gaussian"} or callable, default="auto"
+        ``"auto"``: resampling without a `target`, Gaussian with one.
         ``"gaussian"``: the code given x is normal, and training maximises the ELBO.
         ``"resampling"``: the code is one of `n_resamples` normal draws, chosen by
         importance weight [2]_, and training maximises the importance-weighted bound.
@@ -103,7 +120,8 @@ class MutualAutoencoder(
         standardised (categorical: one-hot) columns, constant ones left out, to a
         torch Distribution over the code. Missing entries are 0, and columns that miss
         some in ``fit`` are followed by as many marks, 1 where one is missing. It also
-        serves as proposal for resampling by `n_resamples` draws, unless that is 1. For
+        serves as proposal for resampling by `n_resamples` draws, unless that is 1 or
+        there is a `target`. For
         sequences it sees word numbers, int64 and below the vectorizer's
         ``len(vocabulary_) + 3``.
     n_resamples : int, default=5
@@ -130,7 +148,8 @@ class MutualAutoencoder(
         callable ``(n_features, n_components) -> nn.Module``: the module, decoder
         included, maps codes to a torch Distribution over the columns as given, constant
         ones left out; codes may come with several leading axes, as (n_draws, n,
-        n_components).
+        n_components). With ``target="condition"`` a code is followed by as many numbers
+        as there are classes, 1 at that of the row.
     constraint : {"both", "model", "paper"}, default="both"
         What must equal M. ``"model"``: the model's information I_p(x, z).
         ``"both"``: also the rate R of the encoder on the data, an upper bound on the
@@ -146,10 +165,11 @@ default="auto"
         are few (never for ``constraint="paper"``), else REINFORCE: in a table of both
         kinds of columns for the discrete ones alone, for sequences with
         a credit of its own for each word (not for ``constraint="paper"``).
-    codes : {"mean", "sample"}, default="mean"
+    codes : {"auto", "mean", "sample"}, default="auto"
         What :meth:`transform` returns: posterior means, or one draw from each
         posterior with noise that depends on the row's values and the seed alone. M
-        constrains the draw; a mean code is a feature and may carry more.
+        constrains the draw; a mean code is a feature and may carry more. ``"auto"``:
+        means, but draws with ``target="condition"``, where only draws can be certified.
     hidden_layer_sizes : tuple of int, default=(128, 128)
         Hidden layers of each network. For sequences: the size of the words'
         embeddings, then those of the LSTM layers.
@@ -209,6 +229,15 @@ default="auto"
     rate_ : float
         Mean rate of the training rows' observed entries, in nats; of 2,000 of the rows
         (for sequences of 500) if they are more.
+    target_mutual_info_ : float
+        Midpoint of the bracket of I(z; y), with a `target`: of codes drawn for
+        labelled rows that are held out from training, a fifth of each class, where
+        each has at least 50. NaN where one has fewer.
+    target_mutual_info_interval_ : tuple of (float, float)
+        Its ends, 3 standard errors out, and farther by Bonferroni's rule over the
+        bounds that are intersected.
+    classes_ : ndarray of shape (n_classes,)
+        Labels seen in ``fit``, with a `target`.
     history_ : dict of str to ndarray of shape (n_iter_,)
         For each epoch: ``loss``, ``elbo`` (or L_k), ``distortion``, ``rate``,
         ``information_lower``, ``information_upper`` (training estimates),
@@ -259,12 +288,14 @@ default="auto"
         "M": [Number(Real, 0, None, closed="left"), None],
         "C": [OneOf("auto"), Number(Real, 0, None, closed="neither")],
         "n_components": [Number(Integral, 1, None, closed="left")],
-        "encoder": [OneOf(*ENCODERS), callable],
+        "encoder": [OneOf(AUTO, *ENCODERS), callable],
         "n_resamples": [Number(Integral, 1, None, closed="left")],
         "likelihood": [OneOf(AUTO, *likelihood_names()), list, callable],
         "constraint": [OneOf("both", "model", "paper")],
         "mi_gradient": [OneOf("auto", "reparametrised", "enumeration", "reinforce")],
-        "codes": [OneOf("mean", "sample")],
+        "codes": [OneOf(AUTO, "mean", "sample")],
+        "target": [OneOf(*TARGETS), None],
+        "M_target": [OneOf("max"), Number(Real, 0, None, closed="left")],
         "hidden_layer_sizes": ["array-like"],
         "activation": [OneOf(*ACTIVATIONS)],
         "min_scale": [Number(Real, 0, 1, closed="right")],
@@ -290,12 +321,14 @@ default="auto"
         *,
         C: float | str = "auto",
         n_components: int = 8,
-        encoder: str | Callable = "resampling",
+        target: str | None = None,
+        M_target: float | str = 0.0,
+        encoder: str | Callable = "auto",
         n_resamples: int = 5,
         likelihood: str | list | Callable = "auto",
         constraint: str = "both",
         mi_gradient: str = "auto",
-        codes: str = "mean",
+        codes: str = "auto",
         hidden_layer_sizes: Sequence[int] = (128, 128),
         activation: str = "silu",
         min_scale: float = 0.01,
@@ -311,6 +344,8 @@ default="auto"
         self.M = M
         self.C = C
         self.n_components = n_components
+        self.target = target
+        self.M_target = M_target
         self.encoder = encoder
         self.n_resamples = n_resamples
         self.likelihood = likelihood
@@ -362,6 +397,7 @@ default="auto"
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
+        tags.target_tags.required = self.target is not None
         with contextlib.suppress(KeyError, TypeError):  # of no known likelihood
             row_family(self.likelihood).describe(tags.input_tags)
         return tags
@@ -376,8 +412,10 @@ default="auto"
             hold numbers, all of them Gaussian for ``likelihood="auto"``, and are made
             dense a batch or a few columns at a time. Sequences, and rows of a callable
             likelihood, must be dense.
-        y : Ignored
-            Present for API consistency.
+        y : array-like of shape (n_samples,), optional
+            Labels, with a `target`: strings, integers or booleans, of up to 500
+            classes. A label of -1 is a class like another. Without a target they are
+            ignored.
 
         Returns
         -------
@@ -387,8 +425,8 @@ default="auto"
         Raises
         ------
         ValueError, TypeError
-            If a parameter or a column is not what it must be, or training diverged. An
-            earlier fit stays.
+            If a parameter, a column or y is not what it must be, or training diverged.
+            An earlier fit stays.
         MemoryError
             If networks or draws are too large. An earlier fit stays.
 
@@ -398,10 +436,13 @@ default="auto"
             If an end of `mutual_info_interval_` lies more than max(0.05, 0.02 M) nats
             from M, which is not decided where only a part of it is; or, under
             ``constraint="both"``, `rate_` more than max(0.05, 0.05 M) and two of its
-            standard errors.
+            standard errors. With a `target`, likewise if the ends of
+            `target_mutual_info_interval_` are more than max(0.02, 0.02 M_target) from
+            M_target, or could not be found.
         UserWarning
-            If X looks like word numbers and `likelihood` is another than "sequence", or
-            all entries of a column are missing.
+            If `codes` is "mean" with ``target="condition"``, X looks like word numbers
+            and `likelihood` is another than "sequence", or all entries of a column are
+            missing.
         """
         with plain_torch(), enough_memory(self):
             fitted = copy.copy(self)._fit(X, y)
@@ -415,6 +456,7 @@ default="auto"
         """Fit a copy that nobody else sees, and return its record."""
         self._validate_params()
         vars(self).update(plain_parameters(self))
+        resolve_target(self)
         before = self._fitted = self._fitted if self.warm_start else None
         X, columns, self.likelihood = self._read(X, before)
         if X.shape[0] == 1:
@@ -425,12 +467,16 @@ default="auto"
         doubt = row_family(self.likelihood).doubt(X, self.likelihood)
         if doubt is not None:
             warnings.warn(doubt, UserWarning, stacklevel=3)
+        known = None if before is None else before.classes_
+        labels = labels_of_fit(self, y, X.shape[0], known)
         with ProgressBar(disable=not self.verbose) as progress:
-            self._fitted, x = fit_record(self, X, columns, y, before, progress)
+            self._fitted, x = fit_record(self, X, columns, y, labels, before, progress)
         complaint = convergence_complaint(self, self._fitted, x)
         self._fitted.net_.release()
         if complaint is not None:
             warnings.warn(complaint, ConvergenceWarning, stacklevel=3)
+        if self._fitted.target is not None:
+            warn_of_target(self, self._fitted)
         return self._fitted
 
     @block_by_block()
@@ -467,7 +513,7 @@ default="auto"
         check_parameters(self, "codes")
         X = self._checked(X)
         codes, x = self._fitted.codes, self._fitted.seen(X)
-        if self.codes == "mean":
+        if self.codes == "mean" or (self.codes == AUTO and not self._fitted.told):
             z = codes.mean_codes(x)
         else:
             z = codes.encoded_draws(x, self._fitted.noise_of(X, codes.exact))
@@ -503,7 +549,7 @@ default="auto"
 
     @at_once
     @block_by_block()
-    def score_samples(self, X: ArrayLike) -> np.ndarray:
+    def score_samples(self, X: ArrayLike, y: ArrayLike | None = None) -> np.ndarray:
         """Bound on log p(x) that the encoder defines, for each row.
 
         The ELBO for ``encoder="gaussian"``, the importance-weighted bound L_k for
@@ -516,16 +562,18 @@ default="auto"
         ----------
         X : {array-like, sparse matrix} of shape (n_samples, n_features)
             Rows.
+        y : array-like of shape (n_samples,), optional
+            Labels, where the decoder sees them (``target="condition"``).
 
         Returns
         -------
         ndarray of shape (n_samples,)
             In nats and the units of X (constant columns add 0).
         """
-        bound, log_volume = self._bound(X)
+        bound, log_volume = self._bound(X, y)
         return to_numpy(bound.elbo) - log_volume
 
-    def score(self, X: ArrayLike, y: object = None) -> float:
+    def score(self, X: ArrayLike, y: ArrayLike | None = None) -> float:
         """Mean of :meth:`score_samples`.
 
         Compare it between fits to the same columns in the same units, with likelihoods
@@ -536,8 +584,8 @@ default="auto"
         ----------
         X : {array-like, sparse matrix} of shape (n_samples, n_features)
             Rows.
-        y : Ignored
-            Present for API consistency.
+        y : array-like of shape (n_samples,), optional
+            Labels, where the decoder sees them (``target="condition"``).
 
         Returns
         -------
@@ -549,7 +597,7 @@ default="auto"
         UserWarning
             If entries are missing.
         """
-        score = float(self.score_samples(X).mean())
+        score = float(self.score_samples(X, y).mean())
         scored, (n, n_columns) = self._entries(X)
         if scored < n * n_columns:
             warnings.warn(
@@ -593,29 +641,36 @@ default="auto"
             resampled code's rate is an estimate: where it is next to nothing, noise
             makes single rows negative. What counts is the mean over rows.
         """
-        return to_numpy(self._bound(X)[0].rate)
+        X = self._checked(X)
+        family = self._fitted.family
+        bound = self._fitted.bound(family.rows(X), family.keys(X))
+        return to_numpy(bound.rate)
 
     @at_once
     @block_by_block()
-    def distortion(self, X: ArrayLike) -> np.ndarray:
+    def distortion(self, X: ArrayLike, y: ArrayLike | None = None) -> np.ndarray:
         """Distortion of each row: -E log p(x|z) over its codes, of observed entries.
 
         Parameters
         ----------
         X : {array-like, sparse matrix} of shape (n_samples, n_features)
             Rows.
+        y : array-like of shape (n_samples,), optional
+            Labels, where the decoder sees them (``target="condition"``).
 
         Returns
         -------
         ndarray of shape (n_samples,)
             In nats and the units of X.
         """
-        bound, log_volume = self._bound(X)
+        bound, log_volume = self._bound(X, y)
         return to_numpy(bound.distortion) + log_volume
 
     @at_once
     @block_by_block()
-    def log_likelihood(self, X: ArrayLike, n_importance: int = 200) -> np.ndarray:
+    def log_likelihood(
+        self, X: ArrayLike, n_importance: int = 200, y: ArrayLike | None = None
+    ) -> np.ndarray:
         """Importance-weighted estimate of log p(x) for each row.
 
         The figure to compare models by, whatever their encoders: of the same columns in
@@ -630,6 +685,9 @@ default="auto"
         n_importance : int, default=200
             Number of draws. The estimate is a lower bound in expectation and rises
             towards log p(x) with it.
+        y : array-like of shape (n_samples,), optional
+            Labels, where the decoder sees them (``target="condition"``): then the
+            figure is log p(x | y).
 
         Returns
         -------
@@ -639,7 +697,7 @@ default="auto"
         X = self._checked(X)
         n_importance = check_count("n_importance", n_importance, 1)
         fitted, evaluation = self._fitted, self._fitted.evaluation
-        rows = fitted.family.rows(X)
+        rows = fitted.with_labels(fitted.family.rows(X), y)
         log_p = evaluation.log_likelihood(
             rows.map(fitted.tensor), n_importance, fitted.noise_of(X, evaluation)
         )
@@ -647,7 +705,9 @@ default="auto"
 
     @at_once
     @block_by_block()
-    def conditional_log_prob(self, X: ArrayLike, Z: ArrayLike) -> np.ndarray:
+    def conditional_log_prob(
+        self, X: ArrayLike, Z: ArrayLike, y: ArrayLike | None = None
+    ) -> np.ndarray:
         """Log p(x|z) row by row, of observed entries.
 
         Parameters
@@ -656,6 +716,8 @@ default="auto"
             Rows.
         Z : array-like of shape (n_samples, n_components)
             A code for each row.
+        y : array-like of shape (n_samples,), optional
+            Labels, where the decoder sees them (``target="condition"``).
 
         Returns
         -------
@@ -664,7 +726,7 @@ default="auto"
         """
         X, Z = self._checked_pair(X, Z)
         fitted = self._fitted
-        rows = fitted.family.rows(X)
+        rows = fitted.with_labels(fitted.family.rows(X), y)
         log_p = fitted.evaluation.conditional(rows.map(fitted.tensor), fitted.tensor(Z))
         return to_numpy(log_p) - fitted.family.log_volume(rows)
 
@@ -824,11 +886,11 @@ default="auto"
         check_pair(X, Z)
         return X, Z
 
-    def _bound(self, X):
+    def _bound(self, X, y):
         """Bounds of rows, and what to subtract from their log-densities."""
         X = self._checked(X)
         family = self._fitted.family
-        rows = family.rows(X)
+        rows = self._fitted.with_labels(family.rows(X), y)
         bound = self._fitted.bound(rows, family.keys(X))
         return bound, family.log_volume(rows)
 

@@ -3,11 +3,16 @@
 ``params`` is the estimator; only its constructor parameters are read.
 """
 
+from typing import cast
+
 import torch
 
 from sklearn_mae.encoders import Amortised, Resampling
+from sklearn_mae.estimator.targets import Labelled, Target
 from sklearn_mae.evaluation import MOST_NOISE
 from sklearn_mae.families import (
+    GivenLikelihood,
+    Likelihood,
     RowFamily,
     Schedule,
     Structure,
@@ -24,8 +29,9 @@ from sklearn_mae.training import (
     Paper,
     ProgressBar,
     Rate,
+    TargetInformation,
 )
-from sklearn_mae.training.penalty import DualAscent, SignRule
+from sklearn_mae.training.penalty import Constant, DualAscent, SignRule
 
 __all__ = [
     "DEFAULT_LR",
@@ -53,6 +59,8 @@ AUTO_C = 10.0
 # takes several times as long, and the GPU does not: at 2e9, of layers of 512 and
 # batches of 1,024, it was a hundred times as fast.
 GPU_PAYS = 1e8
+# I(z; y) answers at once, and is a tenth of I(x, z) or less
+TARGET_INTEGRAL_GAIN, TARGET_PROPORTIONAL_GAIN = 0.1, 10.0
 # beyond this many outcomes a step that enumerates them costs more than its noise
 MAX_ENUMERATED_IN_TRAINING = 512
 
@@ -77,7 +85,11 @@ def check_draws(params) -> None:
 
 
 def build_model(
-    structure: Structure, family: RowFamily, x: Rows | None, seed: int
+    structure: Structure,
+    family: RowFamily,
+    x: Rows | None,
+    seed: int,
+    target: Target | None = None,
 ) -> LatentVariableModel:
     """Build all networks from a private seed.
 
@@ -92,10 +104,21 @@ def build_model(
         where that is past.
     seed : int
         Seed of the initial weights.
+    target : Target or None
+        What was learned of y.
     """
     with private_random(seed):
-        networks = family.networks(structure)
-        model = LatentVariableModel(*networks, structure.n_components, family.pool())
+        likelihood, encoder, posterior, features = family.networks(structure)
+        pool, told = family.pool(), target is not None and structure.n_given > 0
+        if target is not None and told:
+            likelihood = GivenLikelihood(
+                cast(Likelihood, likelihood), torch.as_tensor(target.usual)
+            )
+            pool = target.pool()
+        d = structure.n_components
+        model = LatentVariableModel(
+            likelihood, encoder, posterior, features, d, pool, blind=told
+        )
         model.float()
         if x is not None and structure.user_supplied:
             try_user_modules(structure, model, x)
@@ -104,7 +127,7 @@ def build_model(
 
 def build_strategy(params, model: LatentVariableModel):
     """Return the gradient strategy for x drawn from the model, or refuse it."""
-    p = model.likelihood(model.reference.new_zeros(2, model.n_components))
+    p = model.p(model.reference.new_zeros(2, model.n_components))
     outcomes = model.outcomes()
     few = outcomes is not None and len(outcomes) <= MAX_ENUMERATED_IN_TRAINING
     plain = params.constraint == "paper"
@@ -131,6 +154,12 @@ def build_strategy(params, model: LatentVariableModel):
                 "entries: each pattern of them has other outcomes. Use "
                 "mi_gradient='auto'."
             )
+        if outcomes is None and model.pool.given is not None:
+            raise ValueError(
+                "mi_gradient='enumeration' sums over all outcomes, and the decoder "
+                "sees y: each class has other probabilities of them. Use "
+                "mi_gradient='auto'."
+            )
         if outcomes is None:
             raise ValueError(
                 "mi_gradient='enumeration' needs a likelihood with at most 10,000 "
@@ -148,6 +177,7 @@ def build_constraints(
     family: RowFamily,
     n_steps: int,
     state: dict[str, dict[str, float]],
+    labelled: Labelled | None = None,
 ) -> list[Constraint]:
     """Build what must equal M, in the order in which the terms join the loss.
 
@@ -164,10 +194,19 @@ def build_constraints(
     state : dict
         ``state_dict`` of an earlier fit's constraints by their names; empty for a
         fresh one.
+    labelled : Labelled or None
+        Rows to train on with their labels.
     """
-    if params.M is None:
-        return []
     C = resolve_C(params, family.n_varying)
+    constraints = [] if params.M is None else _of_M(params, model, family, C, n_steps)
+    if labelled is not None:
+        constraints.append(_of_target(params, model, labelled, C))
+    for constraint in constraints:
+        constraint.load_state_dict(state.get(constraint.name, {}))
+    return constraints
+
+
+def _of_M(params, model, family, C: float, n_steps: int) -> list[Constraint]:
     strategy = build_strategy(params, model)
     constraints: list[Constraint] = []
     if params.constraint == "both":
@@ -193,9 +232,28 @@ def build_constraints(
         one_sum = exact and params.n_components == 1
         kind = EnumeratedInformation if one_sum else Information
         constraints.append(kind(penalty, strategy, schedule))
-    for constraint in constraints:
-        constraint.load_state_dict(state.get(constraint.name, {}))
     return constraints
+
+
+def _of_target(params, model, labelled: Labelled, C: float) -> Constraint:
+    nats, like = labelled.nats, model.reference
+    penalty: Constant | DualAscent = Constant(C)
+    if nats > 0:
+        penalty = DualAscent(
+            C,
+            nats,
+            period=TargetInformation.period,
+            integral_gain=TARGET_INTEGRAL_GAIN,
+            proportional_gain=TARGET_PROPORTIONAL_GAIN,
+        )
+    return TargetInformation(
+        penalty,
+        labelled.x,
+        torch.as_tensor(labelled.labels, device=like.device),
+        torch.as_tensor(labelled.shares).to(like),
+        params.n_components,
+        labelled.seed,
+    )
 
 
 def build_net(
@@ -208,6 +266,7 @@ def build_net(
     state: dict[str, dict[str, float]],
     device: str,
     progress: ProgressBar,
+    labelled: Labelled | None = None,
 ) -> MutualAutoencoderNet:
     """Build the net that trains a model.
 
@@ -231,6 +290,8 @@ def build_net(
         Where the model is.
     progress : ProgressBar
         Shows the training.
+    labelled : Labelled or None
+        See ``build_constraints``.
     """
     batch_size, max_epochs = resolve_lengths(params, n_rows)
     n_steps = max_epochs * -(-n_rows // batch_size)
@@ -238,7 +299,7 @@ def build_net(
         model,
         rule=build_rule(params.encoder, params.n_resamples),
         generator=model.generator(seed),
-        constraints=build_constraints(params, model, family, n_steps, state),
+        constraints=build_constraints(params, model, family, n_steps, state, labelled),
         log_volume=log_volume,
         user_supplied=bool(Structure.of(params).user_supplied),
         callbacks=[*(params.callbacks or []), progress],

@@ -25,6 +25,7 @@ from sklearn_mae.estimator.parts import (
     build_rule,
     torch_device,
 )
+from sklearn_mae.estimator.targets import TARGETS, Target
 from sklearn_mae.families import (
     COLUMN_FAMILIES,
     RowFamily,
@@ -61,6 +62,9 @@ ENTRIES = (
     "mutual_info_interval",
     "rate",
     "rate_se",
+    "target",
+    "target_mutual_info",
+    "target_mutual_info_interval",
 )
 # on which a user's module shows that it comes back
 N_PROBES = 16
@@ -148,10 +152,17 @@ def to_record(fitted: Fitted) -> dict:
         "mutual_info_interval": list(fitted.mutual_info_interval_),
         "rate": fitted.rate_,
         "rate_se": fitted.rate_se,
+        "target": None if fitted.target is None else fitted.target.write(),
+        "target_mutual_info": fitted.target_mutual_info_,
+        "target_mutual_info_interval": _as_list(fitted.target_mutual_info_interval_),
     }
     if structure.user_supplied:
         _check_comes_back(fitted, record["weights"])
     return record
+
+
+def _as_list(interval: tuple | None) -> list | None:
+    return None if interval is None else list(interval)
 
 
 def _weights(fitted: Fitted) -> dict[str, np.ndarray]:
@@ -171,7 +182,9 @@ def _check_comes_back(fitted: Fitted, weights: dict) -> None:
     structure, live = fitted.structure, copy.deepcopy(fitted.model).double().eval()
     names = structure.user_supplied
     try:
-        twin = build_model(structure, fitted.family, None, fitted.build_seed)
+        twin = build_model(
+            structure, fitted.family, None, fitted.build_seed, fitted.target
+        )
         _load(twin, weights)
     except Exception as error:
         reason = f"building it again fails ({_one_line(error)})"
@@ -246,7 +259,8 @@ def from_record(record: dict) -> Fitted:
     family.read(record["family"], structure, n_features)
     rule = build_rule(structure.encoder, count(record["n_resamples"], "n_resamples"))
     build_seed = _seed(record["build_seed"], "build_seed")
-    model = _model(record["weights"], structure, family, build_seed)
+    target = _target(record["target"], structure, family)
+    model = _model(record["weights"], structure, family, build_seed, target)
     device = _device_that_is_there(record["device"])
     net = MutualAutoencoderNet(
         model.to(device),
@@ -279,7 +293,36 @@ def from_record(record: dict) -> Fitted:
         ),
         rate_=number(record["rate"], "rate"),
         rate_se=number(record["rate_se"], "rate_se"),
+        target=target,
+        **_about_target(record, target),
     )
+
+
+def _target(value, structure: Structure, family: RowFamily) -> Target | None:
+    if structure.target is None:
+        need(value is None, "target", value)
+        return None
+    target = Target.read(value, family.n_varying)
+    same = (target.kind, target.n_classes) == (structure.target, structure.n_classes)
+    need(same, "target", value)
+    return target
+
+
+def _about_target(record: dict, target: Target | None) -> dict:
+    value, ends = record["target_mutual_info"], record["target_mutual_info_interval"]
+    if target is None:
+        need(value is None and ends is None, "target_mutual_info", value)
+        return {}
+    need(isinstance(ends, list | tuple) and len(ends) == 2, "interval", ends)
+    numbers = (value, *ends)
+    # NaN, all of them, where too few rows were labelled
+    unknown = all(type(x) is float and np.isnan(x) for x in numbers)
+    if not unknown:
+        numbers = tuple(number(x, "target_mutual_info") for x in numbers)
+    return {
+        "target_mutual_info_": numbers[0],
+        "target_mutual_info_interval_": numbers[1:],
+    }
 
 
 def _seed(value, name: str) -> int:
@@ -306,13 +349,19 @@ def _structure(value) -> Structure:
     need(
         type(activation) is str and activation in ACTIVATIONS, "activation", activation
     )
+    kind, n_classes = found["target"], found["n_classes"]
+    if kind is None:
+        need(n_classes == 0, "n_classes", n_classes)
+    else:
+        need(type(kind) is str and kind in TARGETS, "target", kind)
+        count(n_classes, "n_classes")
     min_scale = number(found["min_scale"], "min_scale")
     need(min_scale > 0, "min_scale", min_scale)
     return Structure(**{**found, "hidden_layer_sizes": tuple(sizes)})
 
 
 def _model(
-    value, structure: Structure, family: RowFamily, seed: int
+    value, structure: Structure, family: RowFamily, seed: int, target: Target | None
 ) -> LatentVariableModel:
     """Build the networks and give them their weights."""
     good = type(value) is dict and all(type(name) is str for name in value)
@@ -328,7 +377,7 @@ def _model(
     largest += family.largest_layers(structure)
     need(max(largest) <= total, "structure", structure)
     try:
-        model = build_model(structure, family, None, seed)
+        model = build_model(structure, family, None, seed, target)
         _load(model, value)
     except Exception as error:
         raise ValueError(

@@ -4,6 +4,8 @@ import functools
 import inspect
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,6 +19,7 @@ from sklearn_mae.estimator.arguments import (
     checked_codes,
     seed_from,
 )
+from sklearn_mae.estimator.targets import all_labels
 from sklearn_mae.families import RowFamily
 from sklearn_mae.model import Rows
 
@@ -41,27 +44,33 @@ class SparseRows:
         Checked rows.
     device : torch.device
         Of what is handed out.
+    given : ndarray of shape (n, G) or None
+        What the decoder is given with them.
     """
 
-    def __init__(self, family, X, device: torch.device):
-        self.family, self.X, self.device = family, X, device
+    def __init__(self, family, X, device: torch.device, given=None):
+        self.family, self.X, self.device, self.given = family, X, device, given
+
+    def _rows(self, index, warn=True) -> Rows:
+        rows = self.family.rows(dense(self.X[index]), warn=warn)
+        return rows if self.given is None else replace(rows, given=self.given[index])
 
     def __len__(self):
         return self.X.shape[0]
 
     def take(self, index: Tensor) -> Rows:
         """Return rows by their numbers, as the model sees them, in single precision."""
-        rows = self.family.rows(dense(self.X[index.cpu().numpy()]), warn=False)
+        rows = self._rows(index.cpu().numpy(), warn=False)
         rows = rows.map(lambda field: as_tensor(field, torch.float32, self.device))
         return rows.contiguous()  # as batches of an array are
 
     def some(self, seed: int) -> Rows:
         """Return as many rows as are worked on at once: all where they are few."""
         n, most = self.X.shape[0], rows_at_once(self.X.shape[1])
-        X = self.X
+        index: Any = slice(None)
         if n > most:
-            X = X[np.random.default_rng(seed).choice(n, most, replace=False)]
-        return self.family.rows(dense(X))
+            index = np.random.default_rng(seed).choice(n, most, replace=False)
+        return self._rows(index)
 
     def counts(self) -> np.ndarray:
         """How often each of the different rows is found."""
@@ -87,10 +96,12 @@ def block_by_block(axis: int = 0) -> Callable:
             if not is_sparse(X) or not takes_sparse(self._fitted.family):
                 return method(self, X, *args, **params)
             X, given = canonical(X), signature.bind(self, X, *args, **params).arguments
-            Z = given.get("Z")
+            Z, y = given.get("Z"), given.get("y")
             if Z is not None:
                 Z = checked_codes(Z, self._fitted._n_features_out)
                 check_pair(X, Z)
+            if y is not None and self._fitted.told:
+                y = all_labels(y, X.shape[0])
             if X.shape[0] > rows_at_once(X.shape[1]) and "random_state" in given:
                 seed = seed_from(given["random_state"])
                 given["random_state"] = np.random.RandomState(seed)
@@ -99,6 +110,8 @@ def block_by_block(axis: int = 0) -> Callable:
                 given["X"], stop = block, start + len(block)
                 if Z is not None:
                     given["Z"] = Z[start:stop]
+                if y is not None:
+                    given["y"] = y[start:stop]
                 try:
                     found.append(method(**given))
                 except ValueError as error:

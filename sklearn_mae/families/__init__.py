@@ -11,6 +11,7 @@ from sklearn_mae.families.base import (
     Schedule,
     Structure,
 )
+from sklearn_mae.families.given import GivenLikelihood
 from sklearn_mae.families.joined import Joined
 from sklearn_mae.families.modules import try_user_modules
 from sklearn_mae.families.registry import COLUMN_FAMILIES, OF_KIND
@@ -23,6 +24,7 @@ __all__ = [
     "OF_KIND",
     "ROW_FAMILIES",
     "ColumnFamily",
+    "GivenLikelihood",
     "Likelihood",
     "RowFamily",
     "Schedule",

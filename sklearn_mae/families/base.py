@@ -53,10 +53,12 @@ class Structure:
     hidden_layer_sizes: tuple[int, ...]
     activation: str
     min_scale: float
+    target: str | None = None
+    n_classes: int = 0
 
     @classmethod
-    def of(cls, params) -> "Structure":
-        """Return that of an estimator's parameters."""
+    def of(cls, params, n_classes: int = 0) -> "Structure":
+        """Return that of an estimator's parameters, and of its target's classes."""
         return cls(
             n_components=int(params.n_components),
             encoder=params.encoder,
@@ -64,7 +66,19 @@ class Structure:
             hidden_layer_sizes=tuple(params.hidden_layer_sizes),
             activation=params.activation,
             min_scale=float(params.min_scale),
+            target=getattr(params, "target", None),
+            n_classes=n_classes,
         )
+
+    @property
+    def n_given(self) -> int:
+        """Numbers that decoder and posterior are given besides code and rows."""
+        return self.n_classes if self.target == "condition" else 0
+
+    @property
+    def n_decoded(self) -> int:
+        """Numbers that a decoder takes: the code, and what is given behind it."""
+        return self.n_components + self.n_given
 
     @property
     def user_supplied(self) -> list[str]:
@@ -325,10 +339,12 @@ class Likelihood(nn.Module):
         """
         raise _missing(self, "decode")
 
-    def expected(self, z: Tensor, weights: Tensor) -> Tensor:
+    def expected(
+        self, z: Tensor, weights: Tensor, given: Tensor | None = None
+    ) -> Tensor:
         """Return the value that stands for a mixture over codes (S, n, d), (n, D).
 
-        ``weights`` (S, n) are its shares.
+        ``weights`` (S, n) are its shares; ``given`` (n, G) is of each row.
         """
         raise _missing(self, "expected")
 
@@ -479,6 +495,13 @@ class RowFamily:
     def pool(self) -> Pool | None:
         """Return the contexts of the rows of fit; None where there are none."""
         return None
+
+    def patterns_of(self, X) -> tuple[np.ndarray | None, np.ndarray]:
+        """Return the patterns of observed entries of checked rows, and their counts.
+
+        None for the patterns where no entry may be missing: then there is one count.
+        """
+        return None, np.array([len(X)])
 
     def describe(self, tags) -> None:
         """Say in scikit-learn's input tags what entries may be.

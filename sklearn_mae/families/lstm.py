@@ -405,19 +405,28 @@ class SequenceFilter(nn.Module):
     ----------
     reader : SequenceReader
         With 2 d outputs.
+    n_given : int
+        Numbers that it may be given besides rows.
     """
 
-    def __init__(self, reader: SequenceReader):
+    def __init__(self, reader: SequenceReader, n_given: int = 0):
         super().__init__()
         self.reader = reader
         width, n_outputs = reader.output.in_features // 2, reader.output.out_features
         self.prefix_output = nn.Linear(width, n_outputs)
+        if n_given:
+            # what is given turns what was read before the outputs see it
+            self.gain = nn.Linear(n_given, width)
 
-    def forward(self, x: Tensor) -> FilteredNormal:
-        """Return r(z|x)."""
+    def forward(self, x: Tensor, given: Tensor | None = None) -> FilteredNormal:
+        """Return r(z|x), or with what is given besides r(z|x, g)."""
         shape = x.shape[:-1]
         used = _used(x.flatten(0, -2))
         pooled, prefixes = self.reader.read(used)
+        if given is not None:
+            gain = self.gain(given.flatten(0, -2).to(pooled)).exp()
+            pooled = pooled * gain.repeat(1, 2)
+            prefixes = prefixes * gain.unsqueeze(1)
         pads = x.shape[-1] - used.shape[1]
         prefixes = nn.functional.pad(self.prefix_output(prefixes), (0, 0, 0, pads))
         whole = normal_of(self.reader.output(pooled).unflatten(0, shape))

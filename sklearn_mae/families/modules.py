@@ -53,11 +53,13 @@ def call_factory(name: str, factory, n_features: int, n_components: int) -> nn.M
 def try_user_modules(structure, model: LatentVariableModel, x: Rows) -> None:
     """One pass in each precision, so that a mistake is named before training."""
     z = model.reference.new_zeros(len(x), model.n_components)
+    likelihood = getattr(model.likelihood, "inner", model.likelihood)
+    decoded = z.new_zeros(len(x), structure.n_decoded)
     tries = []
     if callable(structure.encoder):
         tries.append(("encoder", model.encoder, model.seen(x), z))
     if callable(structure.likelihood):
-        tries.append(("likelihood", model.likelihood, z, x.values))
+        tries.append(("likelihood", likelihood, decoded, x.values))
     for name, wrapper, condition, value in tries:
         for dtype in (torch.float64, torch.float32):
             wrapper.to(dtype)

@@ -184,14 +184,15 @@ class Sequences(RowFamily):
         def reader():
             return SequenceReader(n_words, length, hidden, 2 * d)
 
-        likelihood = SequenceLikelihood(n_words, length, hidden, d)
+        likelihood = SequenceLikelihood(n_words, length, hidden, structure.n_decoded)
         encoder: nn.Module
         if callable(structure.encoder):
             module = call_factory("encoder", structure.encoder, length, d)
             encoder = UserEncoder(module)
         else:
             encoder = GaussianEncoder(reader())
-        return likelihood, encoder, SequenceFilter(reader()), nn.Identity()
+        posterior = SequenceFilter(reader(), structure.n_given)
+        return likelihood, encoder, posterior, nn.Identity()
 
     def write(self) -> dict:
         """Return what ``fit`` learned as arrays and plain values."""

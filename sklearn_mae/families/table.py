@@ -187,13 +187,15 @@ class TableLikelihood(Likelihood):
         """Return each column's point."""
         return self.family.point(self(z))
 
-    def expected(self, z: Tensor, weights: Tensor) -> Tensor:
+    def expected(
+        self, z: Tensor, weights: Tensor, given: Tensor | None = None
+    ) -> Tensor:
         """Return the value that stands for a mixture over codes (S, n, d), (n, D)."""
         return self.family.expected(self(z), weights)
 
     def score_gradient(self, model: LatentVariableModel, plain: bool):
         """Return the strategy for draws that have no path, or no path throughout."""
-        p = self(model.reference.new_zeros(1, model.n_components))
+        p = model.p(model.reference.new_zeros(1, model.n_components))
         if getattr(p, "partly_reparametrised", False):
             return PartlyReparametrised(leave_one_out=not plain)
         return Reinforce(leave_one_out=not plain)
@@ -368,8 +370,15 @@ class Table(RowFamily):
                 stacklevel=2,
             )
         twin = copy.copy(self)
-        twin.patterns_, twin.counts_ = _patterns(X if is_sparse(X) else self._known(X))
+        twin.patterns_, twin.counts_ = self._patterns(X)
         return twin
+
+    def patterns_of(self, X) -> tuple[np.ndarray, np.ndarray]:
+        """Return the patterns of the observed entries of checked rows, their counts."""
+        return self._patterns(self._varying(X))
+
+    def _patterns(self, X) -> tuple[np.ndarray, np.ndarray]:
+        return _patterns(X if is_sparse(X) else self._known(X))
 
     @property
     def n_varying(self) -> int:
@@ -497,7 +506,7 @@ class Table(RowFamily):
         """Build p(x|z)."""
         sizes, activation = structure.hidden_layer_sizes, structure.activation
         n_outputs = self.family.n_outputs
-        decoder = mlp(structure.n_components, sizes, n_outputs, activation)
+        decoder = mlp(structure.n_decoded, sizes, n_outputs, activation)
         return TableLikelihood(self.family, decoder, structure.min_scale)
 
     def networks(self, structure: Structure) -> Networks:
@@ -509,11 +518,12 @@ class Table(RowFamily):
             marked = np.zeros_like(marked)
         n_inputs = self.family.n_inputs + int(marked.sum())
 
-        def gaussian(kind):
+        def gaussian(kind, n_given=0):
             sizes, activation = structure.hidden_layer_sizes, structure.activation
-            network = self.family.encoder_network(d)
+            # (such a network has no place for what is given)
+            network = None if n_given else self.family.encoder_network(d)
             if network is None:
-                network = mlp(n_inputs, sizes, 2 * d, activation)
+                network = mlp(n_inputs + n_given, sizes, 2 * d, activation)
             return kind(network)
 
         likelihood = self.likelihood(structure)
@@ -523,7 +533,7 @@ class Table(RowFamily):
             encoder = UserEncoder(module)
         else:
             encoder = gaussian(GaussianEncoder)
-        posterior = gaussian(Posterior)
+        posterior = gaussian(Posterior, structure.n_given)
         features = TableFeatures(self.family, marked)
         return likelihood, encoder, posterior, features
 

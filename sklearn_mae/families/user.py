@@ -66,5 +66,5 @@ class UserTable(Table):
     def likelihood(self, structure: Structure) -> nn.Module:
         """Call the user's factory."""
         n_columns, factory = self.n_varying, structure.likelihood
-        module = call_factory("likelihood", factory, n_columns, structure.n_components)
+        module = call_factory("likelihood", factory, n_columns, structure.n_decoded)
         return UserLikelihood(module, n_columns)

@@ -34,6 +34,14 @@ from sklearn_mae.information.bracket import Bracket, hits
 from sklearn_mae.information.calibration import training_bias
 from sklearn_mae.information.certificate import information_of_model
 from sklearn_mae.information.importance import estimate_sandwich
+from sklearn_mae.information.labels import (
+    LabelInformation,
+    encoded,
+    information_about_labels,
+    joined,
+    midpoint_about_labels,
+    paired_log_prob,
+)
 from sklearn_mae.information.proposals import (
     amortised_proposal,
     local_proposal,
@@ -44,15 +52,21 @@ from sklearn_mae.information.regression import regressed_mean
 
 __all__ = [
     "Bracket",
+    "LabelInformation",
     "Weighted",
     "amortised_proposal",
     "control_variates",
     "correction",
+    "encoded",
     "estimate_sandwich",
     "hits",
     "infomax",
+    "information_about_labels",
     "information_of_model",
+    "joined",
     "local_proposal",
+    "midpoint_about_labels",
+    "paired_log_prob",
     "posterior_normal",
     "regressed_mean",
     "sandwich",

@@ -86,9 +86,14 @@ class LatentVariableModel(nn.Module):
         p(z); a number of components d stands for N(0, I_d).
     pool : Pool, optional
         What the model's rows get besides values. None: nothing is missing or given.
+    blind : bool
+        Whether the encoder is not to see what is given: then features know nothing of
+        it, and the posterior takes it by name.
     """
 
-    def __init__(self, likelihood, encoder, posterior, features, prior, pool=None):
+    def __init__(
+        self, likelihood, encoder, posterior, features, prior, pool=None, blind=False
+    ):
         super().__init__()
         self.likelihood = likelihood
         self.encoder = encoder
@@ -96,6 +101,7 @@ class LatentVariableModel(nn.Module):
         self.features = features
         self.prior = StandardNormal(prior) if isinstance(prior, int) else prior
         self.pool = Pool() if pool is None else pool
+        self.blind = blind
 
     @property
     def n_components(self) -> int:
@@ -119,10 +125,11 @@ class LatentVariableModel(nn.Module):
     def unforeseen(self, x: Rows | Tensor) -> Tensor | None:
         """Which rows miss an entry of a column that no row of ``fit`` misses, (n,).
 
-        None where no row misses anything.
+        None where no row misses anything, or the decoder knows what the encoder must
+        not.
         """
         observed, seen = Rows.of(x).observed, self.pool.observed
-        if observed is None:
+        if observed is None or self.blind:
             return None
         missing = ~observed if seen is None else ~observed & seen.all(0)
         return missing.any(-1)
@@ -130,7 +137,8 @@ class LatentVariableModel(nn.Module):
     def seen(self, x: Rows | Tensor) -> Tensor:
         """What encoder and posterior see of x."""
         x = Rows.of(x)
-        return self.features(x.values, **x.context)
+        context = x.without_given().context if self.blind else x.context
+        return self.features(x.values, **context)
 
     def q(self, x: Rows | Tensor) -> Distribution:
         """Encoder's distribution over z given x."""
@@ -138,7 +146,9 @@ class LatentVariableModel(nn.Module):
 
     def r(self, x: Rows | Tensor) -> DiagonalNormal:
         """Information posterior over z given x."""
-        return self.posterior(self.seen(x))
+        x, seen = Rows.of(x), self.seen(x)
+        told = self.blind and x.given is not None
+        return self.posterior(seen, given=x.given) if told else self.posterior(seen)
 
     def p(self, z: Tensor, given: Tensor | None = None) -> Distribution:
         """Likelihood of values at codes z."""

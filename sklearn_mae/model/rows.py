@@ -69,6 +69,10 @@ class Rows:
         """Return the same rows as rows of which all is observed."""
         return Rows(self.values, None, self.given)
 
+    def without_given(self) -> "Rows":
+        """Return the same rows, nothing given."""
+        return Rows(self.values, self.observed)
+
     def to(self, dtype: torch.dtype) -> "Rows":
         """Convert numbers to a floating type; indices and marks stay."""
         return self.map(

@@ -15,6 +15,7 @@ from sklearn_mae.training.net import (
     TrainingRows,
 )
 from sklearn_mae.training.progress import ProgressBar
+from sklearn_mae.training.targets import TargetInformation
 
 __all__ = [
     "FIGURES",
@@ -26,6 +27,7 @@ __all__ = [
     "Paper",
     "ProgressBar",
     "Rate",
+    "TargetInformation",
     "TrainingRows",
     "certify",
     "near_enough",

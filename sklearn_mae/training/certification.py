@@ -43,7 +43,7 @@ def settle(net: MutualAutoencoderNet, seed: int, progress: ProgressBar) -> None:
     model = net.module_
     cost, n_steps = model.likelihood.cost, net.step_
     progress.stage("r_omega")
-    longest = HELD if net.constraints else MEASURED
+    longest = HELD if any(c.holds_M for c in net.constraints) else MEASURED
     refine_posterior(net, min(n_steps, round(cost.refinement * longest)))
     progress.stage("landing")
     exact = copy.deepcopy(model).double().eval()
@@ -92,9 +92,10 @@ def certify(net: MutualAutoencoderNet, seed: int) -> Bracket:
             exact, n_samples, width, generator, budget, single=True
         )
 
-    if not net.constraints:
+    targets = [c.penalty.M for c in net.constraints if c.holds_M]
+    if not targets:
         return bracket(WIDTH, budget)
-    M = net.constraints[0].penalty.M
+    M = targets[0]
     width = max(WIDTH, RELATIVE_WIDTH * M)
     found = bracket(width, budget)
     decided = hits(found.interval, M, near_enough(M)) is not None

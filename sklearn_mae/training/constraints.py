@@ -11,7 +11,7 @@ under the sign rule.
 """
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -43,7 +43,8 @@ __all__ = [
 class Step(NamedTuple):
     """What a step has when constraints are asked.
 
-    ``distortion`` and ``rate`` are the batch's means.
+    ``distortion`` and ``rate`` are the batch's means; ``x`` and ``z`` (k, n, d) its
+    rows and the draws of their codes.
     """
 
     model: LatentVariableModel
@@ -52,6 +53,8 @@ class Step(NamedTuple):
     distortion: Tensor
     rate: Tensor
     generator: torch.Generator
+    x: Any = None
+    z: Any = None
 
 
 class Term(NamedTuple):
@@ -68,7 +71,7 @@ class Term(NamedTuple):
 
 
 class Constraint:
-    """A target M that one information must equal.
+    """A target that one information must equal, M or another.
 
     Parameters
     ----------
@@ -77,6 +80,8 @@ class Constraint:
     """
 
     name = ""
+    # whether it is M that the information must equal
+    holds_M = True
 
     def __init__(self, penalty):
         self.penalty = penalty

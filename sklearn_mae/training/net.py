@@ -323,7 +323,7 @@ class MutualAutoencoderNet(NeuralNet):
         bound = self.rule.bound(model, x, q, z)
         elbo, distortion, rate = (values.mean() for values in bound)
         loss = -elbo
-        step = Step(model, self.step_, len(x), distortion, rate, generator)
+        step = Step(model, self.step_, len(x), distortion, rate, generator, x, z)
         # so that no callback takes a gradient for one of this step
         self.optimizer_posterior_.zero_grad()
         terms = {c.name: c.term(step) for c in self.constraints}

@@ -7,10 +7,27 @@ gradient step multiplies I with: positive where I must fall, negative where it m
 rise. Plain floats; nothing here knows what I is or how it was estimated.
 """
 
-__all__ = ["DualAscent", "SignRule"]
+__all__ = ["Constant", "DualAscent", "SignRule"]
 
 # below it, in nats, gains no longer grow as M falls
 LEAST_M = 0.5
+
+
+class Constant:
+    """A multiplier that stays C, for a target of 0.
+
+    No information is below 0: the exact penalty C |I - 0| is C I itself.
+    """
+
+    def __init__(self, C: float):
+        self.C, self.M = C, 0.0
+        self.multiplier = self.weight = C
+
+    def start_from(self, multiplier: float) -> None:
+        """It has nowhere else to start from."""
+
+    def update(self, estimate: float) -> None:
+        """No estimate moves it."""
 
 
 class SignRule:

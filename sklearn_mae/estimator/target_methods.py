@@ -1,0 +1,161 @@
+"""What codes tell about y: the methods that ask for it, and what ``fit`` says of it."""
+
+from __future__ import annotations
+
+import math
+import warnings
+
+import numpy as np
+from numpy.typing import ArrayLike
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils import Bunch
+
+from sklearn_mae.estimator.fitted import Fitted, at_once
+from sklearn_mae.estimator.tables import rows_of_transform
+from sklearn_mae.estimator.targets import FEWEST_ROWS, target_nats
+from sklearn_mae.information import LabelInformation, hits
+
+__all__ = ["TargetMixin", "warn_of_target"]
+
+# how far I(z; y) may be from M_target, in nats and as a part of it
+TOLERANCE, RELATIVE_TOLERANCE = 0.02, 0.02
+
+
+def warn_of_target(params, fitted: Fitted) -> None:
+    """Say where I(z; y) is not known, or not M_target.
+
+    Parameters
+    ----------
+    params : MutualAutoencoder
+        Parameters, "auto" resolved.
+    fitted : Fitted
+        What was reached.
+    """
+    if fitted.told and params.codes == "mean":
+        warnings.warn(
+            "codes='mean' with target='condition': a posterior mean is no draw, its "
+            "decimals may tell all about y, and nothing bounds what they tell. Only "
+            "draws are certified: use codes='sample', or 'auto'.",
+            UserWarning,
+            stacklevel=4,
+        )
+    assert fitted.target is not None
+    nats = target_nats(params, fitted.target)
+    complaint = _complaint(nats, fitted.target_mutual_info_interval_)
+    if complaint is not None:
+        warnings.warn(complaint, ConvergenceWarning, stacklevel=4)
+
+
+def _complaint(nats: float, interval) -> str | None:
+    low, high = interval
+    if math.isnan(low):
+        return (
+            "target_mutual_info_ is NaN: the bracket of I(z; y) needs labelled rows "
+            f"held out from training, and a class of y has fewer than {FEWEST_ROWS} "
+            "rows. Pass rows that fit has not seen to target_mutual_info(X, y), or "
+            "leave small classes out."
+        )
+    tolerance = max(TOLERANCE, RELATIVE_TOLERANCE * nats)
+    hit = hits((low, high), nats, tolerance)
+    if hit:
+        return None
+    asked = f"M_target={nats:g} nats about y were asked for"
+    if hit is None:
+        return (
+            f"{asked} and it is not decided whether I(z; y) is that: it lies in "
+            f"[{low:.3f}, {high:.3f}], of which a part is within {tolerance:g} nats of "
+            "it. More labelled rows, or a smaller M, make the bracket narrower."
+        )
+    if low > nats:
+        causes = (
+            "too few steps to forget y (raise max_epochs), a multiplier bound too low "
+            "(raise C)"
+        )
+    else:
+        causes = (
+            "x tells less of y than that, M leaves no room for it, too few steps "
+            "(raise max_epochs), a multiplier bound too low (raise C)"
+        )
+    return (
+        f"{asked} and I(z; y) lies in [{low:.3f}, {high:.3f}]. Possible causes: "
+        f"{causes}."
+    )
+
+
+class TargetMixin:
+    """Methods about y."""
+
+    _fitted: Fitted
+
+    @at_once
+    def target_mutual_info(self, X: ArrayLike, y: ArrayLike) -> Bunch:
+        """Bracket I(z; y), what codes drawn for rows tell about their labels.
+
+        From the encoder's own density, so that no adversary is needed: whatever reads
+        one draw of each row learns no more than the upper end. It holds for rows that
+        are independent and that ``fit`` has not been trained on; of those that it has,
+        the codes may tell more or less. Every row meets every code: time grows with
+        the square of n.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+            Rows, at least two of each class in `y`.
+        y : array-like of shape (n_samples,)
+            Their labels.
+
+        Returns
+        -------
+        Bunch
+            For each block of the code, of which ``target="condition"`` has one, ``z``,
+            a Bunch of ``interval``, the ends of the bracket, 3 standard errors out and
+            farther by Bonferroni's rule over the bounds that are intersected;
+            ``estimate``, their midpoint; ``lower``, ``upper``, ``lower_se``,
+            ``upper_se``, the bounds that decide the ends; ``entropy``, H(y) of these
+            rows; ``rate``; all in nats; ``accuracy_cap``, above which no adversary can
+            tell y from one draw a row at these class frequencies (Fano's inequality);
+            ``n_samples``; ``sharp``, whether the rate is at most log(rows of the
+            rarest class) - 4; ``method``.
+
+        Raises
+        ------
+        ValueError
+            If there is no `target`, a class is not known or has a single row.
+
+        Warns
+        -----
+        UserWarning
+            If the bracket is wide because the rate is too high for so few rows.
+        """
+        fitted = self._fitted
+        if fitted.target is None:
+            raise ValueError(
+                "target_mutual_info is for a MutualAutoencoder with a target, and this "
+                "one was fitted with target=None. Fit it with target='condition'."
+            )
+        if y is None:
+            raise ValueError("y is None. Pass y=, a label for each row.")
+        X = rows_of_transform(self, X)
+        index = fitted.target.index(y, len(X))
+        counts = np.bincount(index)
+        if (counts == 1).any():
+            label = fitted.target.classes_[int(np.flatnonzero(counts == 1)[0])]
+            raise ValueError(
+                f"y holds a single row of class {label.item()!r}; what a code tells of "
+                "a class needs two rows of it. Pass more rows, or leave it out."
+            )
+        found = fitted.about_labels(X, index)
+        _warn_if_wide(found)
+        return Bunch(z=Bunch(**found.as_dict()))
+
+
+def _warn_if_wide(found: LabelInformation) -> None:
+    width = found.high - found.low
+    if not found.sharp and width > 2 * TOLERANCE:
+        warnings.warn(
+            f"The bracket of I(z; y) is {width:.3g} nats wide: the codes' rate, "
+            f"{found.rate:.3g} nats, is above log(rows of the rarest class) - 4 = "
+            f"{math.log(found.n_rarest) - 4:.3g}. Pass more rows, or lower M.",
+            UserWarning,
+            stacklevel=4,
+        )

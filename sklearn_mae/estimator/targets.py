@@ -1,0 +1,348 @@
+"""What y is with a target: labels, their classes, and the methods that ask for them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike
+
+from sklearn_mae.columns import is_missing
+from sklearn_mae.model import Pool
+from sklearn_mae.parameters import plain_number
+from sklearn_mae.records import array, entries, need, outcomes
+
+__all__ = [
+    "FEWEST_ROWS",
+    "MOST_COMPARED",
+    "TARGETS",
+    "Labelled",
+    "Labels",
+    "Target",
+    "all_labels",
+    "labels_of_fit",
+    "resolve_target",
+    "target_nats",
+]
+
+TARGETS = ("condition",)
+# of labels: each class has centres of its own to be compared with
+MOST_CLASSES = 500
+# part of H(y) that M_target="max" asks for
+MAX_SHARE = 0.95
+# What is held out from training for the certificate: one row in so many of each class,
+# where each class has at least so many rows; and rows of it that are compared, at most
+HELD_OUT, FEWEST_ROWS, MOST_COMPARED = 5, 50, 20_000
+
+
+@dataclass(frozen=True, eq=False)
+class Target:
+    """What ``fit`` learned of y.
+
+    Parameters
+    ----------
+    kind : str
+        The parameter `target`.
+    classes_ : ndarray of shape (k,)
+        Labels, sorted.
+    labels, counts : ndarray of shape (P,), int64
+        The classes found with each pattern of observed entries, and in how many rows.
+    observed : ndarray of shape (P, D), bool, or None
+        These patterns. None: nothing was missing.
+    """
+
+    kind: str
+    classes_: np.ndarray
+    labels: np.ndarray
+    counts: np.ndarray
+    observed: np.ndarray | None = None
+
+    @property
+    def told(self) -> bool:
+        """Whether the decoder sees y."""
+        return self.kind == "condition"
+
+    @property
+    def n_classes(self) -> int:
+        """Number k of classes."""
+        return len(self.classes_)
+
+    @property
+    def shares(self) -> np.ndarray:
+        """Frequencies of the classes, shape (k,)."""
+        counts = np.bincount(self.labels, self.counts, self.n_classes)
+        return counts / counts.sum()
+
+    @property
+    def entropy(self) -> float:
+        """H(y), in nats."""
+        shares = self.shares[self.shares > 0]
+        return float(-(shares * np.log(shares)).sum())
+
+    def index(self, y: ArrayLike, n: int) -> np.ndarray:
+        """Return the classes' positions of labels of n rows, int64 of shape (n,).
+
+        Raises
+        ------
+        ValueError
+            If a label is none that fit has seen.
+        """
+        values = all_labels(y, n)
+        places = {label: i for i, label in enumerate(self.classes_.tolist())}
+        index = np.array([places.get(label, -1) for label in values.tolist()], int)
+        if (index < 0).any():
+            row = int(np.flatnonzero(index < 0)[0])
+            known = ", ".join(map(repr, self.classes_[:20].tolist()))
+            raise ValueError(
+                f"y holds {values[row].item()!r} in row {row}, a class that fit has "
+                f"not seen. Pass some of {known}, or fit on rows of that class, too."
+            )
+        return index
+
+    def given(self, y: ArrayLike, n: int) -> np.ndarray:
+        """Return what the decoder is given for labels of n rows, shape (n, k)."""
+        return np.eye(self.n_classes)[self.index(y, n)]
+
+    @property
+    def usual(self) -> np.ndarray:
+        """What stands for a label where none is given: the most frequent class."""
+        return np.eye(self.n_classes)[self.shares.argmax()]
+
+    def pool(self) -> Pool:
+        """Return the contexts of the rows of fit: patterns, and what is given."""
+        observed = None if self.observed is None else torch.as_tensor(self.observed)
+        given = torch.as_tensor(np.eye(self.n_classes)[self.labels])
+        return Pool(observed, given, torch.as_tensor(self.counts))
+
+    def write(self) -> dict:
+        """Return this as arrays and plain values."""
+        return {**vars(self), "classes_": self.classes_.tolist()}
+
+    @classmethod
+    def read(cls, value, n_columns: int) -> Target:
+        """Take over what ``write`` returned, each entry checked."""
+        names = ("kind", "classes_", "labels", "counts", "observed")
+        found = entries(value, names, "target")
+        need(found["kind"] in TARGETS, "target", found["kind"])
+        known = outcomes(found["classes_"], "classes_")
+        need(2 <= len(known) <= MOST_CLASSES, "classes_", known)
+        labels, observed = found["labels"], found["observed"]
+        need(isinstance(labels, np.ndarray) and labels.ndim == 1, "labels", labels)
+        shape = labels.shape
+        labels = array(labels, np.int64, shape, "labels")
+        counts = array(found["counts"], np.int64, shape, "counts")
+        inside = len(labels) > 0 and labels.min() >= 0 and labels.max() < len(known)
+        need(inside and counts.min() > 0, "labels", labels)
+        if observed is not None:
+            shape = (len(labels), n_columns)
+            observed = array(observed, np.bool_, shape, "observed")
+        return cls(found["kind"], np.array(known), labels, counts, observed)
+
+
+@dataclass(frozen=True, eq=False)
+class Labels:
+    """Labels of the rows of a fit.
+
+    Parameters
+    ----------
+    classes_ : ndarray of shape (k,)
+        Classes, those of an earlier fit where it goes on.
+    index : ndarray of shape (n,), int64
+        The classes' positions.
+    """
+
+    classes_: np.ndarray
+    index: np.ndarray
+
+    def held_out(self, seed: int) -> np.ndarray | None:
+        """Which rows training is not to see, shape (n,), bool; None: too few.
+
+        The same ones for the same labels and seed.
+        """
+        counts = np.bincount(self.index, minlength=len(self.classes_))
+        if counts[counts > 0].min() < FEWEST_ROWS:
+            return None
+        out = np.zeros(len(self.index), dtype=bool)
+        rng = np.random.default_rng(seed)
+        for label in np.flatnonzero(counts):
+            rows = rng.permutation(np.flatnonzero(self.index == label))
+            out[rows[: len(rows) // HELD_OUT]] = True
+        return out
+
+    def target(self, kind: str, family, X) -> Target:
+        """Return what is learned of y, with the rows' patterns."""
+        labels, counts, observed = [], [], []
+        for label in np.unique(self.index):
+            rows = self.index == label
+            patterns, found = family.patterns_of(X[rows])
+            labels += [label] * len(found)
+            counts.append(found)
+            observed.append(patterns)
+        joined = None
+        if observed[0] is not None:
+            joined = np.concatenate(observed)
+        if joined is None or joined.all():
+            joined = None
+        return Target(
+            kind, self.classes_, np.array(labels), np.concatenate(counts), joined
+        )
+
+
+class Labelled(NamedTuple):
+    """Rows to train on, their classes, and what is asked of codes about these.
+
+    ``labels`` (n,) are the classes' positions, ``shares`` (k,) their frequencies,
+    ``nats`` is `M_target`, ``seed`` that of the fit.
+    """
+
+    x: Any
+    labels: np.ndarray
+    shares: np.ndarray
+    nats: float
+    seed: int
+
+
+def resolve_target(params) -> None:
+    """Set "auto" to what it means for a target, and refuse what does not go with one.
+
+    Parameters
+    ----------
+    params : MutualAutoencoder
+        A copy, whose parameters are valid one by one.
+
+    Raises
+    ------
+    ValueError
+        If `encoder` has no density.
+    """
+    encoder, target = params.encoder, params.target
+    if encoder == "auto":
+        params.encoder = "resampling" if target is None else "gaussian"
+    if target is None:
+        return
+    if encoder == "resampling":
+        raise ValueError(
+            f"encoder='resampling' does not go with target={target!r}: its weights "
+            "hold p(x|z, y), so that transform would need y, and the density of its "
+            "code is an expectation, which no certificate can be made from. Use "
+            "encoder='gaussian', or 'auto'."
+        )
+    if callable(encoder):
+        # a callable's draws are not resampled, for the same reasons
+        params.n_resamples = 1
+
+
+def labels_of_fit(params, y, n: int, known: np.ndarray | None) -> Labels | None:
+    """Read the labels that fit was given, or refuse them.
+
+    Parameters
+    ----------
+    params : MutualAutoencoder
+        Parameters.
+    y : array-like of shape (n,)
+        Labels.
+    n : int
+        Number of rows.
+    known : ndarray or None
+        Classes of the fit to go on from.
+    """
+    target = params.target
+    if target is None:
+        return None
+    if y is None:
+        raise ValueError(
+            f"target={target!r} requires y to be passed, but the target y is None: a "
+            "label for each row. Pass fit(X, y), or set target=None."
+        )
+    values = all_labels(y, n)
+    if values.dtype.kind == "f" and (values != np.floor(values)).any():
+        raise ValueError(
+            f"y holds numbers with decimals, such as {_odd(values)!r}: a continuous "
+            f"target. target={target!r} takes classes. Unknown label type: continuous. "
+            "Cut y into a few groups, for example with KBinsDiscretizer."
+        )
+    classes = np.unique(values)
+    if len(classes) > MOST_CLASSES:
+        raise ValueError(
+            f"y holds {len(classes)} different labels, and target={target!r} takes "
+            f"{MOST_CLASSES} classes at most. Join some of them, or cut numbers into a "
+            "few groups."
+        )
+    if known is not None:
+        labels = Target(target, known, *np.zeros((2, 1), dtype=int))
+        return Labels(known, labels.index(values, n))
+    if len(classes) < 2:
+        raise ValueError(
+            f"y holds one class, {classes[0].item()!r}: there is nothing to tell "
+            f"apart. Pass rows of at least two for target={target!r}."
+        )
+    # as they come back from a file
+    classes = np.array(classes.tolist())
+    places = {label: i for i, label in enumerate(classes.tolist())}
+    return Labels(classes, np.array([places[label] for label in values.tolist()]))
+
+
+def target_nats(params, target: Target) -> float:
+    """Return `M_target` in nats, "max" resolved, or refuse it."""
+    entropy = target.entropy
+    if params.M_target == "max":
+        nats = MAX_SHARE * entropy
+        return nats if params.M is None else min(nats, params.M)
+    most = entropy if params.M is None else min(params.M, entropy)
+    if params.M_target > most:
+        raise ValueError(
+            f"M_target={params.M_target:g} is more than the {most:.4g} nats that "
+            f"codes can hold about y: min(M, H(y)), with M={params.M} and H(y)="
+            f"{entropy:.4g}. Lower M_target, or pass 'max', which is "
+            f"{MAX_SHARE:g} H(y)."
+        )
+    return float(params.M_target)
+
+
+def _odd(values: np.ndarray) -> float:
+    return values[values != np.floor(values)][0].item()
+
+
+def all_labels(y, n: int) -> np.ndarray:
+    """Return labels of n rows as an array of one type; a single one stands for all."""
+    values = np.asarray(y)
+    if values.ndim == 0:
+        values = np.full(n, values)
+    if values.ndim == 2 and values.shape[1] == 1:
+        values = values[:, 0]
+    if values.ndim != 1:
+        raise ValueError(
+            f"y has shape {values.shape}. Pass one label for each row, shape ({n},)."
+        )
+    if len(values) != n:
+        raise ValueError(
+            f"y has {len(values)} labels, and there are {n} rows. Pass one for each: "
+            "inconsistent numbers of samples."
+        )
+    missing = np.array([is_missing(label) for label in values], dtype=bool)
+    if missing.any():
+        raise ValueError(
+            f"y has a missing label (NaN or None) in row {np.flatnonzero(missing)[0]}, "
+            f"and in {missing.sum()} rows in all. The decoder needs that of each row: "
+            "leave these rows out, or make a class of them, for example -1."
+        )
+    if values.dtype.kind in "OST":
+        kinds = {type(plain_number(label)) for label in values}
+        if kinds <= {str, np.str_}:
+            values = values.astype(str)
+        elif kinds <= {bool} or kinds <= {int, float}:
+            values = np.array([plain_number(label) for label in values])
+        else:
+            names = ", ".join(sorted(kind.__name__ for kind in kinds))
+            raise ValueError(
+                f"y holds labels of type {names}. Pass strings, integers or booleans, "
+                "all of one type."
+            )
+    if values.dtype.kind not in "biufU":
+        raise ValueError(
+            f"y holds labels of type {values.dtype}. Pass strings, integers or "
+            "booleans, for example y.astype(str)."
+        )
+    return values
