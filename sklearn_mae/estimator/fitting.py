@@ -14,12 +14,20 @@ from sklearn_mae.estimator.parts import (
     build_model,
     build_net,
     check_draws,
+    resolve_lengths,
     torch_device,
 )
 from sklearn_mae.estimator.sparse import SparseRows
 from sklearn_mae.families import Structure, row_family
 from sklearn_mae.model import Pool, Rows
-from sklearn_mae.training import FIGURES, ProgressBar, TrainingRows, certify, settle
+from sklearn_mae.training import (
+    FIGURES,
+    ProgressBar,
+    TrainingRows,
+    certify,
+    learn_alone,
+    settle,
+)
 
 __all__ = ["fit_record"]
 
@@ -98,8 +106,28 @@ def fit_record(
         model.pool = pool.to(model.reference.dtype)
     model.to(device)
     log_volume = float(family.log_volume(seen).mean())
+    batch_size, max_epochs = resolve_lengths(params, len(x))
+    if before is None and family.schedule.alone:
+        progress.stage("decoder")
+        max_epochs = learn_alone(
+            model,
+            x,
+            part=family.schedule.alone,
+            max_epochs=max_epochs,
+            batch_size=batch_size,
+            lr=params.lr,
+            seed=seed,
+        )
     net = build_net(
-        params, model, family, len(x), log_volume, seed, constraints, progress
+        params,
+        model,
+        family,
+        len(x),
+        (batch_size, max_epochs),
+        log_volume,
+        seed,
+        constraints,
+        progress,
     )
     net.initialize().partial_fit(TrainingRows(x))
     net.check_finite()

@@ -196,6 +196,7 @@ def build_net(
     model: LatentVariableModel,
     family: RowFamily,
     n_rows: int,
+    lengths: tuple[int, int],
     log_volume: float,
     seed: int,
     state: dict[str, dict[str, float]],
@@ -213,6 +214,8 @@ def build_net(
         Fitted.
     n_rows : int
         Number of rows to train on.
+    lengths : tuple of (int, int)
+        Batch size and number of epochs.
     log_volume : float
         Their mean, see ``RowFamily.log_volume``.
     seed : int
@@ -222,7 +225,7 @@ def build_net(
     progress : ProgressBar
         Shows the training.
     """
-    batch_size, max_epochs = resolve_lengths(params, n_rows)
+    batch_size, max_epochs = lengths
     n_steps = max_epochs * -(-n_rows // batch_size)
     return MutualAutoencoderNet(
         model,
