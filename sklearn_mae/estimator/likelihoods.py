@@ -154,7 +154,8 @@ def wanted(likelihood, names: list[str | None]) -> list[str | None]:
 def settled_likelihood(likelihood, names: list[str | None], kinds: list[str] | None):
     """Return a callable, the name of all columns' family, or a tuple of each one's.
 
-    Before those of a likelihood of whole tables its own name stands. ``kinds`` are those of the columns; None: all are numeric.
+    Before those of a likelihood of whole tables its own name stands. ``kinds`` are
+    those of the columns; None: all are numeric.
     """
     if callable(likelihood):
         return likelihood

@@ -5,8 +5,9 @@ it has learned what rows have in common, and does not find back.
 """
 
 import copy
-import math
+from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -21,13 +22,14 @@ __all__ = ["learn_alone"]
 HELD_OUT, MOST_HELD_OUT, LEAST_HELD_OUT = 0.1, 2_000, 20
 # how often they are looked at, and over how many looks figures are averaged
 N_LOOKS, WINDOW = 30, 3
-# by how much less likely they become where rows are learned by heart, in nats
+# by how much less likely than others they become where those are learned by heart, in
+# nats; both fall and rise with the noise of the steps
 BY_HEART = 0.1
 
 
 def learn_alone(
     model: LatentVariableModel,
-    x: Rows,
+    x,
     *,
     part: float,
     max_epochs: int,
@@ -45,8 +47,8 @@ def learn_alone(
     ----------
     model : LatentVariableModel
         The model, on its device.
-    x : Rows
-        Rows of the fit.
+    x : Rows or object
+        Rows of the fit, or what has their number for its length and a ``take``.
     part : float
         How many steps, as a part of those that follow.
     max_epochs, batch_size : int
@@ -71,8 +73,10 @@ def learn_alone(
     batches = Batches(others, min(batch_size, len(others)), generator)
     parameters = [p for p in likelihood.parameters() if p.requires_grad]
     optimizer = Adam(parameters, lr=lr, fused=_fused(parameters))
-    looks: list[tuple[int, float]] = []
-    best, weights = -math.inf, None
+    # as many of the others, to tell what is learned by heart from noise
+    same = others.x.take(torch.arange(n_held, device=order.device))
+    looks: list[tuple[float, float]] = []
+    best = None
     every, step = max(1, n_steps // N_LOOKS), 0
     likelihood.train()
     while step < n_steps:
@@ -82,19 +86,39 @@ def learn_alone(
             optimizer.step()
             step += 1
             if n_held and step % every == 0:
-                looks.append((step, _mean_log_prob(likelihood, held)))
-                recent = [figure for _, figure in looks[-WINDOW:]]
-                if len(recent) == WINDOW and sum(recent) / WINDOW > best:
-                    best = sum(recent) / WINDOW
-                    weights, at = copy.deepcopy(likelihood.state_dict()), step
+                looks.append(
+                    (_mean_log_prob(likelihood, held), _mean_log_prob(likelihood, same))
+                )
+                now = _recent(looks)
+                if len(looks) >= WINDOW and (best is None or now[0] > best.figures[0]):
+                    weights = copy.deepcopy(likelihood.state_dict())
+                    best = _Look(step, now, weights)
             if step == n_steps:
                 break
     optimizer.zero_grad()
     likelihood.eval()
-    if weights is None or best - sum(f for _, f in looks[-WINDOW:]) / WINDOW < BY_HEART:
+    if best is None:
         return max_epochs
-    likelihood.load_state_dict(weights)
-    return min(max_epochs, max(1, round(at / part / n_batches)))
+    fell, others_fell = (
+        a - b for a, b in zip(best.figures, _recent(looks), strict=True)
+    )
+    if not fell > BY_HEART + max(0.0, others_fell):
+        return max_epochs
+    likelihood.load_state_dict(best.weights)
+    return min(max_epochs, max(1, round(best.step / part / n_batches)))
+
+
+class _Look(NamedTuple):
+    """Log-probabilities of rows held out and of others after some steps."""
+
+    step: int
+    figures: tuple[float, float]
+    weights: dict[str, Tensor]
+
+
+def _recent(looks: list[tuple[float, float]]) -> tuple[float, float]:
+    held, others = np.mean(looks[-WINDOW:], axis=0)
+    return float(held), float(others)
 
 
 @torch.no_grad()

@@ -35,6 +35,8 @@ FIGURES = (
 )
 
 
+# attributes of a training net alone
+RELEASED = "_theta", "_omega", "_named", "_parts", "_totals", "_means", "_usual"
 # kept of the usual norm of gradients from one clipped term to the next
 USUAL = 0.9
 
@@ -339,7 +341,7 @@ class MutualAutoencoderNet(NeuralNet):
         # theta and phi alone: the bounds' gradient is taken at fixed omega
         loss.backward(inputs=self._theta)
         for term in apart:
-            self._add_clipped(term)
+            self._add_clipped(term.penalty, term.clip)
             loss = loss + term.penalty.detach()
         self.notify("on_grad_computed", named_parameters=self._named)
         self.optimizer_.step()
@@ -349,17 +351,16 @@ class MutualAutoencoderNet(NeuralNet):
             terms, loss=loss, elbo=elbo, distortion=distortion, rate=rate
         )
 
-    def _add_clipped(self, term: Term) -> None:
+    def _add_clipped(self, penalty: Tensor, clip: float) -> None:
         """Add a penalty's gradient, cut off at a part of the others' usual norm."""
         parameters = [p for p in self._theta if p.grad is not None]
-        gradients = torch.autograd.grad(
-            term.penalty, parameters, materialize_grads=True
-        )
+        gradients = torch.autograd.grad(penalty, parameters, materialize_grads=True)
         norm = _norm([p.grad for p in parameters])
         self._usual = norm if self._usual is None else norm.lerp(self._usual, USUAL)
-        clip = (term.clip * self._usual / _norm(gradients)).clamp_max(1.0)
-        for parameter, gradient in zip(parameters, gradients, strict=True):
-            parameter.grad.add_(clip * gradient)
+        factor = (clip * self._usual / _norm(gradients)).clamp_max(1.0)
+        torch._foreach_add_(
+            [p.grad for p in parameters], [factor * g for g in gradients]
+        )
 
     def _record(self, terms: dict[str, Term], **figures) -> Tensor:
         """Add to the epoch's totals and hand the estimates to the constraints.
@@ -394,7 +395,7 @@ class MutualAutoencoderNet(NeuralNet):
         self.module_.eval()
         self.generator = self.iterator_train__generator = None
         self.constraints = ()
-        for name in ("_theta", "_omega", "_named", "_parts", "_totals", "_means", "_usual"):
+        for name in RELEASED:
             self.__dict__.pop(name, None)  # a net rebuilt after loading trained nothing
         self.optimizer_.zero_grad()
         self.optimizer_posterior_.zero_grad()

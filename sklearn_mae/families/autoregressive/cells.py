@@ -18,11 +18,14 @@ __all__ = ["Cells"]
 
 # logistics for each number, and where all numbers hold levels alone
 N_LOGISTICS, N_OF_LEVELS = 20, 1
-# scales to begin with, and the least: so much of the Gaussian floor, and no more than
-# so much of a cell
-FIRST_SCALE, PART_OF_FLOOR, PART_OF_CELL = 0.3, 0.1, 0.2
+# scales to begin with, and the least: so much of the Gaussian floor, or on a grid of a
+# cell, in the middle of which it leaves 1.3 % outside
+FIRST_SCALE, PART_OF_FLOOR, PART_OF_CELL = 0.3, 0.1, 0.1
 # an entry is a value of a mass of its own if it is so near: relative to 1 and to itself
 SAME = 1e-6
+# half of a cell's width, in scales, that no grid counts as (the most there is, with the
+# least scale, is 5)
+TINY = 1e-4
 # of an implicit gradient: rounding leaves densities of 0
 LEAST_DENSITY = 1e-6
 
@@ -69,10 +72,8 @@ class Cells(nn.Module):
         width = cell[:, None]
         near = np.where(width > 0, width / 2, SAME * (1 + abs(values)))
         near = np.where(numeric[:, None], near, 0.5)  # indices
-        # nothing is narrower than a part of a cell: where there are cells, they bound
-        # densities already
-        floor = PART_OF_FLOOR * floor
-        floor = np.where(cell > 0, np.minimum(floor, PART_OF_CELL * cell), floor)
+        # on a grid nothing is told apart below a cell, which bounds densities, too
+        floor = np.where(cell > 0, PART_OF_CELL * cell, PART_OF_FLOOR * floor)
         for name, array in {
             "values": values,
             "exists": exists,
@@ -92,8 +93,10 @@ class Cells(nn.Module):
         self.register_buffer("has_path", torch.as_tensor(path), persistent=False)
         # outputs to begin with: the columns' own weights, spread and quantiles
         quantiles = np.stack(
-            [np.interp(np.linspace(0, 1, max(1, k)), np.linspace(0, 1, len(q)), q)
-             for q in grids.quantiles_]
+            [
+                np.interp(np.linspace(0, 1, max(1, k)), np.linspace(0, 1, len(q)), q)
+                for q in grids.quantiles_
+            ]
         )
         scale = np.full((m, k), np.log(np.expm1(FIRST_SCALE)))
         first = np.concatenate([weights, quantiles[:, :k], scale], 1)
@@ -153,17 +156,17 @@ class Cells(nn.Module):
         """Log of the mixtures' mass in the cell of x, divided by its width.
 
         The mass of a logistic between c - h and c + h, in its scales, is sinh h /
-        (2 cosh((c + h) / 2) cosh((c - h) / 2)); of a narrow cell that is its density.
+        (cosh c + cosh h). A cell so narrow that h is tiny makes that the density: none
+        is narrower.
         """
         loc, scale = self._logistics(outputs, floor)
-        c, h = (x.unsqueeze(-1) - loc) / scale, 0.5 * cell / scale
-        up, down = 0.5 * (c + h).abs(), 0.5 * (c - h).abs()
-        shape = up + down + softplus(-2 * up) + softplus(-2 * down)
-        # log(2 sinh h) - log cell, whose limit is -log scale
-        wide = torch.where(cell > 0, h, 1.0)
-        width = wide + torch.log(-torch.expm1(-2 * wide)) - (2 * wide).log()
-        width = torch.where(cell > 0, width, 0.0) - scale.log()
-        return torch.logsumexp(log_w + width - shape, -1)
+        c, h = (
+            (x.unsqueeze(-1) - loc).abs() / scale,
+            (0.5 * cell / scale).clamp_min(TINY),
+        )
+        e = torch.exp(-c)
+        mass = torch.sinh(h) / (h * scale * (1 + e * e + 2 * torch.cosh(h) * e))
+        return torch.logsumexp(log_w + mass.log() - c, -1)
 
     def column(self, j: int, outputs: Tensor) -> "Column":
         """Return the distribution of column j from its outputs (N, n_outputs)."""
@@ -202,7 +205,9 @@ class Column:
         cells, a = self.cells, self.cells.n_values
         if not cells.numeric[self.j]:
             return self.weights[..., :a]
-        places = torch.cat([cells.values[self.j].expand(len(self.loc), -1), self.loc], -1)
+        places = torch.cat(
+            [cells.values[self.j].expand(len(self.loc), -1), self.loc], -1
+        )
         return (self.weights * places).sum(-1, keepdim=True)
 
     @torch.no_grad()

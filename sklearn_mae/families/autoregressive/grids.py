@@ -7,13 +7,14 @@ scored by the mass of its cell, and a value that is found often has a mass of it
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass, fields
 
 import numpy as np
 
 from sklearn_mae.columns import decimals_of
 from sklearn_mae.records import array, entries, need
 
-__all__ = ["Grids"]
+__all__ = ["N_QUANTILES", "Grids"]
 
 # narrowest cell, in standard deviations, that single precision tells apart
 NARROWEST = 1e-5
@@ -26,19 +27,10 @@ MOST_LEVELS, ROWS_OF_LEVEL = 20, 10
 # of what is on a grid but for rounding, in cells
 ROUNDING = 1e-3
 EXACT = 2**53
-
-STATE = (
-    "step_",
-    "start_",
-    "decimals_",
-    "values_",
-    "shares_",
-    "whole_",
-    "quantiles_",
-    "counts_",
-)
+N_QUANTILES = 8
 
 
+@dataclass
 class Grids:
     """Grids and frequent values of m columns, as the model sees them.
 
@@ -54,13 +46,20 @@ class Grids:
         parts of the column. Of a category these are all of its values.
     whole_ : ndarray of shape (m,), bool
         Whether there were no other values.
-    quantiles_ : ndarray of shape (m, n_quantiles)
+    quantiles_ : ndarray of shape (m, 8)
         Evenly spaced quantiles, as the model sees them; 0 of categories.
     counts_ : ndarray of shape (m,), int64
         Entries that were not missing.
     """
 
-    n_quantiles = 8
+    step_: np.ndarray
+    start_: np.ndarray
+    decimals_: np.ndarray
+    values_: list[np.ndarray]
+    shares_: list[np.ndarray]
+    whole_: np.ndarray
+    quantiles_: np.ndarray
+    counts_: np.ndarray
 
     @classmethod
     def fit(
@@ -77,36 +76,34 @@ class Grids:
         ``encode`` takes rows to what the model sees, ``numeric`` and ``scale`` (m,)
         say which columns hold numbers, and in which units the model sees them.
         """
-        grids, m = cls(), X.shape[1]
-        grids.step_, grids.start_ = np.zeros((2, m))
-        grids.decimals_ = np.zeros(m, dtype=np.int64)
-        for j in np.flatnonzero(numeric):
-            grid = _grid(X[~np.isnan(X[:, j]), j], dtype)
-            if grid is not None and grid[1] >= NARROWEST * scale[j]:
-                grids.start_[j], grids.step_[j], grids.decimals_[j] = grid
-        missing = np.isnan(X)
+        m, missing = X.shape[1], np.isnan(X)
+        step, start = np.zeros((2, m))
+        decimals = np.zeros(m, dtype=np.int64)
+        for i in np.flatnonzero(numeric):
+            grid = _grid(X[~missing[:, i], i], dtype)
+            if grid is not None and grid[1] >= NARROWEST * scale[i]:
+                start[i], step[i], decimals[i] = grid
         usual = np.array([X[~gone, j][0] for j, gone in enumerate(missing.T)])
         seen = encode(np.where(missing, usual, X)).astype(np.float64)
-        grids.values_, grids.shares_ = [], []
-        grids.counts_ = (~missing).sum(axis=0)
-        grids.whole_ = np.zeros(m, dtype=bool)
-        grids.quantiles_ = np.zeros((m, cls.n_quantiles))
+        whole, quantiles = np.zeros(m, dtype=bool), np.zeros((m, N_QUANTILES))
+        of_columns, shares = [], []
         for j in range(m):
             column = seen[~missing[:, j], j]
             values, counts = np.unique(column, return_counts=True)
             n = len(column)
             levels = len(values) <= MOST_LEVELS and n >= ROWS_OF_LEVEL * len(values)
-            grids.whole_[j] = not numeric[j] or (levels and grids.step_[j] > 0)
-            if not grids.whole_[j]:
+            whole[j] = not numeric[j] or (levels and step[j] > 0)
+            if not whole[j]:
                 often = counts > max(LEAST_COUNT, OFTEN * n)
                 often[np.argsort(-counts, kind="stable")[MOST_VALUES:]] = False
                 values, counts = values[often], counts[often]
-            grids.values_.append(values)
-            grids.shares_.append(counts / n)
+            of_columns.append(values)
+            shares.append(counts / n)
             if numeric[j]:
-                middle = (np.arange(cls.n_quantiles) + 0.5) / cls.n_quantiles
-                grids.quantiles_[j] = np.quantile(column, middle)
-        return grids
+                middle = (np.arange(N_QUANTILES) + 0.5) / N_QUANTILES
+                quantiles[j] = np.quantile(column, middle)
+        counts = (~missing).sum(axis=0)
+        return cls(step, start, decimals, of_columns, shares, whole, quantiles, counts)
 
     def rounded(self, X: np.ndarray) -> np.ndarray:
         """Return the grid points nearest to entries (..., m) of columns with a grid."""
@@ -131,34 +128,43 @@ class Grids:
 
     def write(self) -> dict:
         """Return what was learned as arrays and lists of them."""
-        return {name: getattr(self, name) for name in STATE}
+        return dict(vars(self))
 
     @classmethod
     def read(cls, state, m: int) -> "Grids":
         """Take over what ``write`` returned, each entry checked."""
-        state, grids = entries(state, STATE, "grids"), cls()
-        grids.step_ = array(state["step_"], np.float64, (m,), "step_")
-        need(bool((grids.step_ >= 0).all()), "step_", grids.step_)
-        grids.start_ = array(state["start_"], np.float64, (m,), "start_")
-        grids.decimals_ = array(state["decimals_"], np.int64, (m,), "decimals_")
-        grids.whole_ = array(state["whole_"], np.bool_, (m,), "whole_")
-        grids.counts_ = array(state["counts_"], np.int64, (m,), "counts_")
-        need(bool((grids.counts_ > 0).all()), "counts_", grids.counts_)
-        shape = (m, cls.n_quantiles)
-        grids.quantiles_ = array(state["quantiles_"], np.float64, shape, "quantiles_")
-        for name in ("values_", "shares_"):
-            each = state[name]
-            need(type(each) is list and len(each) == m, name, each)
-            setattr(grids, name, [_numbers(some, name) for some in each])
-        for values, shares in zip(grids.values_, grids.shares_, strict=True):
-            need(len(values) == len(shares), "shares_", shares)
-            need(bool((shares > 0).all()), "shares_", shares)
-        return grids
+        state = entries(state, [field.name for field in fields(cls)], "grids")
+
+        def each(name, kind=np.float64):
+            return array(state[name], kind, (m,), name)
+
+        step, counts = each("step_"), each("counts_", np.int64)
+        need(bool((step >= 0).all()), "step_", step)
+        need(bool((counts > 0).all()), "counts_", counts)
+        values, shares = (
+            _lists(state[name], m, name) for name in ("values_", "shares_")
+        )
+        for some, parts in zip(values, shares, strict=True):
+            good = len(some) == len(parts) and bool((parts > 0).all())
+            need(good, "shares_", parts)
+        shape = (m, N_QUANTILES)
+        return cls(
+            step,
+            each("start_"),
+            each("decimals_", np.int64),
+            values,
+            shares,
+            each("whole_", np.bool_),
+            array(state["quantiles_"], np.float64, shape, "quantiles_"),
+            counts,
+        )
 
 
-def _numbers(value, name: str) -> np.ndarray:
-    need(isinstance(value, np.ndarray), name, value)
-    return array(value, np.float64, (value.size,), name)
+def _lists(value, m: int, name: str) -> list[np.ndarray]:
+    need(type(value) is list and len(value) == m, name, value)
+    for some in value:
+        need(isinstance(some, np.ndarray), name, some)
+    return [array(some, np.float64, (some.size,), name) for some in value]
 
 
 def _grid(values: np.ndarray, dtype) -> tuple[float, float, int] | None:

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from sklearn_mae.families.autoregressive.grids import Grids
+from sklearn_mae.families.autoregressive.grids import N_QUANTILES, Grids
 
 __all__ = ["Inputs"]
 
@@ -49,14 +49,15 @@ class Inputs(nn.Module):
         widths = widths.clamp_min(NARROWEST_BIN)
         self.register_buffer("widths", widths, persistent=False)
         self.cardinalities = [
-            1 + Grids.n_quantiles if numeric[j] else len(grids.values_[j])
-            for j in range(m)
+            1 + N_QUANTILES if numeric[j] else len(grids.values_[j]) for j in range(m)
         ]
         columns = np.arange(m)
         # as ``forward`` makes them: numbers, then categories, then marks
         of_input = np.concatenate(
-            [np.repeat(columns[some], np.array(self.cardinalities)[some])
-             for some in (numeric, ~numeric)]
+            [
+                np.repeat(columns[some], np.array(self.cardinalities)[some])
+                for some in (numeric, ~numeric)
+            ]
             + [columns[marked]]
         )
         order = np.argsort(of_input, kind="stable")
@@ -66,12 +67,12 @@ class Inputs(nn.Module):
         self.n_inputs = len(order)
         # of each column, the first of its inputs and the first after them
         self.ends = np.searchsorted(of_input[order], np.arange(m + 1)).tolist()
-        for name, columns in (
+        for name, of in (
             ("numbers", self.numeric),
             ("of_marks", self.marked),
             ("marks", [self.ends[j + 1] - 1 for j in self.marked]),
         ):
-            index = torch.tensor(columns, dtype=torch.int64)
+            index = torch.tensor(of, dtype=torch.int64)
             self.register_buffer(name, index, persistent=False)
 
     def forward(self, values: Tensor, observed: Tensor | None = None) -> Tensor:

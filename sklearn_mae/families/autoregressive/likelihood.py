@@ -6,7 +6,6 @@ such by the columns after them, and not scored: p(x_o|z, o) depends on the patte
 and is no marginal of p(x|z).
 """
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -117,7 +116,7 @@ class AutoregressiveLikelihood(Likelihood):
         Whether the model sees int64.
     """
 
-    # a row's and a code's share of a decode cannot be told apart: each pair costs a pass
+    # each pair of a row and a code costs a pass
     cost = Cost(
         many_codes=False,
         rows_with_gradients=256,
@@ -175,7 +174,9 @@ class AutoregressiveLikelihood(Likelihood):
         def cut(tensor, some):
             if tensor is None:
                 return None
-            tensor = tensor.reshape((1,) * (len(shape) + 1 - tensor.dim()) + tensor.shape)
+            tensor = tensor.reshape(
+                (1,) * (len(shape) + 1 - tensor.dim()) + tensor.shape
+            )
             whole = tensor.shape[axis] == 1
             return tensor if whole else tensor[(slice(None),) * axis + (some,)]
 
@@ -195,7 +196,9 @@ class AutoregressiveLikelihood(Likelihood):
             return part.reshape(len(part), *ones, *batch, part.shape[-1])
 
         first = broadcast(networks.of_rows(inputs), n_rows)
-        straight = broadcast(networks.straight(inputs), n_rows)
+        straight = networks.straight(inputs)
+        n_straight = n_rows if straight.shape[1] == len(inputs) else ()
+        straight = broadcast(straight, n_straight)
         if z is not None:
             first = first + broadcast(self.of_codes(z).flatten(1, -2), z.shape[:-1])
         first = first.expand(-1, *shape, -1)

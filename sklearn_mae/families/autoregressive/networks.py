@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from sklearn_mae.encoders import Posterior
 from sklearn_mae.families.autoregressive.inputs import Inputs
 from sklearn_mae.families.filtering import FilteredNormal, filter_objective
-from sklearn_mae.model import ACTIVATIONS, normal_of
+from sklearn_mae.model import ACTIVATIONS, DiagonalNormal, normal_of
 
 __all__ = ["ColumnNetworks", "FilteringPosterior"]
 
@@ -73,7 +73,8 @@ class ColumnNetworks(nn.Module):
         self.hidden_bias = _uniform(0.1, m, 1, n_hidden)
         self.output = _uniform(0.5 / math.sqrt(n_hidden), m, n_hidden, n_outputs)
         self.output_bias = nn.Parameter(torch.zeros(m, 1, n_outputs))
-        self.direct = nn.Parameter(torch.zeros(m, len(numbers), n_outputs))
+        if len(numbers):
+            self.direct = nn.Parameter(torch.zeros(m, len(numbers), n_outputs))
 
     def of_rows(self, inputs: Tensor) -> Tensor:
         """The rows' part of the first layers, (m, N, H), of inputs (N, n_inputs)."""
@@ -85,6 +86,8 @@ class ColumnNetworks(nn.Module):
 
     def straight(self, inputs: Tensor) -> Tensor:
         """What numbers in inputs (N, n_inputs) add to the outputs, (m, N, ..)."""
+        if not len(self.numbers):
+            return torch.zeros_like(self.output_bias)
         numbers = inputs.index_select(-1, self.numbers)
         return numbers @ (self.direct * self.direct_mask)
 
@@ -103,9 +106,11 @@ class ColumnNetworks(nn.Module):
         first = inputs @ self.rows[j, : inputs.shape[-1]] + self.rows_bias[j]
         if code is not None:
             first = first + code[j]
-        n = self.n_numbers[j]
-        numbers = inputs.index_select(-1, self.numbers[:n])
-        return self.after(first, j) + numbers @ self.direct[j, :n]
+        outputs, n = self.after(first, j), self.n_numbers[j]
+        if n:
+            numbers = inputs.index_select(-1, self.numbers[:n])
+            outputs = outputs + numbers @ self.direct[j, :n]
+        return outputs
 
 
 class FilteringPosterior(Posterior):
@@ -133,6 +138,6 @@ class FilteringPosterior(Posterior):
         inside = torch.ones_like(outputs[..., 0], dtype=torch.bool)
         return FilteredNormal(whole, normal_of(outputs), inside)
 
-    def objective(self, r: FilteredNormal, z: Tensor) -> Tensor:
+    def objective(self, r: DiagonalNormal, z: Tensor) -> Tensor:
         """What omega maximises: log r(z|x), plus its mean over the row's prefixes."""
-        return filter_objective(r, z)
+        return filter_objective(r, z)  # type: ignore[arg-type]

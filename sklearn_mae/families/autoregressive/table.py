@@ -4,7 +4,6 @@ import warnings
 from collections.abc import Iterable
 
 import numpy as np
-import torch
 from torch import nn
 
 from sklearn_mae.encoders import GaussianEncoder, Posterior, UserEncoder
@@ -45,6 +44,7 @@ class AutoregressiveTable(Table):
     schedule = Schedule(
         batch_size=256,
         n_steps=2_700,
+        calibration_samples=(100, 200),
         alone=0.5,
         clip=0.2,
         proportional_gain=0.3,
@@ -72,7 +72,7 @@ class AutoregressiveTable(Table):
     @property
     def _scale(self) -> np.ndarray:
         """Units of X that the model's units are, 1 of categories."""
-        usual = self.family.encode(self.usual_[None, self.varying_], self._names)
+        usual = self.family.encode(self.usual_[self.varying_][None], self._names)
         return np.exp(np.broadcast_to(self.family.log_volume(usual), usual.shape)[0])
 
     def log_volume(self, rows: Rows) -> np.ndarray:
@@ -80,7 +80,7 @@ class AutoregressiveTable(Table):
         return super().log_volume(self._with_units(rows))
 
     def _with_units(self, rows: Rows) -> Rows:
-        """Leave out values that have a mass of their own: a mass has no units."""
+        """Mark values off grids that have a mass of their own: a mass has no units."""
         observed = np.ones(rows.values.shape, dtype=bool)
         if rows.observed is not None:
             observed = np.array(rows.observed)
