@@ -1,17 +1,26 @@
 """Columns that depend on each other given z: grids, masses, passes, gradients."""
 
 import copy
+import itertools
+import warnings
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
+from sklearn.exceptions import ConvergenceWarning
 from torch.testing import assert_close
 
+from sklearn_mae import MutualAutoencoder, imputation
+from sklearn_mae.encoders import Amortised
+from sklearn_mae.evaluation import Evaluation
 from sklearn_mae.families.autoregressive import AutoregressiveTable
 from sklearn_mae.families.autoregressive.grids import Grids
 from sklearn_mae.families.base import Structure
 from sklearn_mae.families.joined import Joined
-from sklearn_mae.model import Pool, Rows, RowDistribution, draw
+from sklearn_mae.imputation import conditional_draws, conditional_means
+from sklearn_mae.model import Pool, RowDistribution, Rows, draw
+from sklearn_mae.training import learn_alone
 from tests.statistical import assert_mean_equal
 from tests.toy_models import autoregressive_model, generator
 
@@ -132,7 +141,10 @@ def test_what_was_learned_is_read_back():
     rows, z = seen(table, MIXED[:20]), codes(20)
 
     assert_close(
-        model_of(twin).log_lik(rows, z), model_of(table).log_lik(rows, z), rtol=0, atol=0
+        model_of(twin).log_lik(rows, z),
+        model_of(table).log_lik(rows, z),
+        rtol=0,
+        atol=0,
     )
 
 
@@ -204,7 +216,7 @@ def test_a_draw_has_the_arithmetic_of_one_pass():
     g = generator(3)
 
     def fill(j, column):
-        x = column.draw(g)
+        x = column.draw(torch.rand(2, 50, 1, generator=g, dtype=torch.float64))
         parts.append(column.log_prob(x))
         return x
 
@@ -266,7 +278,9 @@ def test_rows_of_a_pattern_have_its_distribution():
     z = codes(1).expand(4_000, -1)
     with torch.no_grad():
         x = draw(model.rows(z, generator()), (), generator(), reparametrised=False)
-        again = draw(model.rows(z, generator(1)), (), generator(9), reparametrised=False)
+        again = draw(
+            model.rows(z, generator(1)), (), generator(9), reparametrised=False
+        )
         log_p, other = model.log_lik(x, z), model.log_lik(again, z)
     assert x.observed.eq(observed).all()
     assert_mean_equal((log_p - other)[:, None], 0.0, resolution=0.3)
@@ -299,7 +313,8 @@ def test_points_are_means_and_most_probable_categories():
     share = (x[..., CATEGORY, None] == torch.arange(3)).double().mean(0)
     likely = share.gather(-1, point[:, [CATEGORY]].long())[:, 0]
     assert (likely > share.amax(-1) - 0.1).all()
-    assert_close(model.likelihood.decode(z[:1])[0, 0], point[0, 0])  # no draws before it
+    # all codes have the same draws
+    assert_close(model.likelihood.decode(z[1:2]), point[1:2])
 
 
 # -- gradient --------------------------------------------------------------------------
@@ -391,10 +406,243 @@ def test_implicit_gradient_is_that_of_the_inverse_distribution_function():
             low, high = (
                 (middle, high) if below(moved, middle) < target else (low, middle)
             )
-    assert_close((low - x.detach()) / 1e-5, (slope[0] * step).sum(), rtol=1e-3, atol=1e-6)
+    assert_close(
+        (low - x.detach()) / 1e-5, (slope[0] * step).sum(), rtol=1e-3, atol=1e-6
+    )
+
+
+# -- missing entries -------------------------------------------------------------------
+
+CATEGORIES = RNG.integers(0, [3, 2, 2], size=(60, 3)).astype(float)
+
+
+def category_model():
+    return model_of(fitted(CATEGORIES, ["categorical"] * 3))
+
+
+def exact_conditional(model, known):
+    """P(x_0 | x_1, x_2) of the model, by sums over outcomes and many codes."""
+    outcomes = model.outcomes()
+    z = model.stratified_codes(20_000, generator())
+    with torch.no_grad():
+        p = model.p(z).log_prob(outcomes.values.unsqueeze(1)).exp().mean(1)
+    same = (outcomes.values[:, 1:] == known[1:]).all(-1)
+    return p[same] / p[same].sum()
+
+
+def test_what_is_missing_is_drawn_from_its_posterior():
+    """The first column given the others, which see it: no pass of the model tells."""
+    model = category_model()
+    known = torch.tensor([0, 1, 0])
+    exact = exact_conditional(model, known)
+    x = Rows(known[None], torch.tensor([[False, True, True]]))
+    shares = []
+    for seed in range(30):
+        evaluation = Evaluation(model, Amortised(), seed)
+        values, codes = conditional_draws(evaluation, x, 200, generator(seed))
+        assert values.shape == (200, 1, 3)
+        assert codes.shape == (200, 1, 2)
+        assert (values[:, 0, 1:] == known[1:]).all()
+        shares.append((values[:, :1, 0] == torch.arange(3)).double().mean(0))
+    masked = model.p(codes[:1, 0]).of_pattern(x.observed)
+    assert_mean_equal(torch.stack(shares), exact.numpy(), resolution=0.05)
+    assert masked.log_prob(known[None]).exp() > 0  # it proposes, and no more
+
+
+def test_the_point_of_what_is_missing_is_the_most_probable():
+    model = category_model()
+    for known in ([0, 1, 0], [0, 0, 1], [0, 1, 1]):
+        exact = exact_conditional(model, torch.tensor(known))
+        x = Rows(torch.tensor([known]), torch.tensor([[False, True, True]]))
+        evaluation = Evaluation(model, Amortised(), 0)
+        found = conditional_means(evaluation, x, torch.zeros(1, 3).double())
+        assert exact[found[0, 0]] > exact.max() - 0.05
+
+
+def test_few_effective_draws_are_warned_of(monkeypatch):
+    model = category_model()
+    x = Rows(torch.tensor([[0, 1, 0]] * 3), torch.tensor([[False, True, True]] * 3))
+    evaluation = Evaluation(model, Amortised(), 0)
+    monkeypatch.setattr(imputation, "FEW_DRAWS", 2_000)
+    message = "3 of 3 rows rest on fewer than 2000 effective draws of 1024"
+    with pytest.warns(UserWarning, match=message):
+        conditional_draws(evaluation, x, 5, generator())
+    with pytest.warns(UserWarning, match=message):
+        conditional_means(evaluation, x, torch.zeros(3, 3).double())
 
 
 # -- estimator -------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def frame():
+    return pd.DataFrame(
+        {
+            "size": FACTOR,
+            "grade": np.round(FACTOR + RNG.normal(size=N), 1),
+            "place": np.where(FACTOR > 0, "here", "there"),
+            "old": RNG.random(N) > 0.5,
+            "count": RNG.integers(0, 4, size=N),
+            "part": np.where(RNG.random(N) < 0.2, np.nan, np.round(FACTOR, 2)),
+        }
+    )
+
+
+@pytest.fixture(scope="module")
+def mae(frame):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        return MutualAutoencoder(
+            M=1,
+            likelihood="autoregressive",
+            encoder="gaussian",
+            n_components=2,
+            hidden_layer_sizes=(16,),
+            max_epochs=60,
+            lr=5e-3,
+            random_state=0,
+        ).fit(frame)
+
+
+def test_a_frame_comes_back_as_one(mae, frame):
+    drawn = mae.sample(200, random_state=0)
+
+    assert mae.likelihood_ == "autoregressive"
+    assert (drawn.dtypes == frame.dtypes).all()
+    assert (drawn["grade"] == drawn["grade"].round(1)).all()
+    assert set(drawn["place"]) == {"here", "there"}
+    assert drawn.notna().all(axis=None)
+    means = mae.inverse_transform(mae.transform(frame[:5]))
+    assert (means.dtypes == frame.dtypes).all()
+
+
+def test_columns_depend_on_each_other_given_the_code(mae, frame):
+    """At one code: "place" still follows "size", which no other likelihood can have."""
+    z = np.zeros((400, 2))
+    values = mae.net_.module_.likelihood(torch.zeros(400, 2)).sample(
+        generator=generator(0)
+    )
+    agree = ((values[:, 0] > 0) == (values[:, 2] == 0)).double().mean()
+
+    assert agree > 0.8 or agree < 0.2
+    assert np.isfinite(mae.conditional_log_prob(frame[:400], z)).all()
+
+
+@pytest.mark.filterwarnings("ignore:.* effective draws")
+def test_impute_keeps_what_is_there(mae, frame):
+    holes = frame[:60].copy()
+    holes.loc[:5, "place"] = None
+    holes.loc[10:, "size"] = np.nan
+    for filled in (mae.impute(holes), *mae.impute(holes, n_samples=2, random_state=0)):
+        assert filled.notna().all(axis=None)
+        for name in frame:
+            there = holes[name].notna()
+            assert (filled[name][there] == holes[name][there]).all()
+    size = mae.impute(holes)["size"]
+    assert np.corrcoef(size[10:], frame["size"][10:60])[0, 1] > 0.4
+
+
+def test_rows_given_some_entries(mae):
+    drawn = mae.sample(300, given={"place": "here"}, random_state=0)
+
+    assert (drawn["place"] == "here").all()
+    assert (drawn["size"] > 0).mean() > 0.8
+
+
+def test_of_one_code_the_rows_do_not_depend_on_their_neighbours(mae, frame):
+    Z = mae.transform(frame[:9])
+    whole = mae.inverse_transform(Z)
+
+    pd.testing.assert_frame_equal(whole[:1], mae.inverse_transform(Z[:1]))
+
+
+def test_networks_need_a_hidden_layer():
+    mae = MutualAutoencoder(likelihood="autoregressive", hidden_layer_sizes=())
+    with pytest.raises(ValueError, match=r"hidden_layer_sizes=\(\) has no entry"):
+        mae.fit(MIXED[:, :2])
+
+
+def chain(n, rng):
+    """Rows of a Markov chain of binary columns, and the probability of every row."""
+    same, length = 0.85, 5
+    outcomes = np.array(list(itertools.product([0, 1], repeat=length)))
+    kept = (np.diff(outcomes, axis=1) == 0).sum(1)
+    p = 0.5 * same**kept * (1 - same) ** (length - 1 - kept)
+    return outcomes[rng.choice(len(p), size=n, p=p)].astype(bool), outcomes, p
+
+
+@pytest.mark.parametrize("mi_gradient", ["auto", "reinforce"])
+def test_a_chain_of_known_law(mi_gradient):
+    """Log p within 0.02 nats of the truth, I within the bracket, by enumeration."""
+    X, outcomes, p = chain(3_000, np.random.default_rng(3))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        mae = MutualAutoencoder(
+            M=0.5,
+            likelihood="autoregressive",
+            encoder="gaussian",
+            mi_gradient=mi_gradient,
+            n_components=1,
+            hidden_layer_sizes=(16,),
+            max_epochs=40,
+            lr=5e-3,
+            random_state=0,
+        ).fit(X)
+    model = mae._fitted.evaluation.model
+    z = torch.special.ndtri((torch.arange(2_000).double() + 0.5) / 2_000)[:, None]
+    with torch.no_grad():
+        log_lik = model.p(z).log_prob(torch.as_tensor(outcomes).unsqueeze(1))
+    log_p = torch.logsumexp(log_lik, 1) - np.log(2_000)
+    information = (log_lik.exp() * (log_lik - log_p[:, None])).sum(0).mean()
+    low, high = mae.mutual_info_interval_
+
+    assert p @ (np.log(p) - log_p.numpy()) < 0.02
+    assert low - 0.01 <= information <= high + 0.01
+    assert information == pytest.approx(0.5, abs=0.06)
+
+
+# -- the decoder alone -----------------------------------------------------------------
+
+
+def learn(X, kinds, epochs, hidden=(8,)):
+    table = fitted(X, kinds)
+    model = autoregressive_model(table, hidden=hidden).float()
+    rows = table.rows(X).map(torch.as_tensor).to(torch.float32)
+    before = copy.deepcopy(model.state_dict())
+    options = {
+        "part": 0.5,
+        "max_epochs": epochs,
+        "batch_size": 32,
+        "lr": 5e-3,
+        "seed": 0,
+    }
+    n_epochs = learn_alone(model, rows, **options)
+    return before, model, rows, n_epochs
+
+
+def test_a_decoder_learns_rows_without_codes():
+    before, model, rows, n_epochs = learn(MIXED[:, :2], KINDS[:2], 10)
+    after = copy.deepcopy(model.state_dict())
+    with torch.no_grad():
+        now = model.likelihood.log_prob_alone(rows).mean()
+        model.load_state_dict(before)
+        assert now > model.likelihood.log_prob_alone(rows).mean() + 0.3
+    assert n_epochs == 10
+    for name in before:
+        of_codes = "likelihood.networks.codes" in name or "code_layer" in name
+        untouched = of_codes or not name.startswith("likelihood")
+        assert torch.equal(before[name], after[name]) == untouched, name
+    assert not model.likelihood.training
+
+
+def test_rows_learned_by_heart_end_it_and_cut_the_fit_short():
+    """Twelve columns of noise and 60 rows: what is learned of them is no law."""
+    X = np.random.default_rng(5).integers(0, 4, size=(240, 12))
+    _, model, rows, n_epochs = learn(X, ["categorical"] * 12, 100, hidden=(64,))
+
+    assert n_epochs < 30
+    with torch.no_grad():  # hardly better than no dependence at all, 12 log 4
+        assert model.likelihood.log_prob_alone(rows).mean() < -0.8 * 12 * np.log(4)
 
 
 def test_without_a_code_the_code_has_no_say():

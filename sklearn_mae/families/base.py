@@ -297,11 +297,15 @@ class Likelihood(nn.Module):
         What decoding costs.
     repeatable : bool
         Whether decoding a code again gives the same: dropout would not.
+    sequential : bool
+        Whether entries depend on those before them given z. Then missing ones are drawn
+        by ``filled``, and ``points`` takes the place of ``expected``.
     """
 
     n_features: int
     cost = Cost()
     repeatable = False
+    sequential = False
 
     @property
     def n_numbers(self) -> int:

@@ -211,16 +211,10 @@ class Column:
         return (self.weights * places).sum(-1, keepdim=True)
 
     @torch.no_grad()
-    def draw(self, generator: torch.Generator) -> Tensor:
-        """Draw entries (N,): on the grid, where there is one."""
+    def draw(self, u: Tensor) -> Tensor:
+        """Draw entries (N,) by uniform noise (2, N, 1): on a grid if there is one."""
         cells, j, a = self.cells, self.j, self.cells.n_values
         weights = self.weights
-        u = torch.rand(
-            (2, len(weights), 1),
-            generator=generator,
-            dtype=weights.dtype,
-            device=weights.device,
-        )
         chosen = (weights.cumsum(-1) < u[0]).sum(-1, keepdim=True)
         # rounding may leave the last cumulated weight below u
         chosen = chosen.clamp_max(int(cells.exists[j].nonzero()[-1]))

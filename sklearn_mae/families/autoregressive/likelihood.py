@@ -6,6 +6,8 @@ such by the columns after them, and not scored: p(x_o|z, o) depends on the patte
 and is no marginal of p(x|z).
 """
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor, nn
 
@@ -22,14 +24,32 @@ from sklearn_mae.model import (
     Rows,
 )
 
-__all__ = ["AutoregressiveDistribution", "AutoregressiveLikelihood"]
+__all__ = ["AutoregressiveDistribution", "AutoregressiveLikelihood", "Filled"]
 
 # hidden units behind z besides itself
 N_CODE = 32
 # numbers held at once where no gradient has to be kept
 NUMBERS_AT_ONCE = 4_000_000
-# draws behind the value that stands for p(x|z)
-N_DRAWS = 32
+# draws behind the value that stands for p(x|z), of so many codes in one call
+N_DRAWS, DECODED_AT_ONCE = 32, 1_024
+
+
+def _uniform(generator: torch.Generator, like: Tensor, *shape: int) -> Tensor:
+    """Two uniform numbers for each entry of a shape."""
+    shape = 2, *shape
+    return torch.rand(shape, generator=generator, dtype=like.dtype, device=like.device)
+
+
+class Filled(NamedTuple):
+    """Rows whose missing entries were drawn, in the order of the columns.
+
+    ``values`` (S, n, D); ``log_lik`` (S, n), of the observed entries given all entries
+    before them; ``summaries``, of each column given those, (S, n, ..).
+    """
+
+    values: Tensor
+    log_lik: Tensor
+    summaries: list[Tensor]
 
 
 class AutoregressiveDistribution(PrivateDistribution):
@@ -126,6 +146,8 @@ class AutoregressiveLikelihood(Likelihood):
         rated_rows=1_000,
         refinement=1.0,
     )
+
+    sequential = True
 
     def __init__(self, inputs, cells, n_hidden, n_components, activation, indices):
         super().__init__()
@@ -235,10 +257,51 @@ class AutoregressiveLikelihood(Likelihood):
         """Draw a row for each code (N, d), shape (N, D)."""
 
         def fill(j, column):
-            x = column.draw(generator)
+            x = column.draw(_uniform(generator, z, len(z), 1))
             return column.with_path(x) if reparametrised and self.cells.path[j] else x
 
         return self.columns(z, fill, observed)
+
+    def filled(self, x: Rows, z: Tensor, seed: int) -> Filled:
+        """Draw what is missing of rows (n, D) given codes (S, n, d).
+
+        Columns see all entries before them, drawn ones, too. All rows have the same
+        draws.
+        """
+        s, n = z.shape[:2]
+        generator = torch.Generator(z.device).manual_seed(seed)
+        values = x.values.to(z.dtype)
+        everywhere = torch.ones_like(values, dtype=torch.bool)
+        there = everywhere if x.observed is None else x.observed
+        summaries, log_lik = [], z.new_zeros(s * n)
+
+        def fill(j, column):
+            nonlocal log_lik
+            summaries.append(column.summary.unflatten(0, (s, n)))
+            u = _uniform(generator, z, s, 1, 1).expand(2, s, n, 1).flatten(1, 2)
+            known, entries = there[:, j].repeat(s), values[:, j].repeat(s)
+            log_lik = log_lik + torch.where(known, column.log_prob(entries), 0.0)
+            return torch.where(known, entries, column.draw(u))
+
+        rows = self.columns(z.flatten(0, 1), fill)
+        rows = rows.long() if self.indices else rows
+        return Filled(
+            rows.unflatten(0, (s, n)), log_lik.unflatten(0, (s, n)), summaries
+        )
+
+    def points(self, filled: Filled, weights: Tensor) -> Tensor:
+        """Return the values that stand for rows with weights (S, n), shape (n, D).
+
+        Means of numbers, most probable categories, each given what is before it.
+        """
+        points = []
+        for j, summary in enumerate(filled.summaries):
+            mean = (weights.unsqueeze(-1) * summary).sum(0)
+            numeric = self.cells.numeric[j]
+            point = mean[:, 0] if numeric else mean.argmax(-1).to(mean.dtype)
+            points.append(point)
+        found = torch.stack(points, -1)
+        return found.long() if self.indices else found
 
     def outcomes(self) -> Tensor | None:
         """All rows of categories, or None where they are too many, or numbers."""
@@ -258,29 +321,14 @@ class AutoregressiveLikelihood(Likelihood):
         them. All codes have the same draws.
         """
         flat = z.flatten(0, -2)
-        parts = [self._decoded(some) for some in flat.split(1_024)]
-        found = torch.cat(parts) if parts else z.new_zeros(0, self.n_features)
-        found = found.long() if self.indices else found
-        return found.unflatten(0, z.shape[:-1])
+        parts = [self._decoded(some) for some in flat.split(DECODED_AT_ONCE)]
+        return torch.cat(parts).unflatten(0, z.shape[:-1])
 
     def _decoded(self, z: Tensor) -> Tensor:
-        n = len(z)
-        generator = torch.Generator(z.device).manual_seed(0)
-        points = []
-
-        def fill(j, column):
-            summary = column.summary.unflatten(0, (N_DRAWS, n)).mean(0)
-            points.append(self.point(j, summary))
-            return column.draw(generator)
-
-        self.columns(z.repeat(N_DRAWS, 1), fill)
-        return torch.stack(points, -1)
-
-    def point(self, j: int, summary: Tensor) -> Tensor:
-        """Return the value that stands for mean summaries (n, ..) of column j, (n,)."""
-        if self.cells.numeric[j]:
-            return summary[:, 0]
-        return summary.argmax(-1).to(summary.dtype)
+        nothing = z.new_zeros(len(z), self.n_features)
+        rows = Rows(nothing, torch.zeros_like(nothing, dtype=torch.bool))
+        filled = self.filled(rows, z.expand(N_DRAWS, -1, -1), seed=0)
+        return self.points(filled, z.new_full((N_DRAWS, 1), 1 / N_DRAWS))
 
     def score_gradient(self, model: LatentVariableModel, plain: bool):
         """Credit each entry on its own where it has no path."""

@@ -43,7 +43,7 @@ class AutoregressiveTable(Table):
     # likelihood's, is clipped apart, or Adam's normaliser would be its own.
     schedule = Schedule(
         batch_size=256,
-        n_steps=2_700,
+        n_steps=2_000,
         calibration_samples=(100, 200),
         alone=0.5,
         clip=0.2,
