@@ -110,7 +110,7 @@ def _sequential_means(evaluation: Evaluation, x: Rows, keys: Tensor) -> Tensor:
         filled = model.likelihood.filled(x, z, evaluation.seed)
         weights = torch.softmax(log_w - model.log_lik(x, z) + filled.log_lik, 0)
         effective.append(1 / weights.square().sum(0))
-        return model.likelihood.points(filled, weights)
+        return model.likelihood.points(filled.values, weights)
 
     found = evaluation.by_rows(means, N_CODES_OF_DRAWS, x, keys)
     _warn_of_few(effective, N_CODES_OF_DRAWS)
@@ -139,7 +139,8 @@ def _sequential_draws(
         for found, drawn in ((values, filled.values), (codes, z)):
             index = chosen.expand(-1, -1, drawn.shape[-1])
             found.append(drawn.gather(0, index))
-    return torch.cat(values), torch.cat(codes), torch.stack(effective).amin(0)
+    rows = torch.cat(values).to(x.values.dtype)
+    return rows, torch.cat(codes), torch.stack(effective).amin(0)
 
 
 def _warn_of_few(effective: list[Tensor], n_draws: int) -> None:

@@ -200,15 +200,13 @@ class Column:
         return self.cells.log_probs(outputs, x, self.j)[0]
 
     @property
-    def summary(self) -> Tensor:
-        """Means of a number, (N, 1); probabilities of categories, (N, n_values)."""
+    def mean(self) -> Tensor:
+        """Means of a number, (N,); probabilities of categories, (N, n_values)."""
         cells, a = self.cells, self.cells.n_values
         if not cells.numeric[self.j]:
             return self.weights[..., :a]
-        places = torch.cat(
-            [cells.values[self.j].expand(len(self.loc), -1), self.loc], -1
-        )
-        return (self.weights * places).sum(-1, keepdim=True)
+        values = cells.values[self.j].expand(len(self.loc), -1)
+        return (self.weights * torch.cat([values, self.loc], -1)).sum(-1)
 
     @torch.no_grad()
     def draw(self, u: Tensor) -> Tensor:

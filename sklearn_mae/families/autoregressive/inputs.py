@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from sklearn_mae.families.autoregressive.grids import N_QUANTILES, Grids
 
-__all__ = ["Inputs"]
+__all__ = ["Inputs", "indicators"]
 
 # a number is cut off here, in standard deviations; soft bins are at least so wide
 FARTHEST, NARROWEST_BIN = 8.0, 0.02
@@ -83,7 +83,7 @@ class Inputs(nn.Module):
             some = values.index_select(-1, self.numbers)
             parts.append(_of_numbers(some, *self._bins(self.numbers)).flatten(-2))
         parts += [
-            _indicators(values[..., j], self.cardinalities[j]) for j in self.category
+            indicators(values[..., j], self.cardinalities[j]) for j in self.category
         ]
         if self.marked:
             parts.append(values.new_zeros((*values.shape[:-1], len(self.marked))))
@@ -104,7 +104,7 @@ class Inputs(nn.Module):
         if j in self.numeric:
             inputs = _of_numbers(values, self.knots[j], self.widths[j])
         else:
-            inputs = _indicators(values, self.cardinalities[j])
+            inputs = indicators(values, self.cardinalities[j])
         there = values.new_ones(len(values), dtype=torch.bool)
         there = there if observed is None else observed
         inputs = torch.where(there.unsqueeze(-1), inputs, 0.0)
@@ -118,6 +118,7 @@ def _of_numbers(values: Tensor, knots: Tensor, widths: Tensor) -> Tensor:
     return torch.cat([values, torch.tanh((values - knots) / widths)], -1)
 
 
-def _indicators(values: Tensor, n: int) -> Tensor:
+def indicators(values: Tensor, n: int) -> Tensor:
+    """Return an indicator of each of n categories, shape (..., n)."""
     levels = torch.arange(n, device=values.device)
     return (values.unsqueeze(-1) == levels).to(values.dtype)

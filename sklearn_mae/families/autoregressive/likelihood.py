@@ -43,13 +43,12 @@ def _uniform(generator: torch.Generator, like: Tensor, *shape: int) -> Tensor:
 class Filled(NamedTuple):
     """Rows whose missing entries were drawn, in the order of the columns.
 
-    ``values`` (S, n, D); ``log_lik`` (S, n), of the observed entries given all entries
-    before them; ``summaries``, of each column given those, (S, n, ..).
+    ``values`` (S, n, D), floats; ``log_lik`` (S, n), of the observed entries given all
+    entries before them.
     """
 
     values: Tensor
     log_lik: Tensor
-    summaries: list[Tensor]
 
 
 class AutoregressiveDistribution(PrivateDistribution):
@@ -273,35 +272,40 @@ class AutoregressiveLikelihood(Likelihood):
         values = x.values.to(z.dtype)
         everywhere = torch.ones_like(values, dtype=torch.bool)
         there = everywhere if x.observed is None else x.observed
-        summaries, log_lik = [], z.new_zeros(s * n)
+        log_lik = z.new_zeros(s * n)
 
         def fill(j, column):
             nonlocal log_lik
-            summaries.append(column.summary.unflatten(0, (s, n)))
             u = _uniform(generator, z, s, 1, 1).expand(2, s, n, 1).flatten(1, 2)
             known, entries = there[:, j].repeat(s), values[:, j].repeat(s)
             log_lik = log_lik + torch.where(known, column.log_prob(entries), 0.0)
             return torch.where(known, entries, column.draw(u))
 
         rows = self.columns(z.flatten(0, 1), fill)
-        rows = rows.long() if self.indices else rows
-        return Filled(
-            rows.unflatten(0, (s, n)), log_lik.unflatten(0, (s, n)), summaries
-        )
+        return Filled(rows.unflatten(0, (s, n)), log_lik.unflatten(0, (s, n)))
 
-    def points(self, filled: Filled, weights: Tensor) -> Tensor:
-        """Return the values that stand for rows with weights (S, n), shape (n, D).
+    def points(self, values: Tensor, weights: Tensor) -> Tensor:
+        """Return the rows that stand for drawn ones (S, n, D) with weights (S, n).
 
-        Means of numbers, most probable categories, each given what is before it.
+        Means of numbers, most probable categories.
         """
         points = []
-        for j, summary in enumerate(filled.summaries):
-            mean = (weights.unsqueeze(-1) * summary).sum(0)
-            numeric = self.cells.numeric[j]
-            point = mean[:, 0] if numeric else mean.argmax(-1).to(mean.dtype)
-            points.append(point)
-        found = torch.stack(points, -1)
-        return found.long() if self.indices else found
+        for j, drawn in enumerate(values.unbind(-1)):
+            if not self.cells.numeric[j]:
+                levels = torch.arange(self.inputs.cardinalities[j], device=drawn.device)
+                drawn = (drawn.unsqueeze(-1) == levels).to(weights)
+            points.append(
+                self._point(j, torch.einsum("sn,sn...->n...", weights, drawn))
+            )
+        return self._rows(points)
+
+    def _point(self, j: int, mean: Tensor) -> Tensor:
+        """Return the entries that stand for mean numbers (n,), or indicators (n, c)."""
+        return mean if self.cells.numeric[j] else mean.argmax(-1).to(mean.dtype)
+
+    def _rows(self, columns: list[Tensor]) -> Tensor:
+        rows = torch.stack(columns, -1)
+        return rows.long() if self.indices else rows
 
     def outcomes(self) -> Tensor | None:
         """All rows of categories, or None where they are too many, or numbers."""
@@ -325,10 +329,17 @@ class AutoregressiveLikelihood(Likelihood):
         return torch.cat(parts).unflatten(0, z.shape[:-1])
 
     def _decoded(self, z: Tensor) -> Tensor:
-        nothing = z.new_zeros(len(z), self.n_features)
-        rows = Rows(nothing, torch.zeros_like(nothing, dtype=torch.bool))
-        filled = self.filled(rows, z.expand(N_DRAWS, -1, -1), seed=0)
-        return self.points(filled, z.new_full((N_DRAWS, 1), 1 / N_DRAWS))
+        n, points = len(z), []
+        generator = torch.Generator(z.device).manual_seed(0)
+
+        def fill(j, column):
+            mean = column.mean.unflatten(0, (N_DRAWS, n)).mean(0)
+            points.append(self._point(j, mean))
+            u = _uniform(generator, z, N_DRAWS, 1, 1)
+            return column.draw(u.expand(2, N_DRAWS, n, 1).flatten(1, 2))
+
+        self.columns(z.repeat(N_DRAWS, 1), fill)
+        return self._rows(points)
 
     def score_gradient(self, model: LatentVariableModel, plain: bool):
         """Credit each entry on its own where it has no path."""
