@@ -1,7 +1,7 @@
 """A decoder that needs no code: what M costs it, and what M brings.
 
     pip install -r benchmarks/requirements.txt
-    python benchmarks/bench_decoders.py [--data diamonds-numeric] [--models autoregressive]
+    python benchmarks/bench_decoders.py [--data diamonds-numeric] [--M 0 3]
 
 One torch thread. Rows go to ``results/decoders.csv``; cases that it has are not run
 again; ``--table`` only summarises.
@@ -22,6 +22,8 @@ distance of a column and the largest difference of two columns' correlations.
 - ``digits``: scikit-learn's, 64 columns of 17 levels.
 """
 
+import time
+
 import numpy as np
 import pandas as pd
 import torch
@@ -33,6 +35,8 @@ from table_data import FRAMES, numeric_columns
 from table_figures import difference_of_correlations, distances, told_apart
 
 from sklearn_mae import MutualAutoencoder
+from sklearn_mae.families.autoregressive import AutoregressiveTable
+from sklearn_mae.families.joined import Joined
 
 FIELDS = (
     "data model M seed log_p log_p_se truth low high rate rate_held_out accuracy "
@@ -119,11 +123,6 @@ def fitted(case: dict) -> dict:
 
 def mixture(case: dict) -> dict:
     """Fit a mixture of Gaussians to numbers, spread over the cells of their grids."""
-    import time
-
-    from sklearn_mae.families.autoregressive import AutoregressiveTable
-    from sklearn_mae.families.joined import Joined
-
     train, test = halves(case["data"])
     kinds = ["gaussian"] * train.shape[1]
     grids = AutoregressiveTable(Joined(kinds)).fit(train.to_numpy(float)).grids_
