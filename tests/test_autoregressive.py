@@ -22,7 +22,7 @@ from sklearn_mae.imputation import conditional_draws, conditional_means
 from sklearn_mae.model import Pool, RowDistribution, Rows, draw
 from sklearn_mae.training import learn_alone
 from tests.statistical import assert_mean_equal
-from tests.toy_models import autoregressive_model, generator
+from tests.toy_models import generator, model_of_table
 
 RNG = np.random.default_rng(0)
 N = 400
@@ -58,7 +58,7 @@ def seen(table, X):
 
 
 def model_of(table, **options):
-    return autoregressive_model(table, **options).double()
+    return model_of_table(table, **options).double()
 
 
 def codes(n, seed=1, d=2):
@@ -606,7 +606,7 @@ def test_a_chain_of_known_law(mi_gradient):
 
 def learn(X, kinds, epochs, hidden=(8,)):
     table = fitted(X, kinds)
-    model = autoregressive_model(table, hidden=hidden).float()
+    model = model_of_table(table, hidden=hidden).float()
     rows = table.rows(X).map(torch.as_tensor).to(torch.float32)
     before = copy.deepcopy(model.state_dict())
     options = {

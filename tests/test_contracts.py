@@ -6,6 +6,7 @@ supported versions.
 
 import contextlib
 import copy
+import importlib.util
 import itertools
 import pickle
 
@@ -36,6 +37,7 @@ from sklearn_mae.encoders import (
 from sklearn_mae.families import COLUMN_FAMILIES, TABLE_FAMILIES, Likelihood
 from sklearn_mae.families.autoregressive import AutoregressiveTable
 from sklearn_mae.families.autoregressive.networks import FilteringPosterior
+from sklearn_mae.families.flow import FlowTable
 from sklearn_mae.families.joined import Joined
 from sklearn_mae.families.lstm import (
     SequenceFilter,
@@ -49,7 +51,7 @@ from sklearn_mae.gradients import Enumeration, Reinforce, Reparametrised
 from sklearn_mae.information import sandwich, weigh
 from sklearn_mae.model import DiagonalNormal, draw, mlp, private_random
 from tests.statistical import assert_mean_equal
-from tests.toy_models import autoregressive_model, generator, with_places
+from tests.toy_models import generator, model_of_table, with_places
 
 D_CODE = 2
 
@@ -126,6 +128,10 @@ WHOLE_TABLES = {
         Joined(["gaussian", "categorical"])
     ).fit(MIXED_ROWS),
 }
+if importlib.util.find_spec("zuko"):  # an extra
+    WHOLE_TABLES["flow"] = FlowTable(Joined(["gaussian"] * 2)).fit(
+        np.random.default_rng(1).normal(size=(60, 2))
+    )
 N_COLUMNS = {
     **{name: table.n_varying for name, table in WHOLE_TABLES.items()},
     **{name: family.n_columns for name, family in FAMILIES.items()},
@@ -209,7 +215,7 @@ def build(likelihood="gaussian", encoder="gaussian", seed=0):
     """Return a model in float32, as training has it."""
     if likelihood in WHOLE_TABLES:
         encoder = ENCODERS[encoder] or "gaussian"
-        model = autoregressive_model(WHOLE_TABLES[likelihood], encoder, seed=seed)
+        model = model_of_table(WHOLE_TABLES[likelihood], encoder, seed=seed)
         return model.float()
     with private_random(seed):
         module = build_likelihood(likelihood)
@@ -278,13 +284,15 @@ every_triple = pytest.mark.parametrize(("likelihood", "encoder", "strategy"), TR
 
 def test_every_family_of_columns_is_held_to_it():
     assert {type(family) for family in FAMILIES.values()} == {*COLUMN_FAMILIES.values()}
-    assert {type(t) for t in WHOLE_TABLES.values()} == {*TABLE_FAMILIES.values()}
+    left_out = set() if "flow" in WHOLE_TABLES else {FlowTable}
+    held = {type(table) for table in WHOLE_TABLES.values()}
+    assert held == {*TABLE_FAMILIES.values()} - left_out
 
 
 def test_every_strategy_meets_the_likelihoods_it_can():
     allowed = {(likelihood, strategy) for likelihood, _, strategy in TRIPLES}
 
-    assert len(allowed) == 3 * 8 + 4 + 2 * 2 + 3 + 4 + 3
+    assert len(allowed) == 3 * 8 + 4 + 2 * 2 + 3 + 4 + 3 + 3 * ("flow" in WHOLE_TABLES)
     assert ("sequence", "per entry") in allowed
     assert ("bernoulli", "reparametrised") not in allowed
     assert ("callable", "enumeration") not in allowed
@@ -331,7 +339,8 @@ def test_broadcasting_changes_no_log_density(likelihood):
 
 def grid_of(likelihood):
     """Points that cover all rows of two columns, and what one of them stands for."""
-    far, n = (12, 161) if likelihood in WHOLE_TABLES else (40, 1201)
+    usual = (12, 161) if likelihood in WHOLE_TABLES else (40, 1201)
+    far, n = (8, 321) if likelihood == "flow" else usual
     axis = torch.linspace(-far, far, n, dtype=torch.float64)
     if likelihood == "autoregressive, both":
         cell, pair = float(axis[1] - axis[0]), torch.arange(2.0).double()

@@ -30,19 +30,23 @@ def with_places(module):
     return module
 
 
-def autoregressive_model(table, encoder="gaussian", d=2, hidden=(6,), seed=0):
-    """Model of a fitted autoregressive table that makes use of its codes."""
+def model_of_table(table, encoder="gaussian", d=2, hidden=(6,), seed=0):
+    """Model of a fitted table, autoregressive or of a flow, that uses its codes."""
     structure = Structure(
         n_components=d,
         encoder=encoder,
-        likelihood="autoregressive",
+        likelihood="autoregressive",  # (of no account here)
         hidden_layer_sizes=hidden,
         activation="silu",
         min_scale=0.01,
     )
     with private_random(seed):
         parts = table.networks(structure)
-        nn.init.normal_(parts[0].networks.codes, std=0.5)
+        if hasattr(parts[0], "networks"):
+            nn.init.normal_(parts[0].networks.codes, std=0.5)
+        else:
+            for transform in parts[0].module.transform.transforms:
+                nn.init.normal_(transform.hyper[0].weight[:, -d:], std=0.5)
     return LatentVariableModel(*parts, d, table.pool())
 
 

@@ -13,6 +13,7 @@ from sklearn_mae.families.base import (
     Schedule,
     Structure,
 )
+from sklearn_mae.families.flow import FlowTable
 from sklearn_mae.families.joined import Joined
 from sklearn_mae.families.modules import try_user_modules
 from sklearn_mae.families.registry import COLUMN_FAMILIES, OF_KIND
@@ -37,7 +38,7 @@ __all__ = [
 
 ROW_FAMILIES = {"sequence": Sequences}
 # of whole tables, whose columns are what their types say
-TABLE_FAMILIES = {"autoregressive": AutoregressiveTable}
+TABLE_FAMILIES = {"autoregressive": AutoregressiveTable, "flow": FlowTable}
 
 
 def likelihood_names() -> list[str]:
