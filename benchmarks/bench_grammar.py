@@ -28,7 +28,7 @@ from text_models import ends, formatted, matches, times
 from sklearn_mae import MutualAutoencoder, SequenceVectorizer
 from sklearn_mae.datasets import make_sentences
 from sklearn_mae.families.sequences import Sequences
-from sklearn_mae.gradients import PerToken, Reinforce
+from sklearn_mae.gradients import PerEntry, Reinforce
 from sklearn_mae.training import Information
 from sklearn_mae.training.constraints import Step
 from sklearn_mae.training.penalty import DualAscent
@@ -39,7 +39,7 @@ FRACTIONS = {
     "credit": [0.25, 0.5, 0.9],
 }
 STRATEGIES = {
-    "per token": lambda model: PerToken(model.posterior, model.prior),
+    "per token": lambda model: PerEntry(model.posterior, model.prior),
     "leave-one-out": lambda model: Reinforce(),
     "plain": lambda model: Reinforce(leave_one_out=False),
 }

@@ -19,7 +19,7 @@ from sklearn_mae.model import Rows, draw
 __all__ = [
     "Enumeration",
     "PartlyReparametrised",
-    "PerToken",
+    "PerEntry",
     "Reinforce",
     "Reparametrised",
 ]
@@ -111,18 +111,21 @@ class PartlyReparametrised(Reinforce):
         )
 
 
-class PerToken:
-    """Score-function gradient of sequences, each token credited on its own.
+class PerEntry:
+    """Score-function gradient of rows drawn entry by entry, each credited on its own.
 
-    A token can answer for no more than what the row says about z beyond the tokens
-    before it: its reward is f - log r(z|x_<t) / p(z), r the filter. What is
-    subtracted does not depend on the token, nor does the mean reward of the other
-    samples' tokens at that place, so the gradient stays unbiased.
+    Words of a sequence, or columns of a table. An entry can answer for no more than
+    what the row says about z beyond the entries before it: its reward is
+    f - log r(z|x_<t) / p(z), r the filter. What is subtracted does not depend on the
+    entry, nor does the mean reward of the other samples' entries at that place, so the
+    gradient stays unbiased. Entries that are continuous have a path instead, through
+    all that is drawn after them.
 
     Parameters
     ----------
-    posterior : nn.Module
-        Of rows; its distribution has ``log_ratio_before`` (``lstm.FilteredNormal``).
+    posterior : callable
+        From rows, their context by name, to a distribution that has
+        ``log_ratio_before`` (``families/filtering.py``).
     prior : Prior
         Of codes.
     """
@@ -134,22 +137,22 @@ class PerToken:
         self, p, f: Integrands, generator: torch.Generator
     ) -> tuple[Tensor, ...]:
         """Return f at one draw of x for each element of p's batch."""
-        x = draw(p, generator=generator, reparametrised=False)
-        log_probs = p.base.token_log_prob(x.values)
+        x = draw(p, generator=generator)
+        log_probs = p.base.entry_log_prob(x.values)
         score = log_probs - log_probs.detach()
         with torch.no_grad():
-            given = {} if x.given is None else {"given": x.given}
             # (to a decoder what is given stands behind the code)
             z = p.base.z[..., : self.prior.n_components]
-            before = self.posterior(x.values, **given).log_ratio_before(z, self.prior)
+            r = self.posterior(x.values, **x.context)
+            before = r.log_ratio_before(z, self.prior)
         inside = p.base.inside(x.values)
         n = inside.sum(0)
 
         def credited(values):
             reward = (values.detach().unsqueeze(-1) - before) * inside
-            # a token that stands alone at its place has no others to be compared with
+            # an entry that stands alone at its place has no others to be compared with
             others = (reward.sum(0) - reward) / (n - 1).clamp_min(1)
-            reward = reward - others
+            reward = (reward - others) * inside
             return values + (reward * score).sum(-1)
 
         return tuple(credited(values) for values in f(x, log_probs.sum(-1)))

@@ -3,7 +3,13 @@
 Codes z_s ~ s(z) are weighted by p(z_s) p(x_o|z_s) / s(z_s): the posterior of the
 model, not the encoder's. s is a mixture around that posterior's mode, with a share of
 the prior. What is missing is independent of x_o given z.
+
+Where entries depend on those before them, too, missing ones are drawn in the order of
+the columns, and weighted by the observed ones after them: sequential importance
+sampling. p(x_o|z) of such a model is no marginal of p(x|z), and only proposes codes.
 """
+
+import warnings
 
 import torch
 from torch import Tensor
@@ -19,6 +25,8 @@ __all__ = ["conditional_draws", "conditional_means"]
 N_CODES, N_CODES_OF_DRAWS, DRAWS_AT_ONCE = 256, 1_024, 256
 # codes decoded in one call
 DECODED_AT_ONCE = 4_096
+# effective draws below which weighted ones are few
+FEW_DRAWS = 10
 
 
 def conditional_means(evaluation: Evaluation, x: Rows, keys: Tensor) -> Tensor:
@@ -29,6 +37,8 @@ def conditional_means(evaluation: Evaluation, x: Rows, keys: Tensor) -> Tensor:
     """
     if x.observed is None:
         return x.values
+    if evaluation.model.likelihood.sequential:
+        return _sequential_means(evaluation, x, keys)
 
     def expected(x, keys):
         z, log_w = evaluation.weighted_codes(x, N_CODES, keys)
@@ -58,10 +68,16 @@ def conditional_draws(
     """
     model = evaluation.model
     rows = max(1, model.at_once(DECODED_AT_ONCE) // N_CODES_OF_DRAWS)
-    values, codes = [], []
+    values, codes, effective = [], [], []
     for start in range(0, len(x), rows):
         some = x[start : start + rows]
         proposal = wary_proposal(model, some)
+        if model.likelihood.sequential:
+            each = _sequential_draws(model, some, proposal, n_samples, generator)
+            values.append(each[0])
+            codes.append(each[1])
+            effective.append(each[2])
+            continue
         of_some = []
         for first in range(0, n_samples, DRAWS_AT_ONCE):
             z = draw(proposal, (N_CODES_OF_DRAWS,), generator, reparametrised=False)
@@ -82,4 +98,63 @@ def conditional_draws(
         ]
         values.append(torch.cat(parts))
         codes.append(z)
+    _warn_of_few(effective, N_CODES_OF_DRAWS)
     return torch.cat(values, 1), torch.cat(codes, 1)
+
+
+def _sequential_means(evaluation: Evaluation, x: Rows, keys: Tensor) -> Tensor:
+    model, effective = evaluation.model, []
+
+    def means(x, keys):
+        z, log_w = evaluation.weighted_codes(x, N_CODES_OF_DRAWS, keys)
+        filled = model.likelihood.filled(x, z, evaluation.seed)
+        weights = torch.softmax(log_w - model.log_lik(x, z) + filled.log_lik, 0)
+        effective.append(1 / weights.square().sum(0))
+        return model.likelihood.points(filled.values, weights)
+
+    found = evaluation.by_rows(means, N_CODES_OF_DRAWS, x, keys)
+    _warn_of_few(effective, N_CODES_OF_DRAWS)
+    return found
+
+
+def _sequential_draws(
+    model, x: Rows, proposal, n_samples: int, generator: torch.Generator
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Draw rows (n_samples, n, D) and codes, and say how many draws are effective."""
+    values: list[Tensor] = []
+    codes: list[Tensor] = []
+    effective = []
+    for first in range(0, n_samples, DRAWS_AT_ONCE):
+        z = draw(proposal, (N_CODES_OF_DRAWS,), generator, reparametrised=False)
+        seed = torch.randint(2**62, (), generator=generator, device=generator.device)
+        filled = model.likelihood.filled(x, z, int(seed))
+        log_prior = model.prior.log_prob(z) - proposal.log_prob(z)
+        weights = torch.softmax(log_prior + filled.log_lik, 0)
+        refuse_nan(weights.T)
+        effective.append(1 / weights.square().sum(0))
+        n = min(DRAWS_AT_ONCE, n_samples - first)
+        chosen = torch.multinomial(
+            weights.T, n, replacement=True, generator=generator
+        ).T.unsqueeze(-1)
+        for found, drawn in ((values, filled.values), (codes, z)):
+            index = chosen.expand(-1, -1, drawn.shape[-1])
+            found.append(drawn.gather(0, index))
+    rows = torch.cat(values).to(x.values.dtype)
+    return rows, torch.cat(codes), torch.stack(effective).amin(0)
+
+
+def _warn_of_few(effective: list[Tensor], n_draws: int) -> None:
+    """Say how many rows rest on few draws, where draws were weighted one by one."""
+    if not effective:
+        return
+    each = torch.cat(effective)
+    few = each < FEW_DRAWS
+    if few.any():
+        warnings.warn(
+            f"{int(few.sum())} of {len(each)} rows rest on fewer than {FEW_DRAWS} "
+            f"effective draws of {n_draws} (the least: {float(each.min()):.1f}): what "
+            "is known of them in later columns hardly ever agrees with what was drawn "
+            "in earlier ones. Put columns that are often missing last.",
+            UserWarning,
+            stacklevel=3,
+        )

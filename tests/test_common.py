@@ -30,6 +30,7 @@ VARIATIONS = {
     "student_t": {"likelihood": "student_t"},
     "several": {"likelihood": [("student_t", [0])]},
     "categorical": {"likelihood": "categorical"},
+    "autoregressive": {"likelihood": "autoregressive", "n_components": 2},
 }
 
 # Checks that check_estimator leaves out, and whether they need pandas or polars.

@@ -10,7 +10,7 @@ from torch.testing import assert_close
 
 from sklearn_mae.families import Schedule
 from sklearn_mae.families.sequences import Sequences
-from sklearn_mae.gradients import Enumeration, PerToken, Reinforce, Reparametrised
+from sklearn_mae.gradients import Enumeration, PerEntry, Reinforce, Reparametrised
 from sklearn_mae.information import infomax, training_bias
 from sklearn_mae.model import StandardNormal
 from sklearn_mae.training import (
@@ -293,7 +293,7 @@ def slow_ascent(patience=0):
 
 def of_sequences(model, weight=None, strategy=None):
     penalty = slow_ascent() if weight is None else Weighted(weight)
-    strategy = PerToken(model.posterior, model.prior) if strategy is None else strategy
+    strategy = PerEntry(model.posterior, model.prior) if strategy is None else strategy
     return Information(penalty, strategy, Sequences.schedule)
 
 
@@ -309,7 +309,7 @@ def test_sequences_go_down_the_upper_bound():
     assert (slope != 0).any()
 
 
-class Kept(PerToken):
+class Kept(PerEntry):
     """Per-token credit that keeps what it was asked for."""
 
     def expectation(self, p, f, generator):

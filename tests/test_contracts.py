@@ -6,6 +6,7 @@ supported versions.
 
 import contextlib
 import copy
+import importlib.util
 import itertools
 import pickle
 
@@ -33,7 +34,11 @@ from sklearn_mae.encoders import (
     Standardised,
     UserEncoder,
 )
-from sklearn_mae.families import COLUMN_FAMILIES, Likelihood
+from sklearn_mae.families import COLUMN_FAMILIES, TABLE_FAMILIES, Likelihood
+from sklearn_mae.families.autoregressive import AutoregressiveTable
+from sklearn_mae.families.autoregressive.networks import FilteringPosterior
+from sklearn_mae.families.flow import FlowTable
+from sklearn_mae.families.joined import Joined
 from sklearn_mae.families.lstm import (
     SequenceFilter,
     SequenceLikelihood,
@@ -42,11 +47,11 @@ from sklearn_mae.families.lstm import (
 from sklearn_mae.families.standard import standard_columns, standard_model
 from sklearn_mae.families.table import TableLikelihood
 from sklearn_mae.families.user import UserLikelihood
-from sklearn_mae.gradients import Enumeration, PerToken, Reinforce, Reparametrised
+from sklearn_mae.gradients import Enumeration, Reinforce, Reparametrised
 from sklearn_mae.information import sandwich, weigh
 from sklearn_mae.model import DiagonalNormal, draw, mlp, private_random
 from tests.statistical import assert_mean_equal
-from tests.toy_models import generator, with_places
+from tests.toy_models import generator, model_of_table, with_places
 
 D_CODE = 2
 
@@ -109,7 +114,26 @@ FAMILIES = {
     "poisson": standard_columns("poisson", 2),
     "negative binomial": standard_columns("negative_binomial", 2),
 }
+# learned from rows of two numbers, of categories, of one of both
+MIXED_ROWS = np.random.default_rng(0).normal(size=(60, 2))
+MIXED_ROWS[:, 1] = MIXED_ROWS[:, 1] > 0
+WHOLE_TABLES = {
+    "autoregressive": AutoregressiveTable(Joined(["gaussian"] * 2)).fit(
+        np.random.default_rng(1).normal(size=(60, 2))
+    ),
+    "autoregressive categories": AutoregressiveTable(Joined(["categorical"] * 3)).fit(
+        np.random.default_rng(1).integers(0, [3, 2, 4], size=(60, 3))
+    ),
+    "autoregressive, both": AutoregressiveTable(
+        Joined(["gaussian", "categorical"])
+    ).fit(MIXED_ROWS),
+}
+if importlib.util.find_spec("zuko"):  # an extra
+    WHOLE_TABLES["flow"] = FlowTable(Joined(["gaussian"] * 2)).fit(
+        np.random.default_rng(1).normal(size=(60, 2))
+    )
 N_COLUMNS = {
+    **{name: table.n_varying for name, table in WHOLE_TABLES.items()},
     **{name: family.n_columns for name, family in FAMILIES.items()},
     "sequence": 4,
     "callable": 2,
@@ -128,7 +152,7 @@ STRATEGIES = (
     "enumeration",
     "reinforce",
     "leave one out",
-    "per token",
+    "per entry",
 )
 
 
@@ -189,6 +213,10 @@ def reader():
 
 def build(likelihood="gaussian", encoder="gaussian", seed=0):
     """Return a model in float32, as training has it."""
+    if likelihood in WHOLE_TABLES:
+        encoder = ENCODERS[encoder] or "gaussian"
+        model = model_of_table(WHOLE_TABLES[likelihood], encoder, seed=seed)
+        return model.float()
     with private_random(seed):
         module = build_likelihood(likelihood)
         if likelihood == "sequence":
@@ -224,9 +252,10 @@ def build_strategy(name, model):
         case "enumeration":
             outcomes = model.outcomes()
             return None if outcomes is None else Enumeration(outcomes)
-        case "per token":
-            filters = isinstance(model.posterior, SequenceFilter)
-            return PerToken(model.posterior, model.prior) if filters else None
+        case "per entry":
+            if not isinstance(model.posterior, SequenceFilter | FilteringPosterior):
+                return None
+            return model.likelihood.score_gradient(model, plain=False)
     return Reinforce(leave_one_out=name == "leave one out")
 
 
@@ -255,13 +284,16 @@ every_triple = pytest.mark.parametrize(("likelihood", "encoder", "strategy"), TR
 
 def test_every_family_of_columns_is_held_to_it():
     assert {type(family) for family in FAMILIES.values()} == {*COLUMN_FAMILIES.values()}
+    left_out = set() if "flow" in WHOLE_TABLES else {FlowTable}
+    held = {type(table) for table in WHOLE_TABLES.values()}
+    assert held == {*TABLE_FAMILIES.values()} - left_out
 
 
 def test_every_strategy_meets_the_likelihoods_it_can():
     allowed = {(likelihood, strategy) for likelihood, _, strategy in TRIPLES}
 
-    assert len(allowed) == 3 * 8 + 4 + 2 * 2
-    assert ("sequence", "per token") in allowed
+    assert len(allowed) == 3 * 8 + 4 + 2 * 2 + 3 + 4 + 3 + 3 * ("flow" in WHOLE_TABLES)
+    assert ("sequence", "per entry") in allowed
     assert ("bernoulli", "reparametrised") not in allowed
     assert ("callable", "enumeration") not in allowed
 
@@ -305,17 +337,38 @@ def test_broadcasting_changes_no_log_density(likelihood):
         assert_close(table[i, j], one[0])
 
 
+def grid_of(likelihood):
+    """Points that cover all rows of two columns, and what one of them stands for."""
+    usual = (12, 161) if likelihood in WHOLE_TABLES else (40, 1201)
+    far, n = (8, 321) if likelihood == "flow" else usual
+    axis = torch.linspace(-far, far, n, dtype=torch.float64)
+    if likelihood == "autoregressive, both":
+        cell, pair = float(axis[1] - axis[0]), torch.arange(2.0).double()
+        return torch.cartesian_prod(axis, pair), cell
+    return torch.cartesian_prod(axis, axis), float(axis[1] - axis[0]) ** 2
+
+
+@torch.no_grad()
+def moments(likelihood, p):
+    """Mean, variance and entropy of two columns, by sums over a grid."""
+    grid, cell = grid_of(likelihood)
+    log_prob = p.log_prob(grid.unsqueeze(1))
+    weights = log_prob.exp() * cell
+    mean = torch.einsum("sn,sd->nd", weights, grid)
+    variance = torch.einsum("sn,sd->nd", weights, grid.square()) - mean.square()
+    return mean, variance, -(weights * log_prob).sum(0)
+
+
 @every_likelihood
 def test_likelihood_is_normalised(likelihood):
     model = build(likelihood).double()
     p = model.likelihood(codes(3, model))
     outcomes = all_rows(likelihood, model)
     if outcomes is None:
-        axis = torch.linspace(-40, 40, 1201, dtype=torch.float64)
-        grid = torch.cartesian_prod(axis, axis)
-        cell = float(axis[1] - axis[0]) ** 2
-        total = sum(p.log_prob(x.unsqueeze(1)).exp().sum(0) for x in grid.split(50_000))
-        total = total * cell
+        grid, cell = grid_of(likelihood)
+        with torch.no_grad():
+            parts = [p.log_prob(x.unsqueeze(1)).exp() for x in grid.split(50_000)]
+        total = sum(part.sum(0) for part in parts) * cell
         # a density without Fisher information is not known to be smooth
         tolerance = 1e-6 if tells_fisher_information(model) else 1e-3
     else:
@@ -337,10 +390,13 @@ def test_draws_have_the_distribution_s_moments(likelihood):
             probabilities = p.log_prob(outcomes.unsqueeze(1)).exp()
             assert_mean_equal(found, probabilities.T.numpy(), resolution=0.03)
             return
-        mean = p.mean
+        if likelihood in WHOLE_TABLES:
+            mean, variance, _ = moments(likelihood, p)
+        else:
+            mean = p.mean
         if isinstance(p, DiagonalNormal):
             variance = (2 * p.log_scale).exp().expand_as(mean)
-        else:
+        elif likelihood not in WHOLE_TABLES:
             variance = p.variance
     scale = float(variance.sqrt().max())
     assert_mean_equal(x, mean.numpy(), resolution=0.06 * scale)
@@ -355,7 +411,9 @@ def test_average_surprise_is_the_entropy(likelihood):
         p = model.likelihood(codes(2, model))
         x = draw(p, (20_000,), generator(), reparametrised=False)
         outcomes = all_rows(likelihood, model)
-        if outcomes is None:
+        if outcomes is None and likelihood in WHOLE_TABLES:
+            entropy = moments(likelihood, p)[2]
+        elif outcomes is None:
             entropy = p.entropy()
         else:
             log_prob = p.log_prob(outcomes.unsqueeze(1))
@@ -371,6 +429,8 @@ def test_point(likelihood):
     z = codes(5, model)
     p, point = model.likelihood(z), model.likelihood.decode(z)
 
+    if likelihood in WHOLE_TABLES:  # of draws: see test_autoregressive.py
+        return
     if likelihood == "lognormal":  # the model sees logarithms
         mean = (p.loc + 0.5 * (2 * p.log_scale).exp()).exp()
         assert_close(
@@ -381,7 +441,7 @@ def test_point(likelihood):
         assert_close(point, p.mean)
         return
     assert torch.equal(point, p.mode)
-    if hasattr(p, "entry_log_prob"):  # greedy rows of words: see test_lstm.py
+    if likelihood != "sequence":  # greedy rows of words: see test_lstm.py
         outcomes = all_rows(likelihood, model)
         best = p.log_prob(outcomes.unsqueeze(1)).argmax(0)
         assert torch.equal(point, outcomes[best])

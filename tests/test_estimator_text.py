@@ -20,7 +20,7 @@ from torch import nn
 from sklearn_mae import MutualAutoencoder, SequenceVectorizer
 from sklearn_mae.datasets import make_sentences
 from sklearn_mae.estimator.parts import build_strategy
-from sklearn_mae.gradients import Enumeration, PerToken, Reinforce
+from sklearn_mae.gradients import Enumeration, PerEntry, Reinforce
 from sklearn_mae.model import DiagonalNormal
 from sklearn_mae.text import END, PAD
 
@@ -525,8 +525,8 @@ def test_constraints(constraint):
 @pytest.mark.parametrize(
     ("params", "strategy", "options"),
     [
-        ({}, PerToken, {}),
-        ({"constraint": "model"}, PerToken, {}),
+        ({}, PerEntry, {}),
+        ({"constraint": "model"}, PerEntry, {}),
         ({"mi_gradient": "reinforce"}, Reinforce, {"leave_one_out": True}),
         ({"constraint": "paper"}, Reinforce, {"leave_one_out": False}),
     ],

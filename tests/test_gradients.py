@@ -16,7 +16,7 @@ from sklearn_mae.families.lstm import (
     SequenceLikelihood,
     SequenceReader,
 )
-from sklearn_mae.gradients import Enumeration, PerToken, Reinforce, Reparametrised
+from sklearn_mae.gradients import Enumeration, PerEntry, Reinforce, Reparametrised
 from sklearn_mae.information import Weighted, sandwich
 from sklearn_mae.model import (
     DiagonalNormal,
@@ -275,7 +275,7 @@ def flat_gradients(values, parameters):
 
 def both_gradients(strategy, likelihood, posterior, z0, g=None):
     f, p = bounds(likelihood, posterior, z0), likelihood(z0)
-    if isinstance(strategy, PerToken):
+    if isinstance(strategy, PerEntry):
         f, p = of_values(f), RowDistribution(p)
     values = strategy.expectation(p, f, g)
     return flat_gradients(values, [*likelihood.parameters(), *posterior.parameters()])
@@ -307,7 +307,7 @@ def test_per_token_credit_has_the_exact_expectation(monkeypatch, n, right):
         x = outcomes[list(drawn)]
         rows = Rows(x)
         monkeypatch.setattr(gradients_module, "draw", lambda *_, rows=rows, **__: rows)
-        found = both_gradients(PerToken(posterior, PRIOR), likelihood, posterior, z0)
+        found = both_gradients(PerEntry(posterior, PRIOR), likelihood, posterior, z0)
         total += probability[list(drawn), range(n)].prod() * found
 
     assert_close(total, exact, rtol=0, atol=1e-10)
@@ -321,7 +321,7 @@ def test_per_token_credit_is_unbiased(right):
     z0, g = some_codes(6).repeat(10, 1), generator(7)
     strategy = Enumeration(likelihood.outcomes())
     exact = both_gradients(strategy, likelihood, posterior, z0)
-    strategy = PerToken(posterior, PRIOR)
+    strategy = PerEntry(posterior, PRIOR)
     samples = torch.stack(
         [both_gradients(strategy, likelihood, posterior, z0, g) for _ in range(150)]
     )
@@ -336,7 +336,7 @@ def test_per_token_credit_changes_no_value(right):
     z0 = some_codes(9)
     f, p = bounds(likelihood, posterior, z0), likelihood(z0)
     x = draw(p, (), generator(2))
-    strategy = PerToken(posterior, PRIOR)
+    strategy = PerEntry(posterior, PRIOR)
     values = strategy.expectation(RowDistribution(p), of_values(f), generator(2))
 
     for value, plain in zip(values, f(x, p.log_prob(x)), strict=True):
@@ -355,14 +355,14 @@ class FirstTokenTells(PrivateDistribution):
     def inside(self, value):
         return torch.ones_like(value, dtype=torch.bool)
 
-    def token_log_prob(self, value):
+    def entry_log_prob(self, value):
         log_probs = torch.stack(
             [self.z * self.first, *[self.later.expand(len(self.z), 3)] * 4], 1
         ).log_softmax(-1)
         return log_probs.gather(-1, value.unsqueeze(-1) - 3).squeeze(-1)
 
     def log_prob(self, value):
-        return self.token_log_prob(value).sum(-1)
+        return self.entry_log_prob(value).sum(-1)
 
     def sample(self, sample_shape=(), generator=None):
         logits = torch.stack(
@@ -385,7 +385,7 @@ def test_per_token_credit_spares_noise():
     first = torch.tensor([-2.0, 0.0, 2.0]).double().requires_grad_()
     later = torch.tensor([0.3, 0.0, -0.1]).double().requires_grad_()
     found = {}
-    for strategy in (Reinforce(), PerToken(known_from_the_first, PRIOR)):
+    for strategy in (Reinforce(), PerEntry(known_from_the_first, PRIOR)):
         g, samples = generator(3), []
         for _ in range(200):
             p = FirstTokenTells(some_codes(8, seed=4)[:, :1], first, later)
@@ -400,7 +400,7 @@ def test_per_token_credit_spares_noise():
             slopes = torch.autograd.grad(value.mean(), (first, later))
             samples.append(torch.cat(slopes))
         found[type(strategy)] = torch.stack(samples)
-    plain, credited = found[Reinforce], found[PerToken]
+    plain, credited = found[Reinforce], found[PerEntry]
 
     # the same draws: what the first token is credited with is the same
     assert_close(credited[:, :3], plain[:, :3])

@@ -140,7 +140,7 @@ def next_word_log_probs(likelihood, words, z):
         row(*words, length=length) if v == END else row(*words, v, length=length)
         for v in may_follow
     ]
-    found = likelihood(z).token_log_prob(torch.tensor(rows).unsqueeze(1))
+    found = likelihood(z).entry_log_prob(torch.tensor(rows).unsqueeze(1))
     return dict(zip(may_follow, found[..., len(words)], strict=True))
 
 
@@ -160,8 +160,8 @@ def test_last_column_is_the_end():
     p = likelihood(codes(50))
     full = torch.tensor(row(3, 4, length=3))
 
-    assert (p.token_log_prob(full)[:, -1] == 0).all()
-    assert (p.token_log_prob(full)[:, :2] < 0).all()
+    assert (p.entry_log_prob(full)[:, -1] == 0).all()
+    assert (p.entry_log_prob(full)[:, :2] < 0).all()
     for x in (p.sample((), generator()), p.mode):
         assert (x[:, -1] == END).all()
         assert ((x[:, :2] != END) & (x[:, :2] != PAD)).all()
@@ -169,7 +169,7 @@ def test_last_column_is_the_end():
 
 def test_tokens_add_up_and_pads_count_for_nothing():
     p = build_likelihood()(codes(len(ROWS)))
-    tokens = p.token_log_prob(ROWS)
+    tokens = p.entry_log_prob(ROWS)
 
     assert_close(tokens.sum(-1), p.log_prob(ROWS))
     assert (tokens[ROWS == PAD] == 0).all()
@@ -181,7 +181,7 @@ def test_a_row_is_read_from_left_to_right():
     likelihood = build_likelihood(length=6)
     z = codes(1)
     one, other = (
-        likelihood(z).token_log_prob(torch.tensor([row(*words, length=6)]))[0]
+        likelihood(z).entry_log_prob(torch.tensor([row(*words, length=6)]))[0]
         for words in ((3, 4, 3, 4), (3, UNKNOWN, 3, 4))
     )
 
@@ -367,17 +367,17 @@ def test_every_token_is_read_from_both_sides():
 def test_broadcasting():
     likelihood = build_likelihood()
     x, many, few = ROWS, codes(3, len(ROWS)), codes(2)
-    k_by_n = likelihood(many).token_log_prob(x)
-    s_by_n = likelihood(few).token_log_prob(x.unsqueeze(1))
+    k_by_n = likelihood(many).entry_log_prob(x)
+    s_by_n = likelihood(few).entry_log_prob(x.unsqueeze(1))
 
     assert k_by_n.shape == (3, len(ROWS), LENGTH)
     assert s_by_n.shape == (len(ROWS), 2, LENGTH)
     for i in range(len(ROWS)):
         for k in range(3):
-            one = likelihood(many[k, i : i + 1]).token_log_prob(x[i])
+            one = likelihood(many[k, i : i + 1]).entry_log_prob(x[i])
             assert_close(k_by_n[k, i], one[0])
         for j in range(2):
-            one = likelihood(few[j : j + 1]).token_log_prob(x[i])
+            one = likelihood(few[j : j + 1]).entry_log_prob(x[i])
             assert_close(s_by_n[i, j], one[0])
 
 
@@ -417,7 +417,7 @@ def test_filter_broadcasts():
 def test_chunks_change_no_figure(monkeypatch, at_once):
     likelihood = build_likelihood()
     z = codes(7, len(ROWS))
-    whole = likelihood(z).token_log_prob(ROWS)
+    whole = likelihood(z).entry_log_prob(ROWS)
     fisher = likelihood.fisher_information(z[0], ROWS)
     monkeypatch.setattr(lstm, "NUMBERS_AT_ONCE", at_once)
     calls, plain = [], likelihood.read
@@ -428,14 +428,14 @@ def test_chunks_change_no_figure(monkeypatch, at_once):
 
     likelihood.read = read
     with torch.no_grad():
-        parts = likelihood(z).token_log_prob(ROWS)
+        parts = likelihood(z).entry_log_prob(ROWS)
 
     assert len(calls) > 1
     assert max(calls) == max(1, at_once // (LENGTH * N_WORDS))
     assert_close(parts, whole.detach(), rtol=1e-12, atol=1e-12)
     assert_close(likelihood.fisher_information(z[0], ROWS), fisher, rtol=1e-9, atol=0)
     calls.clear()
-    likelihood(z).token_log_prob(ROWS)
+    likelihood(z).entry_log_prob(ROWS)
     assert calls == [7 * len(ROWS)]  # a gradient keeps it all anyway
 
 
@@ -553,7 +553,7 @@ def numbers(module):
     """Figures of a module at its own precision."""
     z = codes(len(ROWS)).to(next(module.parameters()))
     if isinstance(module, SequenceLikelihood):
-        return module(z).token_log_prob(ROWS)
+        return module(z).entry_log_prob(ROWS)
     q = module(ROWS)
     return module.objective(q, z) if hasattr(module, "objective") else q.log_prob(z)
 

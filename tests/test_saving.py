@@ -169,6 +169,10 @@ CASES = {
     "negative binomial": (CATEGORIES, {"likelihood": "negative_binomial"}),
     "one category": (CATEGORIES[:, :1], {"likelihood": "categorical"}),
     "sequence": (WORDS, {"likelihood": "sequence", "hidden_layer_sizes": (4, 6)}),
+    "autoregressive": (
+        pd.DataFrame({"a": X[:, 0], "b": X[:, 1].round(1), "c": X[:, 2] > 0}),
+        {"likelihood": "autoregressive"},
+    ),
     "shallow": (X, {"hidden_layer_sizes": (), "activation": "tanh"}),
     "encoder": (X, {"encoder": Encoder, "n_resamples": 1}),
     "likelihood": (X, {"likelihood": Likelihood, "encoder": Encoder, "M": None}),

@@ -7,6 +7,7 @@ from torch import nn
 from torch.distributions import MultivariateNormal
 
 from sklearn_mae.encoders import GaussianEncoder, Posterior
+from sklearn_mae.families.base import Structure
 from sklearn_mae.families.standard import (
     set_scale,
     standard_columns,
@@ -27,6 +28,26 @@ def with_places(module):
             for place in part.places:  # the same, however many follow
                 nn.init.normal_(place, std=0.3)
     return module
+
+
+def model_of_table(table, encoder="gaussian", d=2, hidden=(6,), seed=0):
+    """Model of a fitted table, autoregressive or of a flow, that uses its codes."""
+    structure = Structure(
+        n_components=d,
+        encoder=encoder,
+        likelihood="autoregressive",  # (of no account here)
+        hidden_layer_sizes=hidden,
+        activation="silu",
+        min_scale=0.01,
+    )
+    with private_random(seed):
+        parts = table.networks(structure)
+        if hasattr(parts[0], "networks"):
+            nn.init.normal_(parts[0].networks.codes, std=0.5)
+        else:
+            for transform in parts[0].module.transform.transforms:
+                nn.init.normal_(transform.hyper[0].weight[:, -d:], std=0.5)
+    return LatentVariableModel(*parts, d, table.pool())
 
 
 class LinearGaussian(LatentVariableModel):

@@ -8,13 +8,14 @@ from sklearn_mae.columns.blocks import (
     row_blocks,
     rows_at_once,
 )
-from sklearn_mae.columns.cells import is_missing
+from sklearn_mae.columns.cells import decimals_of, is_missing
 from sklearn_mae.columns.frames import Columns
 
 __all__ = [
     "Columns",
     "canonical",
     "column_blocks",
+    "decimals_of",
     "dense",
     "is_missing",
     "is_sparse",

@@ -15,6 +15,7 @@ from sklearn_mae.estimator.parts import (
     build_net,
     check_draws,
     resolve_device,
+    resolve_lengths,
     torch_device,
 )
 from sklearn_mae.estimator.sparse import SparseRows
@@ -26,7 +27,14 @@ from sklearn_mae.estimator.targets import (
 )
 from sklearn_mae.families import Structure, row_family
 from sklearn_mae.model import Pool, Rows
-from sklearn_mae.training import FIGURES, ProgressBar, TrainingRows, certify, settle
+from sklearn_mae.training import (
+    FIGURES,
+    ProgressBar,
+    TrainingRows,
+    certify,
+    learn_alone,
+    settle,
+)
 
 __all__ = ["fit_record"]
 
@@ -126,11 +134,24 @@ def fit_record(
     labelled = None
     if target is not None and labels is not None:
         labelled = Labelled(x, labels.index, target.shares, nats, seed)
+    batch_size, max_epochs = resolve_lengths(params, len(x))
+    if before is None and family.schedule.alone:
+        progress.stage("decoder")
+        max_epochs = learn_alone(
+            model,
+            x,
+            part=family.schedule.alone,
+            max_epochs=max_epochs,
+            batch_size=batch_size,
+            lr=params.lr,
+            seed=seed,
+        )
     net = build_net(
         params,
         model,
         family,
         len(x),
+        (batch_size, max_epochs),
         log_volume,
         seed,
         constraints,

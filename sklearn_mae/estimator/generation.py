@@ -59,6 +59,9 @@ class GeneratorMixin:
             same library, columns and types. Means of continuous and binary columns,
             most probable values of categories and counts, the most probable next word,
             one after the other, of sequences; constant columns as they were in ``fit``.
+            Of ``likelihood="autoregressive"``, and of a callable whose Distribution
+            has no closed mean, means and most probable categories over seeded draws, 32
+            and 256 of them.
         """
         index = index_of(X)
         Z = checked_codes(X, self._fitted._n_features_out)
@@ -235,7 +238,9 @@ class GeneratorMixin:
         category that fit has not seen counts as missing, and is replaced. Of a column
         whose entries were all missing in ``fit`` nothing is known: its holes stay.
         Numbers pass through float64, which tells integers up to 2**53 apart: make
-        strings of larger ones.
+        strings of larger ones. With ``likelihood="autoregressive"`` missing entries are
+        drawn in the order of the columns, and draws weighted by the observed entries
+        after them.
 
         Parameters
         ----------
@@ -261,6 +266,12 @@ class GeneratorMixin:
         ------
         ValueError
             If rows are no tables, or `likelihood` is a callable.
+
+        Warns
+        -----
+        UserWarning
+            If rows rest on fewer than 10 effective draws of 1,024, with
+            ``likelihood="autoregressive"``.
         """
         fitted = self._fitted
         check_fills(fitted.family, "impute")

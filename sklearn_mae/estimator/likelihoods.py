@@ -1,8 +1,9 @@
 """What the parameter ``likelihood`` says of each column of a table.
 
 A name is of all columns. Pairs of a name and columns are read as ``ColumnTransformer``
-reads its own; columns that no pair names, and all columns of ``"auto"``, are what the
-families take numbers for, or strings, booleans and categories.
+reads its own; columns that no pair names, and all columns of ``"auto"`` or of a
+likelihood of whole tables, are what the families take numbers for, or strings, booleans
+and categories.
 """
 
 import reprlib
@@ -11,7 +12,12 @@ from typing import Any
 
 import numpy as np
 
-from sklearn_mae.families import COLUMN_FAMILIES, OF_KIND, ROW_FAMILIES
+from sklearn_mae.families import (
+    COLUMN_FAMILIES,
+    OF_KIND,
+    ROW_FAMILIES,
+    TABLE_FAMILIES,
+)
 
 __all__ = ["AUTO", "by_column", "described", "is_table", "settled_likelihood", "wanted"]
 
@@ -21,6 +27,10 @@ AUTO = "auto"
 def is_table(likelihood) -> bool:
     """Whether a likelihood is one of columns, not of rows of words."""
     return not (isinstance(likelihood, str) and likelihood in ROW_FAMILIES)
+
+
+def _of_whole_table(likelihood) -> bool:
+    return isinstance(likelihood, str) and likelihood in TABLE_FAMILIES
 
 
 def by_column(likelihood, X, names: Sequence[str] | None, n: int) -> list[str | None]:
@@ -46,7 +56,8 @@ def by_column(likelihood, X, names: Sequence[str] | None, n: int) -> list[str | 
     if callable(likelihood):
         return [None] * n
     if isinstance(likelihood, str):
-        return [None if likelihood == AUTO else likelihood] * n
+        by_type = likelihood == AUTO or _of_whole_table(likelihood)
+        return [None if by_type else likelihood] * n
     found: list[str | None] = [None] * n
     named = np.zeros(n, dtype=bool)
     for pair in likelihood:
@@ -143,13 +154,16 @@ def wanted(likelihood, names: list[str | None]) -> list[str | None]:
 def settled_likelihood(likelihood, names: list[str | None], kinds: list[str] | None):
     """Return a callable, the name of all columns' family, or a tuple of each one's.
 
-    ``kinds`` are those of the columns; None: all are numeric.
+    Before those of a likelihood of whole tables its own name stands. ``kinds`` are
+    those of the columns; None: all are numeric.
     """
     if callable(likelihood):
         return likelihood
     kinds = ["numeric"] * len(names) if kinds is None else kinds
     pairs = zip(names, kinds, strict=True)
     settled = [OF_KIND[kind] if name is None else name for name, kind in pairs]
+    if _of_whole_table(likelihood):
+        return (likelihood, *settled)
     return settled[0] if len(set(settled)) == 1 else tuple(settled)
 
 
@@ -157,6 +171,8 @@ def described(settled, names: Sequence[str] | None):
     """Return a settled likelihood in the parameter's own form."""
     if not isinstance(settled, tuple):
         return settled
+    if settled[0] in TABLE_FAMILIES:
+        return settled[0]
     labels = list(range(len(settled))) if names is None else list(names)
     pairs = zip(settled, labels, strict=True)
     found: dict[str, list] = {}

@@ -127,7 +127,8 @@ class MutualAutoencoder(
     n_resamples : int, default=5
         Number of draws k of the resampling encoder.
     likelihood : {"auto", "gaussian", "heteroscedastic", "lognormal", "student_t", \
-"bernoulli", "categorical", "poisson", "negative_binomial", "sequence"}, list of \
+"bernoulli", "categorical", "poisson", "negative_binomial", "autoregressive", \
+"sequence"}, list of \
 (likelihood, columns) pairs or callable, default="auto"
         Distribution of the columns given the code. ``"auto"`` goes by their types:
         numbers are ``"gaussian"``, strings, booleans and the categories of pandas and
@@ -142,7 +143,15 @@ class MutualAutoencoder(
         ``"poisson"`` and
         ``"negative_binomial"`` take counts, non-negative integers; the latter learns
         for each column how much more than Poisson it varies given the code: by mu^2 /
-        r, mu the mean, r one number for the column. ``"sequence"`` takes texts
+        r, mu the mean, r one number for the column. In all of these columns depend on
+        each other through the code alone. ``"autoregressive"`` is for whole tables,
+        read as ``"auto"`` reads them: each column depends on those before it, too, by a
+        small network of its own, so that the model needs no code to know the table, and
+        a code holds what M asks for. Numbers are mixtures of 20 logistics, with masses
+        of their own for values that more than a hundredth of the rows share; a column
+        whose numbers are all multiples of a step is modelled on that grid, and new
+        entries between its points count as the nearest, with a warning. Missing entries
+        are seen as such by later columns. ``"sequence"`` takes texts
         through :class:`SequenceVectorizer`, one word after the other from an LSTM that
         receives the code at each step, at the first 32 by maps of their own, too. A
         callable ``(n_features, n_components) -> nn.Module``: the module, decoder
@@ -163,8 +172,9 @@ default="auto"
         How the gradient of the information passes through x drawn from the model.
         ``"auto"``: reparametrised for continuous x, enumeration where the outcomes
         are few (never for ``constraint="paper"``), else REINFORCE: in a table of both
-        kinds of columns for the discrete ones alone, for sequences with
-        a credit of its own for each word (not for ``constraint="paper"``).
+        kinds of columns for the discrete ones alone, for sequences and
+        ``"autoregressive"`` (its columns on a grid are discrete) with a credit of its
+        own for each word or entry (not for ``constraint="paper"``).
     codes : {"auto", "mean", "sample"}, default="auto"
         What :meth:`transform` returns: posterior means, or one draw from each
         posterior with noise that depends on the row's values and the seed alone. M
@@ -172,7 +182,8 @@ default="auto"
         means, but draws with ``target="condition"``, where only draws can be certified.
     hidden_layer_sizes : tuple of int, default=(128, 128)
         Hidden layers of each network. For sequences: the size of the words'
-        embeddings, then those of the LSTM layers.
+        embeddings, then those of the LSTM layers. The network of each column of
+        ``"autoregressive"`` has two layers of half as many units as the first.
     activation : {"silu", "relu", "tanh", "gelu"}, default="silu"
         Their activation; LSTMs have their own.
     min_scale : float in (0, 1], default=0.01
@@ -180,12 +191,18 @@ default="auto"
         column's. Where few rows carry a column's variance the floor is higher, 3 / (5 +
         n / kurtosis): 0.055 for 150 rows of a normal column, and below the default
         from 900 rows on. One row that differs would else cost thousands of nats.
+        Logistics of ``"autoregressive"`` may be a tenth of it wide, on a grid a tenth
+        of a cell.
     max_epochs : int or "auto", default="auto"
-        Passes over the data. ``"auto"``: about 4,000 steps, of sequences 2,000, at
-        least one epoch and at most 2,000.
+        Passes over the data. ``"auto"``: about 4,000 steps, of sequences and of
+        ``"autoregressive"`` 2,000, at least one epoch and at most 2,000. Before a first
+        fit the decoder of ``"autoregressive"`` learns rows without codes, for half as
+        many steps again; where rows that are held out meanwhile become less likely, it
+        stops at its best, and the fit takes twice as many steps as that took.
     batch_size : int or "auto", default="auto"
         Largest batch; an epoch is cut into batches of nearly equal size. ``"auto"``:
-        128, of sequences 32, or all rows if they are fewer.
+        128, of sequences 32, of ``"autoregressive"`` 256, or all rows if they are
+        fewer.
     lr : float, default=1e-3
         Learning rate of Adam; constant for the first half of the steps, then
         decreasing linearly to zero.

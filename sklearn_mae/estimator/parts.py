@@ -261,6 +261,7 @@ def build_net(
     model: LatentVariableModel,
     family: RowFamily,
     n_rows: int,
+    lengths: tuple[int, int],
     log_volume: float,
     seed: int,
     state: dict[str, dict[str, float]],
@@ -280,6 +281,8 @@ def build_net(
         Fitted.
     n_rows : int
         Number of rows to train on.
+    lengths : tuple of (int, int)
+        Batch size and number of epochs.
     log_volume : float
         Their mean, see ``RowFamily.log_volume``.
     seed : int
@@ -293,7 +296,7 @@ def build_net(
     labelled : Labelled or None
         See ``build_constraints``.
     """
-    batch_size, max_epochs = resolve_lengths(params, n_rows)
+    batch_size, max_epochs = lengths
     n_steps = max_epochs * -(-n_rows // batch_size)
     return MutualAutoencoderNet(
         model,

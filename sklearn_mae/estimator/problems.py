@@ -149,8 +149,8 @@ PROBLEMS = (
     (
         _first_missing,
         ValueError,
-        "Input X contains NaN. Column(s) {} hold missing values, which sequences and "
-        "callable likelihoods do not take. Fill them, for example with "
+        "Input X contains NaN. Column(s) {} hold missing values, which sequences, "
+        "flows and callable likelihoods do not take. Fill them, for example with "
         "sklearn.impute.SimpleImputer in a Pipeline, or drop those rows.",
     ),
     (

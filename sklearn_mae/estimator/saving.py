@@ -28,6 +28,7 @@ from sklearn_mae.estimator.parts import (
 from sklearn_mae.estimator.targets import TARGETS, Target
 from sklearn_mae.families import (
     COLUMN_FAMILIES,
+    TABLE_FAMILIES,
     RowFamily,
     Structure,
     likelihood_names,
@@ -337,7 +338,9 @@ def _structure(value) -> Structure:
     for name, known in (("encoder", ENCODERS), ("likelihood", likelihood_names())):
         part = found[name]
         if name == "likelihood" and type(part) is tuple:
-            good = all(type(each) is str and each in COLUMN_FAMILIES for each in part)
+            whole = len(part) > 1 and type(part[0]) is str and part[0] in TABLE_FAMILIES
+            each = part[1:] if whole else part
+            good = all(type(one) is str and one in COLUMN_FAMILIES for one in each)
         else:
             good = part in known if type(part) is str else callable(part)
         need(good, name, part)

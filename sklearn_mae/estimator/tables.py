@@ -103,8 +103,8 @@ def check_fills(family: RowFamily, name: str) -> None:
     if not family.holes:
         raise ValueError(
             f"{name} is for tables whose likelihood is known column by column. This "
-            "MutualAutoencoder was fitted to sequences, or with a callable likelihood, "
-            "of which no entry can be left out."
+            "MutualAutoencoder was fitted to sequences, with likelihood='flow' or with "
+            "a callable one, of which no entry can be left out."
         )
 
 

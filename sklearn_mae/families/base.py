@@ -311,11 +311,15 @@ class Likelihood(nn.Module):
         What decoding costs.
     repeatable : bool
         Whether decoding a code again gives the same: dropout would not.
+    sequential : bool
+        Whether entries depend on those before them given z. Then missing ones are drawn
+        by ``filled``, and ``points`` takes the place of ``expected``.
     """
 
     n_features: int
     cost = Cost()
     repeatable = False
+    sequential = False
 
     @property
     def n_numbers(self) -> int:
@@ -352,6 +356,13 @@ class Likelihood(nn.Module):
         """Of rows x about z, shape (n, d, d), in float64; None where unknown."""
         return None
 
+    def log_prob_alone(self, x: Rows) -> Tensor:
+        """Log-probability of rows without a code, (n,), where ``Schedule.alone`` is.
+
+        The parameters that a code comes in through are left as they are.
+        """
+        raise _missing(self, "log_prob_alone")
+
     def score_gradient(self, model: LatentVariableModel, plain: bool):
         """Return the strategy for draws without a pathwise gradient.
 
@@ -385,6 +396,12 @@ class Schedule:
         The bound that I is raised through.
     integral_gain, proportional_gain, growth : float
         Of the multiplier's dual ascent; see ``DualAscent``.
+    alone : float
+        How long a decoder that can model x without z learns it before the first step,
+        as a part of the steps. 0: not at all.
+    clip : float or None
+        Largest norm of the gradient of the model's constraint, as a part of the usual
+        norm of all other terms'. None: it is not cut off.
     """
 
     batch_size: int = 128
@@ -398,6 +415,8 @@ class Schedule:
     integral_gain: float = 0.03
     proportional_gain: float = 2.0
     growth: float = 1.0
+    alone: float = 0.0
+    clip: float | None = None
 
 
 class RowFamily:

@@ -13,7 +13,14 @@ from sklearn_mae.families.base import ColumnFamily, FisherTerm
 from sklearn_mae.model import DiagonalNormal
 from sklearn_mae.records import array, positive
 
-__all__ = ["Continuous", "Gaussian", "Heteroscedastic", "Numeric", "shown"]
+__all__ = [
+    "LEAST_NOISE",
+    "Continuous",
+    "Gaussian",
+    "Heteroscedastic",
+    "Numeric",
+    "shown",
+]
 
 # in standard deviations: with gains of networks and small noises on top, the squares of
 # figures still are within the range of float64

@@ -8,7 +8,7 @@ sum to one.
 
 The information posterior is a *filter*: besides r_omega(z|x) it has r_omega(z|x_1..x_t)
 for each prefix, from which the gradient of I credits each token with what it says about
-z (``gradients.PerToken``).
+z (``gradients.PerEntry``).
 
 No figure depends on the number of pads. Pads follow the end mark; every network reads a
 row up to its end mark, or backwards from there; and sums leave their places out.
@@ -22,13 +22,12 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, log_softmax
 
 from sklearn_mae.families.base import Likelihood
-from sklearn_mae.gradients import PerToken, Reinforce
+from sklearn_mae.families.filtering import FilteredNormal, filter_objective
+from sklearn_mae.gradients import PerEntry, Reinforce
 from sklearn_mae.model import (
     MAX_OUTCOMES,
     Cost,
-    DiagonalNormal,
     LatentVariableModel,
-    Prior,
     PrivateDistribution,
     Rows,
     normal_of,
@@ -36,7 +35,6 @@ from sklearn_mae.model import (
 from sklearn_mae.text import END, PAD, UNKNOWN
 
 __all__ = [
-    "FilteredNormal",
     "SequenceDistribution",
     "SequenceFilter",
     "SequenceLikelihood",
@@ -129,9 +127,9 @@ class SequenceDistribution(PrivateDistribution):
 
     def log_prob(self, value):
         """Log-probability of rows."""
-        return self.token_log_prob(value).sum(-1)
+        return self.entry_log_prob(value).sum(-1)
 
-    def token_log_prob(self, value):
+    def entry_log_prob(self, value):
         """Log p(x_t|x_<t, z) of each token, shape (..., T); 0 where there is none."""
         shape = torch.broadcast_shapes(self.batch_shape, value.shape[:-1])
         x = value.expand(*shape, -1).reshape(-1, value.shape[-1])
@@ -293,7 +291,7 @@ class SequenceLikelihood(Likelihood):
         """Credit each word on its own."""
         if plain:
             return Reinforce(leave_one_out=False)
-        return PerToken(model.posterior, model.prior)
+        return PerEntry(model.posterior, model.prior)
 
     @torch.no_grad()
     def fisher_information(self, z: Tensor, x=None) -> Tensor:
@@ -374,30 +372,6 @@ class SequenceReader(nn.Module):
         return pooled + torch.einsum("nte,teh->nh", words, places).tanh(), prefixes
 
 
-class FilteredNormal(DiagonalNormal):
-    """Normal over z given a whole row, and one given each of its prefixes.
-
-    Parameters
-    ----------
-    whole : DiagonalNormal
-        Given the row.
-    prefixes : DiagonalNormal
-        Of batch shape (..., T): given the first 1 .. T tokens.
-    inside : Tensor of shape (..., T), bool
-        Where a row has tokens.
-    """
-
-    def __init__(self, whole: DiagonalNormal, prefixes: DiagonalNormal, inside: Tensor):
-        super().__init__(whole.loc, whole.log_scale)
-        self.prefixes, self.inside = prefixes, inside
-
-    def log_ratio_before(self, z: Tensor, prior: Prior) -> Tensor:
-        """Log r(z|x_<t) / p(z) for each token t, shape (..., T): 0 for the first."""
-        log_ratio = self.prefixes.log_prob(z.unsqueeze(-2))
-        log_ratio = log_ratio - prior.log_prob(z).unsqueeze(-1)
-        return nn.functional.pad(log_ratio[..., :-1], (1, 0))
-
-
 class SequenceFilter(nn.Module):
     """r_omega for sequences: bidirectional for whole rows, forwards for prefixes.
 
@@ -434,5 +408,4 @@ class SequenceFilter(nn.Module):
 
     def objective(self, r: FilteredNormal, z: Tensor) -> Tensor:
         """What omega maximises: log r(z|x), plus its mean over the row's prefixes."""
-        partial = r.prefixes.log_prob(z.unsqueeze(-2)) * r.inside
-        return r.log_prob(z) + partial.sum(-1) / r.inside.sum(-1)
+        return filter_objective(r, z)

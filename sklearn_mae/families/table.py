@@ -32,7 +32,7 @@ from sklearn_mae.gradients import PartlyReparametrised, Reinforce
 from sklearn_mae.model import MAX_OUTCOMES, LatentVariableModel, Pool, Rows, mlp
 from sklearn_mae.records import array, entries, names, need
 
-__all__ = ["Table", "TableLikelihood"]
+__all__ = ["Table", "TableLikelihood", "all_rows"]
 
 # attributes of a table's own that are saved
 STATE = ("names_", "varying_", "usual_", "patterns_", "counts_", "marked_")
@@ -68,7 +68,7 @@ def _gram(whitened: Tensor) -> Tensor:
     return whitened.mT @ whitened
 
 
-def _all_rows(cardinalities: Sequence[int]) -> Tensor | None:
+def all_rows(cardinalities: Sequence[int]) -> Tensor | None:
     """Every row of indices, shape (S, D); None above the limit."""
     if math.prod(cardinalities) > MAX_OUTCOMES:
         return None
@@ -175,7 +175,7 @@ class TableLikelihood(Likelihood):
     def outcomes(self) -> Tensor | None:
         """All rows, or None where they are too many or cannot be listed."""
         cardinalities = self.family.outcomes()
-        rows = None if cardinalities is None else _all_rows(cardinalities)
+        rows = None if cardinalities is None else all_rows(cardinalities)
         if rows is None:
             return None
         # (a decoder may have no parameters)

@@ -54,6 +54,13 @@ class PrivateDistribution(Distribution):
         """Map standard normal noise to a draw; None: there is no such map."""
         return None
 
+    def of_pattern(self, observed: Tensor) -> "PrivateDistribution":
+        """Return that of rows of which only these entries (..., D) are seen.
+
+        The same where entries are independent.
+        """
+        return self
+
 
 class DiagonalNormal(PrivateDistribution):
     """Normal distribution with independent components along the last axis.

@@ -98,7 +98,8 @@ class Rows:
         """Log-probability of the observed entries under p(x|z, g)."""
         if self.observed is None:
             return p.log_prob(self.values)
-        entries = p.entry_log_prob(self.values)  # type: ignore[attr-defined]
+        pattern: Any = p.of_pattern(self.observed)  # type: ignore[attr-defined]
+        entries = pattern.entry_log_prob(self.values)
         return torch.where(self.observed, entries, 0.0).sum(-1)
 
 
@@ -172,6 +173,8 @@ class RowDistribution(PrivateDistribution):
     """
 
     def __init__(self, base: Distribution, observed=None, given=None):
+        if observed is not None:
+            base = base.of_pattern(observed)  # type: ignore[attr-defined]
         self.base, self.observed, self.given = base, observed, given
         self.has_rsample = base.has_rsample
         self.partly_reparametrised = getattr(base, "partly_reparametrised", False)

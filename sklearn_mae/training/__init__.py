@@ -1,5 +1,6 @@
 """Training: Algorithm 1 of the paper as a skorch net, its constraints and its end."""
 
+from sklearn_mae.training.alone import learn_alone
 from sklearn_mae.training.certification import certify, near_enough, settle
 from sklearn_mae.training.constraints import (
     Constraint,
@@ -30,6 +31,7 @@ __all__ = [
     "TargetInformation",
     "TrainingRows",
     "certify",
+    "learn_alone",
     "near_enough",
     "settle",
 ]

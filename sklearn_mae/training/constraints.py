@@ -61,13 +61,15 @@ class Term(NamedTuple):
     """What a constraint adds to a step.
 
     ``penalty`` joins the loss. ``estimate`` is of what the constraint holds.
-    ``objective`` is what r_omega maximises. ``figures`` are recorded.
+    ``objective`` is what r_omega maximises. ``figures`` are recorded. ``clip`` is the
+    largest norm of the penalty's gradient, see ``Schedule``.
     """
 
     penalty: Tensor
     estimate: Tensor
     objective: Tensor | None = None
     figures: dict[str, Tensor] = {}  # noqa: RUF012
+    clip: float | None = None
 
 
 class Constraint:
@@ -197,7 +199,8 @@ class Information(Constraint):
             "information_upper": bounds.upper,
         }
         penalty = self.schedule.period * weight * side
-        return Term(penalty, estimate, bounds.objective, figures)
+        clip = self.schedule.clip
+        return Term(penalty, estimate, bounds.objective, figures, clip)
 
     def information(
         self, model: LatentVariableModel, generator: torch.Generator

@@ -35,6 +35,16 @@ FIGURES = (
 )
 
 
+# attributes of a training net alone
+RELEASED = "_theta", "_omega", "_named", "_parts", "_totals", "_means", "_usual"
+# kept of the usual norm of gradients from one clipped term to the next
+USUAL = 0.9
+
+
+def _norm(gradients) -> Tensor:
+    return torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
+
+
 class TrainingRows(Dataset):
     """Rows, handed out in batches rather than one by one.
 
@@ -214,6 +224,7 @@ class MutualAutoencoderNet(NeuralNet):
         self.n_steps_ = self.max_epochs * len(self.get_iterator(X, training=True))
         self.step_ = 0
         self._totals, self._means = {}, {}
+        self._usual: Tensor | None = None
         try:
             self.notify("on_train_begin", X=X, y=y)
             self.fit_loop(X, y)
@@ -329,8 +340,10 @@ class MutualAutoencoderNet(NeuralNet):
         terms = {c.name: c.term(step) for c in self.constraints}
         terms = {name: term for name, term in terms.items() if term is not None}
         objectives = []
+        apart = [term for term in terms.values() if term.clip is not None]
         for term in terms.values():
-            loss = loss + term.penalty
+            if term.clip is None:
+                loss = loss + term.penalty
             if term.objective is not None:
                 objectives.append(term.objective)
         if objectives:
@@ -346,12 +359,26 @@ class MutualAutoencoderNet(NeuralNet):
         self.optimizer_.zero_grad()
         # theta and phi alone: the bounds' gradient is taken at fixed omega
         loss.backward(inputs=self._theta)
+        for term in apart:
+            self._add_clipped(term.penalty, term.clip)
+            loss = loss + term.penalty.detach()
         self.notify("on_grad_computed", named_parameters=self._named)
         self.optimizer_.step()
         if objectives:
             self.optimizer_posterior_.step()
         return self._record(
             terms, loss=loss, elbo=elbo, distortion=distortion, rate=rate
+        )
+
+    def _add_clipped(self, penalty: Tensor, clip: float) -> None:
+        """Add a penalty's gradient, cut off at a part of the others' usual norm."""
+        parameters = [p for p in self._theta if p.grad is not None]
+        gradients = torch.autograd.grad(penalty, parameters, materialize_grads=True)
+        norm = _norm([p.grad for p in parameters])
+        self._usual = norm if self._usual is None else norm.lerp(self._usual, USUAL)
+        factor = (clip * self._usual / _norm(gradients)).clamp_max(1.0)
+        torch._foreach_add_(
+            [p.grad for p in parameters], [factor * g for g in gradients]
         )
 
     def _record(self, terms: dict[str, Term], **figures) -> Tensor:
@@ -387,7 +414,7 @@ class MutualAutoencoderNet(NeuralNet):
         self.module_.eval()
         self.generator = self.iterator_train__generator = None
         self.constraints = ()
-        for name in ("_theta", "_omega", "_named", "_parts", "_totals", "_means"):
+        for name in RELEASED:
             self.__dict__.pop(name, None)  # a net rebuilt after loading trained nothing
         self.optimizer_.zero_grad()
         self.optimizer_posterior_.zero_grad()

@@ -7,7 +7,7 @@ from tqdm import tqdm
 __all__ = ["ProgressBar"]
 
 # stages of a fit, and the percentage at which each begins, on a usual table
-STAGES = {"training": 0, "r_omega": 66, "landing": 75, "certificate": 85}
+STAGES = {"decoder": 0, "training": 0, "r_omega": 66, "landing": 75, "certificate": 85}
 # few enough for a line of a notebook
 SHOWN = {"elbo": "elbo", "information_lower": "I", "rate": "rate"}
 
@@ -48,11 +48,11 @@ class ProgressBar(Callback):
         self._move_to(STAGES["r_omega"] * n / net.max_epochs)
 
     def stage(self, name: str) -> None:
-        """Show which of the stages after the training begins.
+        """Show which of the stages before or after the training begins.
 
         Parameters
         ----------
-        name : {"r_omega", "landing", "certificate"}
+        name : {"decoder", "r_omega", "landing", "certificate"}
             The stage.
         """
         self.bar_.set_description(name, refresh=False)
