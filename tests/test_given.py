@@ -22,7 +22,7 @@ def build():
     inner = standard_likelihood("gaussian", nn.Linear(d + 2, D), D)
     posterior = Posterior(nn.Linear(D + 2, 2 * d))
     model = LatentVariableModel(
-        GivenLikelihood(inner, torch.tensor([1.0, 0.0])),
+        GivenLikelihood(inner, d, torch.tensor([1.0, 0.0])),
         GaussianEncoder(nn.Linear(D, 2 * d)),
         posterior,
         nn.Identity(),

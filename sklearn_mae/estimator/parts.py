@@ -110,12 +110,12 @@ def build_model(
     with private_random(seed):
         likelihood, encoder, posterior, features = family.networks(structure)
         pool, told = family.pool(), target is not None and structure.n_given > 0
+        d = structure.n_components
         if target is not None and told:
             likelihood = GivenLikelihood(
-                cast(Likelihood, likelihood), torch.as_tensor(target.usual)
+                cast(Likelihood, likelihood), d, torch.as_tensor(target.usual)
             )
             pool = target.pool()
-        d = structure.n_components
         model = LatentVariableModel(
             likelihood, encoder, posterior, features, d, pool, blind=told
         )

@@ -100,7 +100,7 @@ class FlowTable(Table):
 
     def likelihood(self, structure: Structure) -> nn.Module:
         """Build p(x|z)."""
-        d = structure.n_components
+        d = structure.n_decoded
         module = _zuko().flows.NSF(
             self.n_varying,
             d,

@@ -17,18 +17,20 @@ class GivenLikelihood(Likelihood):
     ----------
     inner : Likelihood
         Of codes of d + G numbers.
+    n_components : int
+        Dimension d of the code.
     usual : Tensor of shape (G,)
         What stands for g where none is given.
     """
 
     usual: Tensor
 
-    def __init__(self, inner: Likelihood, usual: Tensor):
+    def __init__(self, inner: Likelihood, n_components: int, usual: Tensor):
         super().__init__()
-        self.inner = inner
+        self.inner, self.n_components = inner, n_components
         self.register_buffer("usual", usual, persistent=False)
         self.n_features = inner.n_features
-        self.repeatable = inner.repeatable
+        self.repeatable, self.sequential = inner.repeatable, inner.sequential
 
     @property
     def cost(self) -> Cost:  # type: ignore[override]
@@ -67,6 +69,20 @@ class GivenLikelihood(Likelihood):
         found = self.inner.fisher_information(self.whole(z, given), x)
         d = z.shape[-1]
         return None if found is None else found[..., :d, :d]
+
+    def log_prob_alone(self, x: Rows) -> Tensor:
+        """Log p(x|g) of rows at the code 0."""
+        x = Rows.of(x)
+        nothing = self.usual.new_zeros(len(x), self.n_components)
+        return x.log_prob(self(nothing, x.given))
+
+    def filled(self, x: Rows, z: Tensor, seed: int):
+        """Draw what is missing of rows, as the inner likelihood does."""
+        return self.inner.filled(x, self.whole(z, x.given), seed)
+
+    def points(self, values: Tensor, weights: Tensor) -> Tensor:
+        """Return the rows that stand for drawn ones with weights."""
+        return self.inner.points(values, weights)
 
     def score_gradient(self, model: LatentVariableModel, plain: bool):
         """Return the inner likelihood's strategy."""

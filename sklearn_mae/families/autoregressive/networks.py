@@ -119,22 +119,35 @@ class FilteringPosterior(Posterior):
     Parameters
     ----------
     network : nn.Module
-        From inputs to 2 d numbers.
+        From inputs, and what is given behind them, to 2 d numbers.
     prefixes : ColumnNetworks
         Of 2 d outputs each, which see their own columns.
+    n_given, n_outputs : int
+        Numbers that are given besides rows, and 2 d.
     """
 
-    def __init__(self, network: nn.Module, prefixes: ColumnNetworks):
+    def __init__(
+        self,
+        network: nn.Module,
+        prefixes: ColumnNetworks,
+        n_given: int,
+        n_outputs: int,
+    ):
         super().__init__(network)
         self.prefixes = prefixes
+        if n_given:
+            # what is given moves what the columns say
+            self.shift = nn.Linear(n_given, n_outputs)
 
-    def forward(self, features: Tensor) -> FilteredNormal:
-        """Return r(z|x), x seen as inputs (..., n_inputs)."""
+    def forward(self, features: Tensor, given: Tensor | None = None) -> FilteredNormal:
+        """Return r(z|x), or r(z|x, g), x seen as inputs (..., n_inputs)."""
+        whole = super().forward(features, given)
         flat = features.flatten(0, -2)
         outputs = self.prefixes.after(self.prefixes.of_rows(flat))
         outputs = outputs + self.prefixes.straight(flat)
         outputs = outputs.movedim(0, 1).unflatten(0, features.shape[:-1])
-        whole = normal_of(self.network(features))
+        if given is not None:
+            outputs = outputs + self.shift(given.to(outputs)).unsqueeze(-2)
         inside = torch.ones_like(outputs[..., 0], dtype=torch.bool)
         return FilteredNormal(whole, normal_of(outputs), inside)
 

@@ -143,24 +143,33 @@ class AutoregressiveTable(Table):
 
         cells = self._cells(structure.min_scale)
         likelihood = AutoregressiveLikelihood(
-            inputs(), cells, n_hidden, d, activation, self.family.indices
+            inputs(),
+            cells,
+            n_hidden,
+            structure.n_decoded,
+            activation,
+            self.family.indices,
         )
         features = inputs()
-        network = (features.n_inputs, sizes, 2 * d, activation)
+        n_inputs, n_given = features.n_inputs, structure.n_given
         encoder: nn.Module
         if callable(structure.encoder):
-            module = call_factory("encoder", structure.encoder, features.n_inputs, d)
+            module = call_factory("encoder", structure.encoder, n_inputs, d)
             encoder = UserEncoder(module)
         else:
-            encoder = GaussianEncoder(mlp(*network))
+            encoder = GaussianEncoder(mlp(n_inputs, sizes, 2 * d, activation))
+
+        def network():
+            return mlp(n_inputs + n_given, sizes, 2 * d, activation)
+
         posterior: nn.Module
         if all(cells.path):
-            posterior = Posterior(mlp(*network))
+            posterior = Posterior(network())
         else:
             prefixes = ColumnNetworks(
                 features, 0, 2 * d, n_hidden, activation, own=True
             )
-            posterior = FilteringPosterior(mlp(*network), prefixes)
+            posterior = FilteringPosterior(network(), prefixes, n_given, 2 * d)
         return likelihood, encoder, posterior, features
 
     def _cells(self, min_scale: float) -> Cells:
