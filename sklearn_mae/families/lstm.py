@@ -217,7 +217,7 @@ class SequenceLikelihood(Likelihood):
         many_codes=False,
         rows_with_gradients=64,
         budget=500_000,
-        fit_budget=300_000,
+        fit_budget=200_000,
         fit_samples=500,
         rated_rows=500,
         refinement=0.25,
