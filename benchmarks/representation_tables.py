@@ -1,0 +1,2 @@
+def report(rows): pass
+def plot(rows, path): pass
