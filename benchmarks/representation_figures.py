@@ -1,4 +1,4 @@
-"""Figures of ``bench_representations.py``: accuracies on codes, choices, comparisons."""
+"""Figures of ``bench_representations.py``: accuracies, choices, comparisons."""
 
 import math
 
@@ -146,8 +146,8 @@ def compared(ours: pd.DataFrame, others: pd.DataFrame) -> pd.DataFrame:
     DataFrame
         A row for each place that both sides have with at least two seeds: both means,
         mean difference, its plain paired standard error ``paired_se`` and the corrected
-        one ``se``, ``p`` and Holm's ``p_holm`` over all rows, which methods the other
-        side chose.
+        one ``se``, ``p`` and Holm's ``p_holm`` over all tables and sizes of the same
+        classifier and number of labels, which methods the other side chose.
     """
     both = chosen(ours).merge(chosen(others), on=[*PLACE, "seed"], suffixes=("", "_"))
     rows = []
@@ -171,5 +171,6 @@ def compared(ours: pd.DataFrame, others: pd.DataFrame) -> pd.DataFrame:
             )
     table = pd.DataFrame(rows)
     if len(table):
-        table["p_holm"] = holm(table["p"].to_numpy())
+        families = table.groupby(["classifier", "labels"], sort=False)["p"]
+        table["p_holm"] = families.transform(lambda p: holm(p.to_numpy()))
     return table

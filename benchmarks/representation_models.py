@@ -1,10 +1,11 @@
-"""Models of ``bench_representations.py``: from rows to codes, each under its parameters.
+"""Models of ``bench_representations.py``: from rows to codes.
 
 A model is made by a function of the number of components, the number of columns and the
 seed. It is a scikit-learn transformer; one whose last step has ``sample_posterior``
 gives draws of codes, too.
 """
 
+import itertools
 import math
 from collections.abc import Callable
 
@@ -65,7 +66,7 @@ class Rotation(TransformerMixin, BaseEstimator):
 def network(*sizes: int) -> nn.Sequential:
     """Return linear layers with the package's activation in between."""
     layers = []
-    for a, b in zip(sizes[:-1], sizes[1:], strict=True):
+    for a, b in itertools.pairwise(sizes):
         layers += [nn.Linear(a, b), nn.SiLU()]
     return nn.Sequential(*layers[:-1])
 
@@ -94,9 +95,7 @@ def mae(M: str, *before, **parameters) -> Factory:
     """Return the factory of our model, after other steps or alone."""
     return lambda d, D, seed: make_pipeline(
         *before,
-        MutualAutoencoder(
-            M=target(M), n_components=d, random_state=seed, **parameters
-        ),
+        MutualAutoencoder(M=target(M), n_components=d, random_state=seed, **parameters),
     )
 
 
