@@ -14,10 +14,10 @@ the training rows without their classes; a classifier is trained on their codes,
 all labels or with 20, 5 or 1 a class (mean of five draws of the labelled rows, the same
 for all representations), and scored on validation and test. Validation accuracy chooses
 M, and every peer's parameters, separately for each seed, classifier and number of
-labels; nothing is chosen on test rows. After that nothing is fitted again: the model of
-the choice is the model that is tested, on the same three quarters of the training rows.
-All validation rows have labels, with few labels too: the choices there are better than
-a user with few labels could make, for all sides alike.
+labels, among equals the smaller M; nothing is chosen on test rows. After that nothing
+is fitted again: the model of the choice is the model that is tested, on the same three
+quarters of the training rows. All validation rows have labels, with few labels too: the
+choices there are better than a user with few labels could make, for all sides alike.
 
 Classifiers: logistic regression (C = 1), nearest neighbours (5, with one label a class
 1), gradient boosting (20 rounds of 15 leaves; only with all labels and on mean codes).

@@ -70,11 +70,14 @@ def report(rows: list[dict]) -> None:
     if not len(ours):
         return
     print("\n### Accuracy over M, logistic regression, mean of seeds\n")
-    over_m(every[every["seed"].isin(ours["seed"])])
+    fit = ["data", "n_components", "seed"]
+    over_m(every.merge(ours[fit].drop_duplicates(), on=fit))
     print("\n### The M that validation chose, minus M = none\n")
     unconstrained(ours)
     print("\n### Every fixed M, minus M = none, mean of all tables and classifiers\n")
     fixed(ours)
+    print("\n### Logistic regression in short: ours, the peer that validation chose\n")
+    short(ours, peers)
     print("\n### Ours and the peer that validation chose\n")
     against(ours, peers)
     print("\n### Ours and each peer, tuned by validation: wins, ties, losses\n")
@@ -144,13 +147,11 @@ def unconstrained(ours: pd.DataFrame) -> None:
 
 def fixed(ours: pd.DataFrame) -> None:
     """Print how each fixed M does, for each number of labels."""
-    table = best_scaling(ours)
     keys = [*PLACE, "seed"]
-    none = table[table["parameter"] == "none"].set_index(keys)["test"]
-    table = table.assign(
-        gain=table["test"]
-        - none.loc[list(zip(*(table[k] for k in keys), strict=True))].to_numpy()
-    )
+    table = best_scaling(ours)
+    none = table[table["parameter"] == "none"][[*keys, "test"]]
+    table = table.merge(none, on=keys, suffixes=("", "_none"))
+    table["gain"] = table["test"] - table["test_none"]
     head("labels", *MS)
     for labels in LABELS:
         by_m = table[table["labels"] == labels].groupby("parameter")["gain"].mean()
@@ -172,6 +173,21 @@ def tally(table: pd.DataFrame) -> str:
     above = (table["difference"] > 0).sum()
     below = (table["difference"] < 0).sum()
     return f"{counts} | {above} above, {below} below"
+
+
+def short(ours: pd.DataFrame, peers: pd.DataFrame) -> None:
+    """Print a row for each table and size, for readers in a hurry."""
+    table = compared(ours, peers)
+    if not len(table):
+        return
+    head("data", "components", *(f"labels: {labels}" for labels in LABELS))
+    table = table[table["classifier"] == "logistic"]
+    for (data, d), part in table.groupby(["data", "n_components"], sort=False):
+        cells = [
+            f"{row.ours:.3f}, {row.other:.3f} ({row.chosen_other}) {outcome(row)}"
+            for row in part.itertuples()
+        ]
+        print(f"| {data} | {d} | {' | '.join(cells)} |")
 
 
 def against(ours: pd.DataFrame, peers: pd.DataFrame) -> None:
