@@ -31,7 +31,7 @@ returns) or ``draw``, one draw from each row's posterior.
 - ``mae, turned``: the same behind a random rotation of the columns under one common
   scale, which standardising them cannot undo: the model sees raw scales.
 - ``mae, one noise``: raw scales under a likelihood with one standard deviation for all
-  columns.
+  columns; the encoder still sees each column standardised.
 - ``PCA``, ``FactorAnalysis``, ``KernelPCA``, ``UMAP``: columns standardised, or raw
   (divided by one number).
 - ``VAE``, ``beta-VAE``, ``InfoVAE``, ``WAE``, ``IWAE`` of pythae, in networks of our
