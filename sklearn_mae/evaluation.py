@@ -343,8 +343,8 @@ class Evaluation:
         if unforeseen is not None and unforeseen.any() and not unforeseen.all():
             kinds = unforeseen, ~unforeseen
             parts = [[part[own] for part in given] for own in kinds]
-            found = [self.by_rows(function, n_draws, *part) for part in parts]
-            return _together(list(zip(kinds, found, strict=True)))
+            each = [self.by_rows(function, n_draws, *part) for part in parts]
+            return _together(list(zip(kinds, each, strict=True)))
         rows = max(1, self.model.at_once(DECODED_AT_ONCE) // n_draws)
         if self.padded:
             rows = max(BLOCK, rows // BLOCK * BLOCK)

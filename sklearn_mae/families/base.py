@@ -363,6 +363,18 @@ class Likelihood(nn.Module):
         """
         raise _missing(self, "log_prob_alone")
 
+    def filled(self, x: Rows, z: Tensor, seed: int):
+        """Draw what is missing of rows given codes (S, n, d), where ``sequential``.
+
+        Returns ``values`` (S, n, D), floats, and ``log_lik`` (S, n), of the observed
+        entries given all entries before them.
+        """
+        raise _missing(self, "filled")
+
+    def points(self, values: Tensor, weights: Tensor) -> Tensor:
+        """Return rows (n, D) that stand for drawn ones (S, n, D), weights (S, n)."""
+        raise _missing(self, "points")
+
     def score_gradient(self, model: LatentVariableModel, plain: bool):
         """Return the strategy for draws without a pathwise gradient.
 
