@@ -105,7 +105,8 @@ class MutualAutoencoder(
         some in ``fit`` are followed by as many marks, 1 where one is missing. It also
         serves as proposal for resampling by `n_resamples` draws, unless that is 1. For
         sequences it sees word numbers, int64 and below the vectorizer's
-        ``len(vocabulary_) + 3``.
+        ``len(vocabulary_) + 3``; for ``likelihood="autoregressive"`` eight soft bins
+        after each number, and marks beside their columns.
     n_resamples : int, default=5
         Number of draws k of the resampling encoder.
     likelihood : {"auto", "gaussian", "heteroscedastic", "lognormal", "student_t", \
