@@ -645,6 +645,24 @@ def test_rows_learned_by_heart_end_it_and_cut_the_fit_short():
         assert model.likelihood.log_prob_alone(rows).mean() < -0.8 * 12 * np.log(4)
 
 
+def test_a_fit_that_was_cut_short_says_so():
+    X = np.random.default_rng(5).integers(0, 4, size=(240, 12)).astype(str)
+    mae = MutualAutoencoder(
+        M=5,
+        likelihood="autoregressive",
+        encoder="gaussian",
+        n_components=2,
+        hidden_layer_sizes=(64,),
+        max_epochs=100,
+        batch_size=32,
+        lr=5e-3,
+        random_state=0,
+    )
+    with pytest.warns(ConvergenceWarning, match=r"cut short to \d+ epochs, because"):
+        mae.fit(X)
+    assert mae.n_iter_ < 50
+
+
 def test_without_a_code_the_code_has_no_say():
     table = fitted()
     model, rows = model_of(table), seen(table, MIXED[:10])

@@ -123,11 +123,12 @@ class MutualAutoencoder(
         serves as proposal for resampling by `n_resamples` draws, unless that is 1 or
         there is a `target`. For
         sequences it sees word numbers, int64 and below the vectorizer's
-        ``len(vocabulary_) + 3``.
+        ``len(vocabulary_) + 3``; for ``likelihood="autoregressive"`` eight soft bins
+        after each number, and marks beside their columns.
     n_resamples : int, default=5
         Number of draws k of the resampling encoder.
     likelihood : {"auto", "gaussian", "heteroscedastic", "lognormal", "student_t", \
-"bernoulli", "categorical", "poisson", "negative_binomial", "autoregressive", \
+"bernoulli", "categorical", "poisson", "negative_binomial", "autoregressive", "flow", \
 "sequence"}, list of \
 (likelihood, columns) pairs or callable, default="auto"
         Distribution of the columns given the code. ``"auto"`` goes by their types:
@@ -151,7 +152,9 @@ class MutualAutoencoder(
         of their own for values that more than a hundredth of the rows share; a column
         whose numbers are all multiples of a step is modelled on that grid, and new
         entries between its points count as the nearest, with a warning. Missing entries
-        are seen as such by later columns. ``"sequence"`` takes texts
+        are seen as such by later columns. ``"flow"`` is for whole tables of continuous
+        numbers without missing entries: a neural spline flow that sees the code, by
+        zuko (``pip install "sklearn-mae[flow]"``). ``"sequence"`` takes texts
         through :class:`SequenceVectorizer`, one word after the other from an LSTM that
         receives the code at each step, at the first 32 by maps of their own, too. A
         callable ``(n_features, n_components) -> nn.Module``: the module, decoder
@@ -194,15 +197,16 @@ default="auto"
         Logistics of ``"autoregressive"`` may be a tenth of it wide, on a grid a tenth
         of a cell.
     max_epochs : int or "auto", default="auto"
-        Passes over the data. ``"auto"``: about 4,000 steps, of sequences and of
-        ``"autoregressive"`` 2,000, at least one epoch and at most 2,000. Before a first
-        fit the decoder of ``"autoregressive"`` learns rows without codes, for half as
-        many steps again; where rows that are held out meanwhile become less likely, it
-        stops at its best, and the fit takes twice as many steps as that took.
+        Passes over the data. ``"auto"``: about 4,000 steps, of sequences,
+        ``"autoregressive"`` and ``"flow"`` 2,000, at least one epoch and at most 2,000.
+        Before a first fit the decoder of the latter two learns rows without codes, for
+        half as many steps again; where rows that are held out meanwhile become less
+        likely, it goes back to its best, and the fit takes twice as many steps as that
+        took.
     batch_size : int or "auto", default="auto"
         Largest batch; an epoch is cut into batches of nearly equal size. ``"auto"``:
-        128, of sequences 32, of ``"autoregressive"`` 256, or all rows if they are
-        fewer.
+        128, of sequences 32, of ``"autoregressive"`` and ``"flow"`` 256, or all rows if
+        they are fewer.
     lr : float, default=1e-3
         Learning rate of Adam; constant for the first half of the steps, then
         decreasing linearly to zero.

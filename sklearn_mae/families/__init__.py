@@ -65,10 +65,10 @@ def row_family(likelihood) -> RowFamily:
         if likelihood[0] in TABLE_FAMILIES:
             return TABLE_FAMILIES[likelihood[0]](Joined(likelihood[1:]))
         return Table(Joined(likelihood))
-    if likelihood in TABLE_FAMILIES:
-        return TABLE_FAMILIES[likelihood](Joined(()))
     if likelihood == "auto" or isinstance(likelihood, list):
         return Table(Joined(()))  # of columns that are not known yet
+    if likelihood in TABLE_FAMILIES:
+        return TABLE_FAMILIES[likelihood](Joined(()))
     if likelihood in ROW_FAMILIES:
         return ROW_FAMILIES[likelihood]()
     return Table(COLUMN_FAMILIES[likelihood]())
