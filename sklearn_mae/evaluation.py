@@ -284,13 +284,12 @@ class Evaluation:
     def sample(
         self, n: int, generator: torch.Generator, given: Tensor | None = None
     ) -> tuple[Rows, Tensor]:
-        """Joint draws (x, z) of the model, given (n, G) or what it draws itself."""
+        """Joint draws (x, z) of whole rows, given (n, G) or what the model draws."""
         z = self.model.independent_codes(n, generator)
-        p: Distribution
-        if given is None:
-            p = self.model.rows(z, generator)
-        else:
-            p = RowDistribution(self.model.p(z, given), given=given)
+        context = self.model.pool.draw(n, generator)
+        given = context["given"] if given is None else given
+        # (no pattern: where columns see each other, a hole in one changes the next)
+        p = RowDistribution(self.model.p(z, given), given=given)
         return draw(p, (), generator, reparametrised=False), z
 
     def _noise(self, n_groups: int, n_draws: int, keys: Tensor | None = None) -> Tensor:

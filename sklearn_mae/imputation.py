@@ -9,6 +9,7 @@ the columns, and weighted by the observed ones after them: sequential importance
 sampling. p(x_o|z) of such a model is no marginal of p(x|z), and only proposes codes.
 """
 
+import math
 import warnings
 
 import torch
@@ -18,13 +19,13 @@ from sklearn_mae.evaluation import Evaluation, refuse_nan
 from sklearn_mae.information import wary_proposal
 from sklearn_mae.model import Rows, draw
 
-__all__ = ["conditional_draws", "conditional_means"]
+__all__ = ["conditional_draws", "conditional_means", "log_prob_of_observed"]
 
 # weighted codes behind the value of an entry, and behind some draws of a row: few of
 # them are drawn twice
 N_CODES, N_CODES_OF_DRAWS, DRAWS_AT_ONCE = 256, 1_024, 256
-# codes decoded in one call
-DECODED_AT_ONCE = 4_096
+# codes decoded in one call, and entries drawn one after the other in one
+DECODED_AT_ONCE, FILLED_AT_ONCE = 4_096, 1 << 18
 # effective draws below which weighted ones are few
 FEW_DRAWS = 10
 
@@ -68,6 +69,8 @@ def conditional_draws(
     """
     model = evaluation.model
     rows = max(1, model.at_once(DECODED_AT_ONCE) // N_CODES_OF_DRAWS)
+    if model.likelihood.sequential:
+        rows = _rows_filled_at_once(model)
     values, codes, effective = [], [], []
     for start in range(0, len(x), rows):
         some = x[start : start + rows]
@@ -102,17 +105,41 @@ def conditional_draws(
     return torch.cat(values, 1), torch.cat(codes, 1)
 
 
+@torch.no_grad()
+def log_prob_of_observed(evaluation: Evaluation, x: Rows, n_importance: int) -> Tensor:
+    """Estimate the log-probability of the observed entries of rows, (n,).
+
+    A marginal of the model's p(x), also where columns see which entries are missing.
+    """
+    if not evaluation.model.likelihood.sequential:
+        return evaluation.log_likelihood(x, n_importance)
+    _, log_w = _filled(evaluation, x, n_importance)
+    return torch.logsumexp(log_w, 0) - math.log(n_importance)
+
+
+def _rows_filled_at_once(model) -> int:
+    return max(1, FILLED_AT_ONCE // (N_CODES_OF_DRAWS * model.likelihood.n_features))
+
+
+def _filled(evaluation: Evaluation, x: Rows, n_codes: int, keys: Tensor | None = None):
+    """Draw what is missing of rows, in order; return also the draws' log-weights."""
+    model = evaluation.model
+    z, log_w = evaluation.weighted_codes(x, n_codes, keys)
+    filled = model.likelihood.filled(x, z, evaluation.seed)
+    return filled, log_w - model.log_lik(x, z) + filled.log_lik
+
+
 def _sequential_means(evaluation: Evaluation, x: Rows, keys: Tensor) -> Tensor:
-    model, effective = evaluation.model, []
+    effective = []
 
     def means(x, keys):
-        z, log_w = evaluation.weighted_codes(x, N_CODES_OF_DRAWS, keys)
-        filled = model.likelihood.filled(x, z, evaluation.seed)
-        weights = torch.softmax(log_w - model.log_lik(x, z) + filled.log_lik, 0)
+        filled, log_w = _filled(evaluation, x, N_CODES_OF_DRAWS, keys)
+        weights = torch.softmax(log_w, 0)
         effective.append(1 / weights.square().sum(0))
-        return model.likelihood.points(filled.values, weights)
+        return evaluation.model.likelihood.points(filled.values, weights)
 
-    found = evaluation.by_rows(means, N_CODES_OF_DRAWS, x, keys)
+    n_draws = DECODED_AT_ONCE // _rows_filled_at_once(evaluation.model)
+    found = evaluation.by_rows(means, max(1, n_draws), x, keys)
     _warn_of_few(effective, N_CODES_OF_DRAWS)
     return found
 

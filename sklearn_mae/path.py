@@ -127,9 +127,16 @@ def information_path(
         if y is None:
             train, test = train_test_split(train, **options)
         else:
+            if estimator.target is not None and _in_both_parts(y):
+                options["stratify"] = y
             train, test, y, y_test = train_test_split(train, y, **options)
     else:
         test = rows_before(before, X_test)
+        if estimator.target is not None and y_test is None:
+            raise ValueError(
+                f"y_test is None, and with target={estimator.target!r} log p(x) of "
+                "X_test needs labels. Pass y_test, a label for each of its rows."
+            )
     estimator._validate_params()
     _, n_epochs = resolve_lengths(
         SimpleNamespace(**plain_parameters(estimator)), len(train)
@@ -207,6 +214,13 @@ def _checked_targets(Ms):
     if not targets:
         raise ValueError("Ms is empty. Pass at least one target, for example [1, 3].")
     return [plain_number(M) for M in targets]
+
+
+def _in_both_parts(y) -> bool:
+    """Whether each class has rows enough for a training and a test part."""
+    counts = np.unique(np.asarray(y), return_counts=True)[1]
+    # (train_test_split needs a row of each class in the smaller part)
+    return bool(counts.min() >= 2) and len(counts) <= counts.sum() // 3
 
 
 def _figures(model, X_test, y_test, log_likelihoods):

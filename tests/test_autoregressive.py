@@ -678,3 +678,74 @@ def test_grids_of_no_numbers():
         MIXED[:, [CATEGORY]], np.float64, lambda X: X, np.array([False]), np.ones(1)
     )
     assert grids.step_.tolist() == [0]
+
+
+def test_rows_of_a_table_with_holes_are_drawn_whole():
+    """b is a but for a tenth: a hole drawn in a would tear them apart."""
+    rng = np.random.default_rng(0)
+    a = rng.normal(size=400)
+    X = np.column_stack([np.where(rng.random(400) < 0.5, np.nan, a), a])
+    X[:, 1] += 0.1 * rng.normal(size=400)
+    mae = MutualAutoencoder(
+        M=None,
+        likelihood="autoregressive",
+        n_components=1,
+        hidden_layer_sizes=(32,),
+        max_epochs=60,
+        lr=5e-3,
+        random_state=0,
+    ).fit(X)
+    rows, Z = mae.sample(2_000, random_state=0, return_codes=True)
+
+    # whole rows of p(x|z), by another way
+    model = mae._fitted.evaluation.model
+    whole = model.p(torch.as_tensor(Z)).sample(generator=generator(0)).numpy()
+    found, wanted = np.corrcoef(rows.T)[0, 1], np.corrcoef(whole.T)[0, 1]
+    # of Fisher's transformation, 5 standard errors: one false alarm in a million
+    assert abs(np.arctanh(found) - np.arctanh(wanted)) < 5 * (2 / 1_997) ** 0.5
+    assert wanted > 0.8
+
+
+def test_frequent_values_off_a_grid_come_back_exactly():
+    rng = np.random.default_rng(0)
+    y = np.where(rng.random(300) < 0.4, 0.0, rng.lognormal(5, 1, size=300))
+    X = np.column_stack([y, rng.normal(size=300)])
+    mae = MutualAutoencoder(
+        M=0.5,
+        likelihood="autoregressive",
+        n_components=1,
+        hidden_layer_sizes=(16,),
+        max_epochs=10,
+        random_state=0,
+    ).fit(X)
+    rows = mae.sample(500, random_state=0)[:, 0]
+
+    near = abs(rows) < 1e-3
+    assert near.sum() > 50
+    assert (rows[near] == 0).all()
+    # and a value that is one but for rounding is scored as one
+    some = np.where(X == 0, 1e-9, X)
+    np.testing.assert_allclose(mae.score_samples(some), mae.score_samples(X))
+
+
+def test_labels_are_told_to_autoregressive_decoders():
+    """p(y|x_o) of sample(given=...) is a marginal, which weighted draws know."""
+    rng = np.random.default_rng(0)
+    a = rng.normal(size=500)
+    X = np.column_stack([a, a + 0.3 * rng.normal(size=500)])
+    y = (a > 0).astype(int)
+    mae = MutualAutoencoder(
+        M=0.3,
+        likelihood="autoregressive",
+        target="condition",
+        n_components=1,
+        hidden_layer_sizes=(32,),
+        max_epochs=60,
+        lr=5e-3,
+        random_state=0,
+    ).fit(X, y)
+    rows = mae.sample(300, given={1: 1.5}, random_state=0)
+    assert (rows[:, 0] > 0).mean() > 0.9
+    of_class = [mae.sample(300, y=label, random_state=0)[:, 0] for label in (0, 1)]
+    assert (of_class[0] > 0).mean() < 0.2
+    assert (of_class[1] > 0).mean() > 0.8

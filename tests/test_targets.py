@@ -26,7 +26,7 @@ from sklearn_mae import (
 )
 from sklearn_mae.datasets import make_sentences
 from sklearn_mae.estimator.tables import rows_of_transform
-from sklearn_mae.estimator.targets import Target
+from sklearn_mae.estimator.targets import Labels, Target
 from tests.toy_models import generator
 
 pytestmark = [
@@ -420,7 +420,25 @@ def test_held_out_rows_are_not_trained_on():
 
     build(encoder=Watch).fit(X, NAMES)
     rows = torch.cat([x for x in seen if x.dim() == 2]).unique(dim=0)
-    assert len(rows) == N - sum(n // 5 for n in counts)
+    held = N - len(rows)
+    # a fifth of N rows, 5 standard errors: one false alarm in a million
+    assert abs(held - 0.2 * N) < 5 * (0.16 * N) ** 0.5
+
+
+def test_a_fit_that_goes_on_holds_out_the_same_rows():
+    family = build().fit(X, NAMES)._fitted.family
+    rows = np.concatenate([X, X[:200]])  # some of them twice
+    index = np.concatenate([LABELS, LABELS[:200]])
+    some = Labels(np.array(["one", "other"]), index[:N]).held_out(family, X, 0)
+    order = np.random.default_rng(0).permutation(len(rows))
+    more = Labels(np.array(["one", "other"]), index[order])
+    out = more.held_out(family, rows[order], 0)
+    back = out[np.argsort(order)]
+
+    # which one of two equal rows it is, nobody can tell
+    np.testing.assert_array_equal(back[200:N], some[200:])
+    assert (back[:200].astype(int) + back[N:] >= some[:200]).all()
+    assert not np.array_equal(some, more.held_out(family, rows[order], 1)[: len(some)])
 
 
 def test_few_rows_of_a_class_are_not_certified():
@@ -649,3 +667,47 @@ def test_a_row_is_encoded_the_same_whatever_stands_beside_it(fitted):
 def test_rows_may_be_float32(fitted):
     assert fitted.transform(X.astype(np.float32)).dtype == np.float32
     assert len(rows_of_transform(fitted, X.astype(np.float32))) == N
+
+
+@pytest.mark.parametrize(
+    "method",
+    [
+        lambda mae, y: mae.sample(3, y=y),
+        lambda mae, y: mae.inverse_transform(np.zeros((3, 2)), y=y),
+        lambda mae, y: mae.reconstruct(X[:3], y=y),
+        lambda mae, y: mae.impute(X[:3], y=y),
+    ],
+)
+def test_labels_that_no_decoder_sees_are_refused(method):
+    mae = build(target=None).fit(X)
+    with pytest.raises(ValueError, match=r"fitted with target=None.*Leave y out"):
+        method(mae, NAMES[:3])
+    assert np.isfinite(mae.score(X, NAMES))  # scikit-learn passes one everywhere
+
+
+@pytest.mark.parametrize(
+    ("y", "message"),
+    [
+        (np.arange(N), "looks like a name of each row"),
+        (np.where(LABELS, np.inf, 0.0), "inf, which is no class"),
+    ],
+)
+def test_labels_that_are_no_classes(y, message):
+    with pytest.raises(ValueError, match=message):
+        build().fit(X, y)
+
+
+def test_holes_that_nothing_knows_of(fitted):
+    rows = X[:20].copy()
+    rows[3, 1] = np.nan
+    with pytest.warns(UserWarning, match=r"Column\(s\) 1 of X miss entries"):
+        codes = fitted.transform(rows)
+    assert np.isfinite(codes).all()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        fitted.impute(rows, y=NAMES[:20])
+
+
+def test_a_path_asks_for_test_labels_first():
+    with pytest.raises(ValueError, match="y_test is None"):
+        information_path(build(), X, [0.5], y=NAMES, X_test=X[:20])

@@ -143,6 +143,11 @@ class Fitted:
         return self.target is not None and self.target.told
 
     @property
+    def knows_its_holes_alone(self) -> bool:
+        """Whether figures of rows with holes rest on holes of the rows of fit."""
+        return self.told or self.model.likelihood.sequential
+
+    @property
     def classes_(self) -> np.ndarray | None:
         """Labels that fit has seen; None without a target."""
         return None if self.target is None else self.target.classes_
@@ -159,8 +164,18 @@ class Fitted:
             )
         return replace(rows, given=target.given(y, len(rows)))
 
+    def check_told(self, y) -> None:
+        """Refuse labels that no decoder sees."""
+        if y is not None and not self.told:
+            raise ValueError(
+                "y= says what the decoder is told, and this MutualAutoencoder was "
+                "fitted with target=None: its decoder sees no labels. Leave y out, or "
+                "fit with target='condition'."
+            )
+
     def labelled(self, X: np.ndarray, y) -> Rows:
         """Return rows as the model sees them, with their labels."""
+        self.check_told(y)
         return self.with_labels(self.family.rows(X), y).map(self.tensor)
 
     @property

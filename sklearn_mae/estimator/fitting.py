@@ -102,7 +102,7 @@ def fit_record(
     if labels is not None:
         target = labels.target(params.target, family, X)
         nats = target_nats(params, target)
-        out = labels.held_out(build_seed)
+        out = labels.held_out(family, X, build_seed)
         if out is not None:
             held_out = X[out], labels.index[out]
             X, labels = X[~out], Labels(labels.classes_, labels.index[~out])

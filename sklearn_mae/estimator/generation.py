@@ -22,7 +22,11 @@ from sklearn_mae.estimator.tables import (
     row_given,
     rows_of_transform,
 )
-from sklearn_mae.imputation import conditional_draws, conditional_means
+from sklearn_mae.imputation import (
+    conditional_draws,
+    conditional_means,
+    log_prob_of_observed,
+)
 from sklearn_mae.model import Rows
 
 __all__ = ["GeneratorMixin"]
@@ -272,35 +276,42 @@ class GeneratorMixin:
         UserWarning
             If rows rest on fewer than 10 effective draws of 1,024, with
             ``likelihood="autoregressive"``.
+
+        Notes
+        -----
+        With ``likelihood="autoregressive"`` draws are chosen among 1,024 weighted ones,
+        256 at a time: where few of them have much weight, some are drawn twice.
         """
         fitted = self._fitted
         check_fills(fitted.family, "impute")
         index = index_of(X)
-        X = rows_of_transform(self, X)
-        seen = fitted.labelled(X, y)
+        X = rows_of_transform(self, X, fills=True)
+        seen, there = fitted.labelled(X, y), fitted.family.observed(X)
+        rows = np.flatnonzero(~there.all(axis=1))
+        some = seen[rows]
         if n_samples is None:
-            keys = fitted.noise_of(X, fitted.evaluation)
-            values = conditional_means(fitted.evaluation, seen, keys)
+            shape, keys = X.shape, fitted.noise_of(X[rows], fitted.evaluation)
+            values = conditional_means(fitted.evaluation, some, keys)
         else:
             n_samples = check_count("n_samples", n_samples, 1)
-            generator = fitted.generator(random_state)
-            values, _ = conditional_draws(fitted.evaluation, seen, n_samples, generator)
-        filled = fitted.table(Rows(values))
-        there = fitted.family.observed(X)
-        return fitted.filled(X, there, as_type(filled, X.dtype), round, index)
+            shape, generator = (n_samples, *X.shape), fitted.generator(random_state)
+            values, _ = conditional_draws(fitted.evaluation, some, n_samples, generator)
+        others = np.broadcast_to(X, shape).copy()
+        others[..., rows, :] = fitted.table(Rows(values))
+        return fitted.filled(X, there, others, round, index)
 
     def _given(self, y, n: int) -> torch.Tensor | None:
         """Return what the decoder is given for the labels of n rows."""
-        if not self._fitted.told:
-            return None
+        self._fitted.check_told(y)
         rows = self._fitted.with_labels(Rows(np.empty((n, 0))), y)
-        return self._fitted.tensor(rows.given)
+        return None if rows.given is None else self._fitted.tensor(rows.given)
 
     def _given_entries(self, known: np.ndarray, y, n: int, generator):
         """Draw n rows and codes given the known entries of one row, and labels."""
         fitted = self._fitted
         x = fitted.seen(known)
         target = fitted.target
+        fitted.check_told(y)
         if target is None or not target.told:
             values, z = conditional_draws(fitted.evaluation, x, n, generator)
             return values[:, 0], z[:, 0]
@@ -325,7 +336,7 @@ class GeneratorMixin:
         index = torch.zeros(target.n_classes, dtype=torch.int64)
         x = x.take(index.to(generator.device))
         x = replace(x, given=fitted.tensor(np.eye(target.n_classes)))
-        log_p = fitted.evaluation.log_likelihood(x, N_IMPORTANCE)
+        log_p = log_prob_of_observed(fitted.evaluation, x, N_IMPORTANCE)
         shares = torch.softmax(log_p + fitted.tensor(target.shares).log(), 0)
         return to_numpy(torch.multinomial(shares, n, True, generator=generator))
 

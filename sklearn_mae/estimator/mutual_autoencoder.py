@@ -508,7 +508,9 @@ default="auto"
         it: for tables bit for bit, for sequences up to the rounding of float64. Missing
         entries are left out. The encoder has learned nothing of a hole in a column that
         was complete in ``fit``: there a normal distribution around the mode of the
-        model's p(z|x_o) takes its place, here and in all figures of codes.
+        model's p(z|x_o) takes its place, here and in all figures of codes. (With
+        ``target="condition"`` nothing does, since p(z|x_o) needs y, and with
+        ``likelihood="autoregressive"`` p(x_o|z) knows no such holes: both warn.)
 
         Parameters
         ----------

@@ -4,6 +4,7 @@ Numbers in arrays are scikit-learn's to check. Data frames, and arrays of object
 booleans, are read column by column (``columns/``) and come back as they came.
 """
 
+import warnings
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -69,19 +70,38 @@ def rows_of_fit(estimator, X) -> RowsOfFit:
     )
 
 
-def rows_of_transform(estimator, X, warn: bool = True) -> np.ndarray:
+def rows_of_transform(
+    estimator, X, warn: bool = True, fills: bool = False
+) -> np.ndarray:
     """Return rows for a fitted estimator, dense, or refuse them.
 
-    ``warn``: of categories that fit has not seen.
+    ``warn``: of categories that fit has not seen, and of holes that nothing knows of,
+    unless the method ``fills`` them.
     """
     fitted = estimator._fitted
     X = _table(X, fitted.family)
     if takes_sparse(fitted.family):
         X = dense(X)
     if fitted.columns is None or not (_has_columns(X) or _is_two_dimensional(X)):
-        return _numbers(estimator, X, fitted.family, reset=False)
-    validate_data(estimator, X, reset=False, skip_check_array=True)
-    return _encoded(estimator, X, fitted.columns, fitted.family, warn)
+        rows = _numbers(estimator, X, fitted.family, reset=False)
+    else:
+        validate_data(estimator, X, reset=False, skip_check_array=True)
+        rows = _encoded(estimator, X, fitted.columns, fitted.family, warn)
+    if warn and not fills and fitted.knows_its_holes_alone:
+        _warn_of_holes(fitted.family.unforeseen(rows))
+    return rows
+
+
+def _warn_of_holes(names: list[str]) -> None:
+    if names:
+        warnings.warn(
+            f"Column(s) {', '.join(names)} of X miss entries, and none of fit's rows "
+            "did. With target='condition' or likelihood='autoregressive' nothing "
+            "stands in for what networks have not learned: codes and log p(x) of such "
+            "rows are off. Fit on rows with such holes, or fill them with impute.",
+            UserWarning,
+            stacklevel=3,
+        )
 
 
 def rows_of_next_fit(estimator, X) -> RowsOfFit:
@@ -90,7 +110,7 @@ def rows_of_next_fit(estimator, X) -> RowsOfFit:
     if is_sparse(X) and fitted.columns is None:
         rows = _numbers(estimator, _table(X, fitted.family), fitted.family, reset=False)
     else:
-        rows = rows_of_transform(estimator, X)
+        rows = rows_of_transform(estimator, X, fills=True)
     if is_table(likelihood):
         names = by_column(likelihood, X, fitted.feature_names_in_, rows.shape[1])
         kinds = None if fitted.columns is None else fitted.columns.kinds_
@@ -113,7 +133,7 @@ def row_given(estimator, given) -> np.ndarray:
     fitted = estimator._fitted
     row = _as_mapping(given)
     if row is None:
-        found = rows_of_transform(estimator, given)
+        found = rows_of_transform(estimator, given, fills=True)
         if len(found) != 1:
             raise ValueError(_rows_given(len(found)))
         return found

@@ -8,9 +8,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
+from scipy.special import ndtri
 
-from sklearn_mae.columns import is_missing
+from sklearn_mae.columns import is_missing, row_blocks
 from sklearn_mae.model import Pool
+from sklearn_mae.noise import row_noise, with_occurrence
 from sklearn_mae.parameters import plain_number
 from sklearn_mae.records import array, entries, need, outcomes
 
@@ -32,9 +34,9 @@ TARGETS = ("condition",)
 MOST_CLASSES = 500
 # part of H(y) that M_target="max" asks for
 MAX_SHARE = 0.95
-# What is held out from training for the certificate: one row in so many of each class,
-# where each class has at least so many rows; and rows of it that are compared, at most
-HELD_OUT, FEWEST_ROWS, MOST_COMPARED = 5, 50, 20_000
+# What is held out from training for the certificate: this part of the rows, where each
+# class has at least so many; and rows of it that are compared, at most
+HELD_OUT, FEWEST_ROWS, MOST_COMPARED = 0.2, 50, 20_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -156,20 +158,20 @@ class Labels:
     classes_: np.ndarray
     index: np.ndarray
 
-    def held_out(self, seed: int) -> np.ndarray | None:
-        """Which rows training is not to see, shape (n,), bool; None: too few.
+    def held_out(self, family, X, seed: int) -> np.ndarray | None:
+        """Which rows X training is not to see, shape (n,), bool; None: too few.
 
-        The same ones for the same labels and seed.
+        About a fifth of them. Each row is drawn by its values, its label and the seed:
+        a fit that goes on, with more rows or in another order, holds out the same ones.
         """
-        counts = np.bincount(self.index, minlength=len(self.classes_))
+        counts = np.bincount(self.index)
         if counts[counts > 0].min() < FEWEST_ROWS:
             return None
-        out = np.zeros(len(self.index), dtype=bool)
-        rng = np.random.default_rng(seed)
-        for label in np.flatnonzero(counts):
-            rows = rng.permutation(np.flatnonzero(self.index == label))
-            out[rows[: len(rows) // HELD_OUT]] = True
-        return out
+        keys = [row_noise(family.keys(rows), seed, 2) for rows in row_blocks(X)]
+        keyed = with_occurrence(np.column_stack([np.concatenate(keys), self.index]))
+        out = row_noise(keyed, seed, 1)[:, 0] < ndtri(HELD_OUT)
+        drawn = np.bincount(self.index[out], minlength=len(counts))
+        return None if drawn[counts > 0].min() < 2 else out
 
     def target(self, kind: str, family, X) -> Target:
         """Return what is learned of y, with the rows' patterns."""
@@ -257,6 +259,11 @@ def labels_of_fit(params, y, n: int, known: np.ndarray | None) -> Labels | None:
             "label for each row. Pass fit(X, y), or set target=None."
         )
     values = all_labels(y, n)
+    if values.dtype.kind == "f" and not np.isfinite(values).all():
+        raise ValueError(
+            f"y holds {values[~np.isfinite(values)][0]}, which is no class. Leave such "
+            "rows out, or recode y."
+        )
     if values.dtype.kind == "f" and (values != np.floor(values)).any():
         raise ValueError(
             f"y holds numbers with decimals, such as {_odd(values)!r}: a continuous "
@@ -269,6 +276,12 @@ def labels_of_fit(params, y, n: int, known: np.ndarray | None) -> Labels | None:
             f"y holds {len(classes)} different labels, and target={target!r} takes "
             f"{MOST_CLASSES} classes at most. Join some of them, or cut numbers into a "
             "few groups."
+        )
+    if known is None and 2 * len(classes) > n:
+        raise ValueError(
+            f"y holds {len(classes)} different labels for {n} rows: it looks like a "
+            f"name of each row. target={target!r} takes classes of several rows each; "
+            "join some of them, or drop those of one row."
         )
     if known is not None:
         labels = Target(target, known, *np.zeros((2, 1), dtype=int))
@@ -338,7 +351,7 @@ def all_labels(y, n: int) -> np.ndarray:
             names = ", ".join(sorted(kind.__name__ for kind in kinds))
             raise ValueError(
                 f"y holds labels of type {names}. Pass strings, integers or booleans, "
-                "all of one type."
+                "all of one type, for example y.astype(str)."
             )
     if values.dtype.kind not in "biufU":
         raise ValueError(

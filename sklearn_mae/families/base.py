@@ -512,6 +512,10 @@ class RowFamily:
         """Which entries of checked rows there are, shape (n, n_features_in)."""
         return np.ones(X.shape, dtype=bool)
 
+    def unforeseen(self, X: np.ndarray) -> list[str]:
+        """Return names of columns of checked rows with holes that fit's had not."""
+        return []
+
     def table(self, rows: Rows) -> np.ndarray:
         """Take rows of the model, of any leading shape, back to rows of X."""
         return self.inverse_transform(rows.values)

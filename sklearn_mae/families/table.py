@@ -421,6 +421,12 @@ class Table(RowFamily):
         there[:, self.varying_] = ~np.isnan(self._known(varying))
         return there
 
+    def unforeseen(self, X: np.ndarray) -> list[str]:
+        """Return names of columns of checked rows with holes that fit's had not."""
+        missing = ~self.observed(X)[:, self.varying_].all(axis=0)
+        places = np.flatnonzero(self.varying_)[missing & ~self.marked_]
+        return [self.names_[j] for j in places]
+
     def pool(self) -> Pool | None:
         """Return the patterns of the rows of fit; None where nothing was missing."""
         if self.patterns_.all():

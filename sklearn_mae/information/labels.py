@@ -20,12 +20,14 @@ by Bonferroni's rule over the bounds that are intersected.
 """
 
 import math
+import warnings
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from scipy.optimize import minimize
 from scipy.stats import norm
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 from torch.distributions import Distribution
 
@@ -161,9 +163,12 @@ def paired_log_prob(q: Distribution, z: Tensor) -> Tensor:
     """Log q(z_i|x_j) of codes (m, d) under the distributions of n rows, (m, n)."""
     if not isinstance(q, DiagonalNormal):
         return q.log_prob(z.unsqueeze(1))
-    precision = (-2 * q.log_scale).exp().expand_as(q.loc)
-    weighted = q.loc * precision
-    constant = (q.loc * weighted).sum(-1) + 2 * q.log_scale.expand_as(q.loc).sum(-1)
+    # (a square is multiplied out: near the middle of all rows it rounds least)
+    middle = q.loc.detach().mean(0)
+    loc, z = q.loc - middle, z - middle
+    precision = (-2 * q.log_scale).exp().expand_as(loc)
+    weighted = loc * precision
+    constant = (loc * weighted).sum(-1) + 2 * q.log_scale.expand_as(loc).sum(-1)
     squares = z.square() @ precision.mT - 2 * (z @ weighted.mT) + constant
     return -0.5 * squares - z.shape[-1] * LOG_SQRT_2PI
 
@@ -344,6 +349,8 @@ def _classified(z: Tensor, labels: Tensor, shares: Tensor) -> Tensor:
 
     Rows of a class alternate between the halves, in the order in which they come.
     """
+    if len(shares) == 1:
+        return z.new_zeros(len(z))
     features = [z, z.square()]
     d = z.shape[-1]
     if d <= MOST_PRODUCTS:
@@ -360,35 +367,18 @@ def _classified(z: Tensor, labels: Tensor, shares: Tensor) -> Tensor:
     of_own = np.empty(len(y))
     for part in (0, 1):
         there = half == part
-        logits = _logistic_regression(x[~there], y[~there], k)(x[there])
-        logits -= logits.max(1, keepdims=True)
-        proba = np.exp(logits)
-        proba /= proba.sum(1, keepdims=True)
+        classifier = LogisticRegression(
+            C=0.5 / (RIDGE * (~there).sum()), max_iter=N_STEPS
+        )
+        with warnings.catch_warnings():
+            # a bound is valid wherever its classifier stopped
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            classifier.fit(x[~there], y[~there])
+        proba = classifier.predict_proba(x[there])
+        # (each class has a row in either half)
         of_own[there] = proba[np.arange(there.sum()), y[there]]
     c = torch.as_tensor(of_own, dtype=z.dtype, device=z.device)
     return ((1 - WARY) * c + WARY * shares[labels]).log()
-
-
-def _logistic_regression(x: np.ndarray, y: np.ndarray, k: int):
-    """Fit a multinomial logistic regression with a small ridge; return its logits."""
-    n, m = x.shape
-    one_hot = np.eye(k)[y]
-
-    def loss(flat):
-        weights, bias = flat[: m * k].reshape(m, k), flat[m * k :]
-        logits = x @ weights + bias
-        logits -= logits.max(1, keepdims=True)
-        log_z = np.log(np.exp(logits).sum(1, keepdims=True))
-        proba = np.exp(logits - log_z)
-        value = -((logits - log_z) * one_hot).sum() / n + RIDGE * (weights**2).sum()
-        slope = (proba - one_hot) / n
-        return value, np.append(x.T @ slope + 2 * RIDGE * weights, slope.sum(0))
-
-    start = np.zeros((m + 1) * k)
-    flat = minimize(
-        loss, start, jac=True, method="L-BFGS-B", options={"maxiter": N_STEPS}
-    ).x
-    return lambda x: x @ flat[: m * k].reshape(m, k) + flat[m * k :]
 
 
 def accuracy_cap(shares: np.ndarray, information: float) -> float:

@@ -21,7 +21,8 @@ class Constant:
 
     def __init__(self, C: float):
         self.C, self.M = C, 0.0
-        self.multiplier = self.weight = C
+        # (a fit that goes on with another target starts its multiplier at 0)
+        self.multiplier, self.weight = 0.0, C
 
     def start_from(self, multiplier: float) -> None:
         """It has nowhere else to start from."""

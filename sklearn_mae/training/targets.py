@@ -115,8 +115,12 @@ class TargetInformation(Constraint):
                 chosen = rows[some]
             q = encoded(model, self.x.take, chosen)
             self._bank.append(q)
-            whole = len(chosen) <= few
-            self._few.append(q if whole else encoded(model, self.x.take, chosen[:few]))
+            if len(chosen) > few:
+                some = torch.randperm(
+                    len(chosen), generator=generator, device=rows.device
+                )[:few]
+                q = encoded(model, self.x.take, chosen[some])
+            self._few.append(q)
 
     def _compared(self, z: Tensor, labels: Tensor) -> Tensor:
         """Log q(z|y) - log q(z) of the bank, shape (n,)."""

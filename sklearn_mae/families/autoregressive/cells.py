@@ -14,7 +14,7 @@ from torch.nn.functional import log_softmax, softplus
 from sklearn_mae.families.autoregressive.grids import Grids
 from sklearn_mae.families.categorical import IMPOSSIBLE
 
-__all__ = ["Cells"]
+__all__ = ["SAME", "Cells"]
 
 # logistics for each number, and where all numbers hold levels alone
 N_LOGISTICS, N_OF_LEVELS = 20, 1

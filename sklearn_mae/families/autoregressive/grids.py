@@ -44,6 +44,8 @@ class Grids:
     values_, shares_ : list of m ndarrays
         Values that have masses of their own, as the model sees them, sorted, and their
         parts of the column. Of a category these are all of its values.
+    frequent_ : list of m ndarrays
+        The same values in units of X.
     whole_ : ndarray of shape (m,), bool
         Whether there were no other values.
     quantiles_ : ndarray of shape (m, 8)
@@ -57,6 +59,7 @@ class Grids:
     decimals_: np.ndarray
     values_: list[np.ndarray]
     shares_: list[np.ndarray]
+    frequent_: list[np.ndarray]
     whole_: np.ndarray
     quantiles_: np.ndarray
     counts_: np.ndarray
@@ -86,24 +89,38 @@ class Grids:
         usual = np.array([X[~gone, j][0] for j, gone in enumerate(missing.T)])
         seen = encode(np.where(missing, usual, X)).astype(np.float64)
         whole, quantiles = np.zeros(m, dtype=bool), np.zeros((m, N_QUANTILES))
-        of_columns, shares = [], []
+        of_columns, shares, frequent = [], [], []
         for j in range(m):
             column = seen[~missing[:, j], j]
-            values, counts = np.unique(column, return_counts=True)
-            n = len(column)
+            values, first, counts = np.unique(
+                column, return_index=True, return_counts=True
+            )
+            in_units, n = X[~missing[:, j], j][first], len(column)
             levels = len(values) <= MOST_LEVELS and n >= ROWS_OF_LEVEL * len(values)
             whole[j] = not numeric[j] or (levels and step[j] > 0)
             if not whole[j]:
                 often = counts > max(LEAST_COUNT, OFTEN * n)
                 often[np.argsort(-counts, kind="stable")[MOST_VALUES:]] = False
                 values, counts = values[often], counts[often]
+                in_units = in_units[often]
             of_columns.append(values)
             shares.append(counts / n)
+            frequent.append(in_units)
             if numeric[j]:
                 middle = (np.arange(N_QUANTILES) + 0.5) / N_QUANTILES
                 quantiles[j] = np.quantile(column, middle)
         counts = (~missing).sum(axis=0)
-        return cls(step, start, decimals, of_columns, shares, whole, quantiles, counts)
+        return cls(
+            step,
+            start,
+            decimals,
+            of_columns,
+            shares,
+            frequent,
+            whole,
+            quantiles,
+            counts,
+        )
 
     def rounded(self, X: np.ndarray) -> np.ndarray:
         """Return the grid points nearest to entries (..., m) of columns with a grid."""
@@ -141,12 +158,13 @@ class Grids:
         step, counts = each("step_"), each("counts_", np.int64)
         need(bool((step >= 0).all()), "step_", step)
         need(bool((counts > 0).all()), "counts_", counts)
-        values, shares = (
-            _lists(state[name], m, name) for name in ("values_", "shares_")
+        values, shares, frequent = (
+            _lists(state[name], m, name) for name in ("values_", "shares_", "frequent_")
         )
-        for some, parts in zip(values, shares, strict=True):
+        for some, parts, in_units in zip(values, shares, frequent, strict=True):
             good = len(some) == len(parts) and bool((parts > 0).all())
             need(good, "shares_", parts)
+            need(len(in_units) == len(some), "frequent_", in_units)
         shape = (m, N_QUANTILES)
         return cls(
             step,
@@ -154,6 +172,7 @@ class Grids:
             each("decimals_", np.int64),
             values,
             shares,
+            frequent,
             each("whole_", np.bool_),
             array(state["quantiles_"], np.float64, shape, "quantiles_"),
             counts,

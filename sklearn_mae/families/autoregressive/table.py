@@ -7,7 +7,7 @@ import numpy as np
 from torch import nn
 
 from sklearn_mae.encoders import GaussianEncoder, Posterior, UserEncoder
-from sklearn_mae.families.autoregressive.cells import Cells
+from sklearn_mae.families.autoregressive.cells import SAME, Cells
 from sklearn_mae.families.autoregressive.grids import Grids
 from sklearn_mae.families.autoregressive.inputs import Inputs
 from sklearn_mae.families.autoregressive.likelihood import AutoregressiveLikelihood
@@ -112,13 +112,26 @@ class AutoregressiveTable(Table):
         return super().rows(X, warn)
 
     def _checked(self, X: np.ndarray) -> np.ndarray:
-        """Varying columns of X, on their grids."""
-        return self.grids_.rounded(super()._checked(X))
+        """Varying columns of X, on their grids and frequent values."""
+        return self._snapped(self.grids_.rounded(super()._checked(X)))
+
+    def _snapped(self, X: np.ndarray) -> np.ndarray:
+        """Return X with what is a frequent value but for rounding put onto it."""
+        for j in np.flatnonzero(self._numeric & (self.grids_.step_ == 0)):
+            values = self.grids_.frequent_[j]
+            if len(values):
+                within = SAME * (1 + abs(self.grids_.values_[j])) * self._scale[j]
+                distances = abs(X[..., j, None] - values)
+                which = distances.argmin(-1)
+                near = distances.min(-1) <= within[which]  # nor where it is NaN
+                X[..., j] = np.where(near, values[which], X[..., j])
+        return X
 
     def inverse_transform(self, Y: np.ndarray) -> np.ndarray:
         """Take what the model sees, shape (..., n_varying), back to columns of X."""
         X = super().inverse_transform(Y)
-        X[..., self.varying_] = self.grids_.settled(X[..., self.varying_])
+        settled = self.grids_.settled(X[..., self.varying_])
+        X[..., self.varying_] = self._snapped(settled)
         return X
 
     def describe(self, tags) -> None:
