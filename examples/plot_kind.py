@@ -40,7 +40,7 @@ def make_patients(n, seed):
     severity = rng.normal(size=n)
     outcome = rng.random(n) < 1 / (1 + np.exp(-3 * severity))
     X = np.outer(severity, [1, 1, -1, 1]) + 0.6 * rng.normal(size=(n, 4))
-    X += (hospital == "south")[:, None] * [1.5, -1.5, 0, 0]
+    X += (hospital == "south")[:, None] * [3.0, -3.0, 0, 0]
     return X, hospital, outcome
 
 
@@ -48,15 +48,15 @@ X, hospital, outcome = make_patients(4_000, seed=0)
 X_new, hospital_new, outcome_new = make_patients(4_000, seed=1)
 
 # %%
-# The same budget M, with the hospital ignored and with three budgets for it. That a
+# The same budget M, with the hospital ignored and with two budgets for it. That a
 # bracket is too wide to decide whether M_target was met within 0.02 nats is no news
 # here: it is drawn below.
 
 warnings.simplefilter("ignore", ConvergenceWarning)
 COMMON = {"M": 1.0, "n_components": 2, "batch_size": 256, "random_state": 0}
-COMMON["max_epochs"] = 2 if FAST else 80
+COMMON["max_epochs"] = 2 if FAST else 50
 models = {"ignored": MutualAutoencoder(codes="sample", **COMMON)}
-for M_target in (0.0, 0.1, 0.3):
+for M_target in (0.0, 0.3):
     models[f"M_target={M_target:g}"] = MutualAutoencoder(
         target="condition", M_target=M_target, **COMMON
     )
