@@ -1,7 +1,8 @@
 """A decoder that can model x without z learns that first.
 
-Asked for information from its first step, it learns to tell rows by their codes before
-it has learned what rows have in common, and does not find back.
+Until it has, a code helps it with much that it will know by itself, and multipliers
+answer to a decoder that there will not be. On an easy table of four columns as many
+steps without this stage led to the same held-out log p.
 """
 
 import copy
