@@ -107,9 +107,9 @@ def test_rows_read_by_length_have_the_same_figures(monkeypatch, parts):
         monkeypatch.setattr(lstm, "FEWEST_ROWS", few)
         monkeypatch.setattr(lstm, "PARTS", parts)
         at = z.clone().requires_grad_()
-        log_probs = likelihood(at).token_log_prob(x)
+        log_probs = likelihood(at).entry_log_prob(x)
         with torch.no_grad():
-            unkept = likelihood(at).token_log_prob(x)
+            unkept = likelihood(at).entry_log_prob(x)
         (slope,) = torch.autograd.grad(log_probs.square().sum(), at)
         fisher = likelihood.fisher_information(z, x)
         figures[few] = log_probs.detach(), unkept, slope, fisher

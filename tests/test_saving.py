@@ -330,7 +330,7 @@ def test_figures_come_back_in_another_process(fitted, figures_of, tmp_path):
 
     assert run.returncode == 0, run.stderr
     for file, case in files.items():
-        with np.load(f"{file}.npz") as found:
+        with np.load(f"{file}.npz", allow_pickle=True) as found:
             assert_same_figures(dict(found), figures_of(case))
 
 

@@ -290,14 +290,20 @@ class GeneratorMixin:
         rows = np.flatnonzero(~there.all(axis=1))
         some = seen[rows]
         if n_samples is None:
-            shape, keys = X.shape, fitted.noise_of(X[rows], fitted.evaluation)
-            values = conditional_means(fitted.evaluation, some, keys)
+            shape = X.shape
         else:
             n_samples = check_count("n_samples", n_samples, 1)
-            shape, generator = (n_samples, *X.shape), fitted.generator(random_state)
-            values, _ = conditional_draws(fitted.evaluation, some, n_samples, generator)
+            shape = n_samples, *X.shape
         others = np.broadcast_to(X, shape).copy()
-        others[..., rows, :] = fitted.table(Rows(values))
+        if len(rows):
+            if n_samples is None:
+                keys = fitted.noise_of(X[rows], fitted.evaluation)
+                values = conditional_means(fitted.evaluation, some, keys)
+            else:
+                values, _ = conditional_draws(
+                    fitted.evaluation, some, n_samples, fitted.generator(random_state)
+                )
+            others[..., rows, :] = fitted.table(Rows(values))
         return fitted.filled(X, there, others, round, index)
 
     def _given(self, y, n: int) -> torch.Tensor | None:

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 
 import numpy as np
 from torch import Tensor, nn
+from torch.distributions import Distribution
 
 from sklearn_mae.families.base import Schedule, Structure
 from sklearn_mae.families.joined import Joined
@@ -120,6 +121,7 @@ class FlowTable(Table):
 
 def _zuko():
     """Return the module, or say how to get it."""
+    validated = Distribution._validate_args
     try:
         import zuko
         import zuko.flows
@@ -128,4 +130,6 @@ def _zuko():
             "likelihood='flow' needs zuko, which is not installed. Install it: "
             "pip install 'sklearn-mae[flow]'."
         ) from error
+    # its import turns the validation of all distributions off
+    Distribution.set_default_validate_args(validated)
     return zuko
