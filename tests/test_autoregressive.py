@@ -474,6 +474,12 @@ def test_few_effective_draws_are_warned_of(monkeypatch):
 # -- estimator -------------------------------------------------------------------------
 
 
+def build(**params):
+    settings = {"n_components": 1, "hidden_layer_sizes": (32,), "max_epochs": 60}
+    settings |= {"lr": 5e-3, "random_state": 0}
+    return MutualAutoencoder(**{"likelihood": "autoregressive", **settings, **params})
+
+
 @pytest.fixture(scope="module")
 def frame():
     return pd.DataFrame(
@@ -492,15 +498,8 @@ def frame():
 def mae(frame):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
-        return MutualAutoencoder(
-            M=1,
-            likelihood="autoregressive",
-            encoder="gaussian",
-            n_components=2,
-            hidden_layer_sizes=(16,),
-            max_epochs=60,
-            lr=5e-3,
-            random_state=0,
+        return build(
+            M=1, encoder="gaussian", n_components=2, hidden_layer_sizes=(16,)
         ).fit(frame)
 
 
@@ -686,15 +685,7 @@ def test_rows_of_a_table_with_holes_are_drawn_whole():
     a = rng.normal(size=400)
     X = np.column_stack([np.where(rng.random(400) < 0.5, np.nan, a), a])
     X[:, 1] += 0.1 * rng.normal(size=400)
-    mae = MutualAutoencoder(
-        M=None,
-        likelihood="autoregressive",
-        n_components=1,
-        hidden_layer_sizes=(32,),
-        max_epochs=60,
-        lr=5e-3,
-        random_state=0,
-    ).fit(X)
+    mae = build(M=None).fit(X)
     rows, Z = mae.sample(2_000, random_state=0, return_codes=True)
 
     # whole rows of p(x|z), by another way
@@ -710,14 +701,7 @@ def test_frequent_values_off_a_grid_come_back_exactly():
     rng = np.random.default_rng(0)
     y = np.where(rng.random(300) < 0.4, 0.0, rng.lognormal(5, 1, size=300))
     X = np.column_stack([y, rng.normal(size=300)])
-    mae = MutualAutoencoder(
-        M=0.5,
-        likelihood="autoregressive",
-        n_components=1,
-        hidden_layer_sizes=(16,),
-        max_epochs=10,
-        random_state=0,
-    ).fit(X)
+    mae = build(M=0.5, hidden_layer_sizes=(16,), max_epochs=10, lr=1e-3).fit(X)
     rows = mae.sample(500, random_state=0)[:, 0]
 
     near = abs(rows) < 1e-3
@@ -734,16 +718,7 @@ def test_labels_are_told_to_autoregressive_decoders():
     a = rng.normal(size=500)
     X = np.column_stack([a, a + 0.3 * rng.normal(size=500)])
     y = (a > 0).astype(int)
-    mae = MutualAutoencoder(
-        M=0.3,
-        likelihood="autoregressive",
-        target="condition",
-        n_components=1,
-        hidden_layer_sizes=(32,),
-        max_epochs=60,
-        lr=5e-3,
-        random_state=0,
-    ).fit(X, y)
+    mae = build(M=0.3, target="condition").fit(X, y)
     rows = mae.sample(300, given={1: 1.5}, random_state=0)
     assert (rows[:, 0] > 0).mean() > 0.9
     of_class = [mae.sample(300, y=label, random_state=0)[:, 0] for label in (0, 1)]

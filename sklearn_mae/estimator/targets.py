@@ -91,17 +91,7 @@ class Target:
         ValueError
             If a label is none that fit has seen.
         """
-        values = all_labels(y, n)
-        places = {label: i for i, label in enumerate(self.classes_.tolist())}
-        index = np.array([places.get(label, -1) for label in values.tolist()], int)
-        if (index < 0).any():
-            row = int(np.flatnonzero(index < 0)[0])
-            known = ", ".join(map(repr, self.classes_[:20].tolist()))
-            raise ValueError(
-                f"y holds {values[row].item()!r} in row {row}, a class that fit has "
-                f"not seen. Pass some of {known}, or fit on rows of that class, too."
-            )
-        return index
+        return _positions(all_labels(y, n), self.classes_)
 
     def given(self, y: ArrayLike, n: int) -> np.ndarray:
         """Return what the decoder is given for labels of n rows, shape (n, k)."""
@@ -284,8 +274,7 @@ def labels_of_fit(params, y, n: int, known: np.ndarray | None) -> Labels | None:
             "join some of them, or drop those of one row."
         )
     if known is not None:
-        labels = Target(target, known, *np.zeros((2, 1), dtype=int))
-        return Labels(known, labels.index(values, n))
+        return Labels(known, _positions(values, known))
     if len(classes) < 2:
         raise ValueError(
             f"y holds one class, {classes[0].item()!r}: there is nothing to tell "
@@ -293,8 +282,21 @@ def labels_of_fit(params, y, n: int, known: np.ndarray | None) -> Labels | None:
         )
     # as they come back from a file
     classes = np.array(classes.tolist())
+    return Labels(classes, _positions(values, classes))
+
+
+def _positions(values: np.ndarray, classes: np.ndarray) -> np.ndarray:
+    """Return the positions of labels among classes, int64, or refuse unseen ones."""
     places = {label: i for i, label in enumerate(classes.tolist())}
-    return Labels(classes, np.array([places[label] for label in values.tolist()]))
+    index = np.array([places.get(label, -1) for label in values.tolist()], int)
+    if (index < 0).any():
+        row = int(np.flatnonzero(index < 0)[0])
+        known = ", ".join(map(repr, classes[:20].tolist()))
+        raise ValueError(
+            f"y holds {values[row].item()!r} in row {row}, a class that fit has not "
+            f"seen. Pass some of {known}, or fit on rows of that class, too."
+        )
+    return index
 
 
 def target_nats(params, target: Target) -> float:

@@ -27,6 +27,7 @@ from sklearn_mae.gradients import Reinforce
 from sklearn_mae.model import Cost, LatentVariableModel, Pool, Rows
 
 __all__ = [
+    "NEEDS_NO_CODE",
     "ColumnFamily",
     "FisherTerm",
     "Likelihood",
@@ -429,6 +430,20 @@ class Schedule:
     growth: float = 1.0
     alone: float = 0.0
     clip: float | None = None
+
+
+# A decoder that can model x without z learns that first (``alone``). From then on it
+# has to be made to use the code: the constraint's gradient, far noisier than the
+# likelihood's, is clipped apart, or Adam's normaliser would be its own.
+NEEDS_NO_CODE = Schedule(
+    batch_size=256,
+    n_steps=2_000,
+    calibration_samples=(100, 200),
+    alone=0.5,
+    clip=0.2,
+    proportional_gain=0.3,
+    growth=0.0,
+)
 
 
 class RowFamily:

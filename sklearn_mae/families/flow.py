@@ -6,7 +6,7 @@ import numpy as np
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
-from sklearn_mae.families.base import Schedule, Structure
+from sklearn_mae.families.base import NEEDS_NO_CODE, Structure
 from sklearn_mae.families.joined import Joined
 from sklearn_mae.families.table import Table
 from sklearn_mae.families.user import UserLikelihood
@@ -60,15 +60,7 @@ class FlowTable(Table):
     """
 
     holes = False
-    schedule = Schedule(
-        batch_size=256,
-        n_steps=2_000,
-        calibration_samples=(100, 200),
-        alone=0.5,
-        clip=0.2,
-        proportional_gain=0.3,
-        growth=0.0,
-    )
+    schedule = NEEDS_NO_CODE
 
     def fit(self, X, names: Iterable | None = None, y: object = None) -> "FlowTable":
         """Learn from a checked table of shape (n, n_features_in).

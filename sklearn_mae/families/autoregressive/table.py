@@ -15,7 +15,7 @@ from sklearn_mae.families.autoregressive.networks import (
     ColumnNetworks,
     FilteringPosterior,
 )
-from sklearn_mae.families.base import Networks, Schedule, Structure
+from sklearn_mae.families.base import NEEDS_NO_CODE, Networks, Structure
 from sklearn_mae.families.gaussian import LEAST_NOISE
 from sklearn_mae.families.modules import call_factory
 from sklearn_mae.families.table import Table
@@ -38,18 +38,7 @@ class AutoregressiveTable(Table):
         What numbers may be.
     """
 
-    # A decoder that can model x without z learns that first (``alone``). From then on
-    # it has to be made to use the code: the constraint's gradient, far noisier than the
-    # likelihood's, is clipped apart, or Adam's normaliser would be its own.
-    schedule = Schedule(
-        batch_size=256,
-        n_steps=2_000,
-        calibration_samples=(100, 200),
-        alone=0.5,
-        clip=0.2,
-        proportional_gain=0.3,
-        growth=0.0,
-    )
+    schedule = NEEDS_NO_CODE
 
     def fit(self, X, names: Iterable | None = None, y: object = None):
         """Learn from a checked table of shape (n, n_features_in)."""
