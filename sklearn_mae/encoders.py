@@ -123,7 +123,7 @@ class CategoryTable(nn.Module):
 
     # Adam moves every parameter by about its rate in a step. The weights of a network
     # move their outputs by many times that; a table's are its outputs.
-    speed = 10.0
+    speed = 4.0
 
     def __init__(self, n_categories, n_components):
         super().__init__()

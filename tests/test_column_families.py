@@ -74,7 +74,7 @@ def test_scale_has_a_floor(name, min_scale):
         decoder = Fixed([0.0] if shared else [0.0, raw])
         likelihood = standard_likelihood(name, decoder, 1, min_scale).double()
         if shared:
-            nn.init.constant_(likelihood.raw_log_scale, raw / likelihood.speed)
+            nn.init.constant_(likelihood.raw_log_scale, raw)
         scale = likelihood(codes(1)).log_scale.exp().item()
         assert scale >= min_scale * (1 - 1e-12)
         # a softplus above the floor

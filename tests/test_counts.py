@@ -497,7 +497,7 @@ def test_size_is_found():
         random_state=0,
     ).fit(X)
     likelihood = mae.net_.module_.likelihood
-    size = (likelihood.speed * likelihood.log_size.detach()).exp().numpy()
+    size = likelihood.log_size.detach().exp().numpy()
 
     def log_prob(r):
         return theirs(6.0, r).logpmf(X)

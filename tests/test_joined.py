@@ -44,9 +44,8 @@ def table(kinds=KINDS, X=X):
 
 
 def parameters(likelihood, z):
-    tensors = {name: getattr(likelihood, name) for name in likelihood._constants}
-    for name in likelihood._shared:
-        tensors[name] = likelihood.speed * getattr(likelihood, name)
+    names = *likelihood._constants, *likelihood._shared
+    tensors = {name: getattr(likelihood, name) for name in names}
     return likelihood.decoder(z), tensors
 
 

@@ -120,31 +120,32 @@ def hand_written_vae(model, x, n_epochs, batch_size, lr, seed):
     """Train encoder and likelihood as a textbook does; return each epoch's loss."""
     g = generator(seed)
     encoder, decoder = model.encoder.network, model.likelihood.decoder
-    raw, speed = model.likelihood.raw_log_scale, model.likelihood.speed
-    optimiser = torch.optim.Adam(
-        [raw, *decoder.parameters(), *encoder.parameters()], lr=lr
-    )
+    raw = model.likelihood.raw_log_scale
+    networks = torch.optim.Adam([*decoder.parameters(), *encoder.parameters()], lr=lr)
+    scales = torch.optim.Adam([raw], lr=lr)
     n_batches = math.ceil(len(x) / batch_size)
     n_steps, step, losses = n_epochs * n_batches, 0, []
     for _ in range(n_epochs):
         order, epoch = torch.randperm(len(x), generator=g), []
         for rows in order.tensor_split(n_batches):
             batch = x[rows]
-            for group in optimiser.param_groups:
-                group["lr"] = lr * min(1, 2 * (1 - step / n_steps) + 1e-3)
+            rate = lr * min(1, 2 * (1 - step / n_steps) + 1e-3)
+            networks.param_groups[0]["lr"] = rate
+            scales.param_groups[0]["lr"] = 10 * rate if step >= n_steps / 2 else rate
             mean, log_scale = encoder(batch).chunk(2, -1)
             noise = torch.randn(1, *mean.shape, generator=g, dtype=x.dtype)[0]
             z = mean + log_scale.exp() * noise
-            sigma = 0.01 * (
-                1 + torch.exp(speed * raw) / 0.01
-            )  # exp of floor + softplus
+            # exp of floor + softplus
+            sigma = 0.01 * (1 + torch.exp(raw) / 0.01)
             e = (batch - decoder(z)) / sigma
             log_lik = -0.5 * e**2 - sigma.log() - 0.5 * math.log(2 * math.pi)
             kl = 0.5 * (mean**2 + (2 * log_scale).exp() - 1) - log_scale
             loss = (kl.sum(-1) - log_lik.sum(-1)).mean()
-            optimiser.zero_grad()
+            for optimiser in (networks, scales):
+                optimiser.zero_grad()
             loss.backward()
-            optimiser.step()
+            for optimiser in (networks, scales):
+                optimiser.step()
             epoch.append(loss.item())
             step += 1
         losses.append(np.mean(epoch))
@@ -288,7 +289,7 @@ def test_what_constraints_add_is_summed():
 def test_posterior_learns_twice_as_fast():
     net = build(two_sided(), max_epochs=1, batch_size=50)
     net.partial_fit(TrainingRows(table()))
-    (theta,), (omega,) = (
+    (theta, _), (omega,) = (
         optimiser.param_groups
         for optimiser in (net.optimizer_, net.optimizer_posterior_)
     )

@@ -197,19 +197,19 @@ default="auto"
         Logistics of ``"autoregressive"`` may be a tenth of it wide, on a grid a tenth
         of a cell.
     max_epochs : int or "auto", default="auto"
-        Passes over the data. ``"auto"``: about 4,000 steps, of sequences,
-        ``"autoregressive"`` and ``"flow"`` 2,000, at least one epoch and at most 2,000.
-        Before a first fit the decoder of the latter two learns rows without codes, for
-        half as many steps again; where rows that are held out meanwhile become less
+        Passes over the data. ``"auto"``: about 2,000 steps, at least one epoch and at
+        most 1,250. Before a first fit the decoder of ``"autoregressive"`` and
+        ``"flow"`` learns rows without codes, for half as many steps again; where rows that are held out meanwhile become less
         likely, it goes back to its best, and the fit takes twice as many steps as that
         took.
     batch_size : int or "auto", default="auto"
         Largest batch; an epoch is cut into batches of nearly equal size. ``"auto"``:
         128, of sequences 32, of ``"autoregressive"`` and ``"flow"`` 256, or all rows if
         they are fewer.
-    lr : float, default=1e-3
+    lr : float, default=2.5e-3
         Learning rate of Adam; constant for the first half of the steps, then
-        decreasing linearly to zero.
+        decreasing linearly to zero. Parameters that are the same for all codes, noise
+        scales above all, learn ten times as fast from the half on.
     callbacks : list of skorch callbacks or None, default=None
         Callbacks, or pairs of a name and one; cloned. Of skorch's own these work:
         ``EarlyStopping``, ``EpochTimer``, ``GradientNormClipping``,

@@ -50,8 +50,8 @@ __all__ = [
 # names of built-in parts
 ENCODERS = ("resampling", "gaussian")
 
-AUTO_MAX_EPOCHS = 2_000
-DEFAULT_LR = 1e-3
+AUTO_MAX_EPOCHS = 1_250
+DEFAULT_LR = 2.5e-3
 AUTO_C = 10.0
 # Rows of a batch times parameters of the networks from which device="auto" takes a GPU.
 # A default table has about 1e7; its step is hundreds of small operations, which a GPU

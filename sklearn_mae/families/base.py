@@ -333,6 +333,10 @@ class Likelihood(nn.Module):
             return most
         return max(1, min(most, NUMBERS_AT_ONCE // self.n_numbers))
 
+    def shared_parameters(self) -> list[nn.Parameter]:
+        """Return parameters that are numbers of p(x|z) themselves, for every z."""
+        return []
+
     def outcomes(self) -> Tensor | None:
         """Every value of x, shape (S, D); None where they cannot be listed."""
         return None
@@ -418,7 +422,7 @@ class Schedule:
     """
 
     batch_size: int = 128
-    n_steps: int = 4_000
+    n_steps: int = 2_000
     period: int = 4
     calibration_samples: tuple[int, int] = (200, 400)
     widest_training_gap: float = 2.0
@@ -437,7 +441,6 @@ class Schedule:
 # likelihood's, is clipped apart, or Adam's normaliser would be its own.
 NEEDS_NO_CODE = Schedule(
     batch_size=256,
-    n_steps=2_000,
     calibration_samples=(100, 200),
     alone=0.5,
     clip=0.2,

@@ -1,7 +1,7 @@
 """A likelihood that is given something besides the code, whatever family it is of."""
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.distributions import Distribution
 
 from sklearn_mae.families.base import Likelihood
@@ -52,6 +52,10 @@ class GivenLikelihood(Likelihood):
     def forward(self, z: Tensor, given: Tensor | None = None) -> Distribution:
         """Return p(x|z, g)."""
         return self.inner(self.whole(z, given))
+
+    def shared_parameters(self) -> list[nn.Parameter]:
+        """Those of the inner likelihood."""
+        return self.inner.shared_parameters()
 
     def decode(self, z: Tensor, given: Tensor | None = None) -> Tensor:
         """Return the value that stands for p(x|z, g)."""

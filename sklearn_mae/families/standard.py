@@ -77,7 +77,7 @@ def set_scale(likelihood: Any, scale) -> None:
     floor = likelihood.floor
     log_scale = torch.as_tensor(scale, dtype=torch.float64).log().to(floor)
     raw = floor + torch.log(torch.expm1(log_scale - floor))
-    likelihood.raw_log_scale.copy_(raw / likelihood.speed)
+    likelihood.raw_log_scale.copy_(raw)
 
 
 def standard_model(

@@ -143,9 +143,6 @@ class TableLikelihood(Likelihood):
         Floor of standard deviations, see ``MutualAutoencoder``.
     """
 
-    # Adam moves every parameter by about its rate in a step. A decoder's weights move
-    # its outputs by many times that: parameters that are outputs must keep up.
-    speed = 10.0
     repeatable = True
 
     def __init__(self, family: ColumnFamily, decoder: nn.Module, min_scale=0.01):
@@ -158,7 +155,7 @@ class TableLikelihood(Likelihood):
         for name, value in constants.items():
             self.register_buffer(name, value, persistent=False)
         for name, value in shared.items():
-            self.register_parameter(name, nn.Parameter(value / self.speed))
+            self.register_parameter(name, nn.Parameter(value))
 
     @property
     def n_numbers(self) -> int:
@@ -167,10 +164,13 @@ class TableLikelihood(Likelihood):
 
     def forward(self, z: Tensor, given: Tensor | None = None) -> Distribution:
         """Return p(x|z)."""
-        tensors = {name: getattr(self, name) for name in self._constants}
-        for name in self._shared:
-            tensors[name] = self.speed * getattr(self, name)
+        names = *self._constants, *self._shared
+        tensors = {name: getattr(self, name) for name in names}
         return self.family.distribution(self.decoder(z), tensors)
+
+    def shared_parameters(self) -> list[nn.Parameter]:
+        """Those of the columns, as of noise scales."""
+        return [getattr(self, name) for name in self._shared]
 
     def outcomes(self) -> Tensor | None:
         """All rows, or None where they are too many or cannot be listed."""

@@ -4,6 +4,7 @@ import inspect
 from collections.abc import Callable
 
 import torch
+from torch import Tensor
 
 __all__ = ["Adam"]
 
@@ -29,14 +30,25 @@ class Adam(torch.optim.Adam):
     @torch.no_grad()
     def step(self, closure=None):
         """Take a step."""
-        group, *others = self.param_groups
-        parameters = [p for p in group["params"] if p.grad is not None]
-        states = [self.state[p] for p in parameters]
-        kinds = {(p.device, p.dtype) for p in parameters}
-        plain = group["fused"] and not any(group[name] for name in EXTRAS)
+        moved = [
+            [p for p in group["params"] if p.grad is not None]
+            for group in self.param_groups
+        ]
+        pairs = list(zip(self.param_groups, moved, strict=True))
         # (torch's own step makes the states, and refuses what it cannot take)
-        if closure or others or not (plain and len(kinds) == 1 and all(states)):
+        if closure or not all(self._is_plain(*pair) for pair in pairs):
             return self._step(closure)
+        for group, parameters in pairs:
+            self._move(group, parameters)
+        return None
+
+    def _is_plain(self, group: dict, parameters: list[Tensor]) -> bool:
+        kinds = {(p.device, p.dtype) for p in parameters}
+        usual = group["fused"] and not any(group[name] for name in EXTRAS)
+        return usual and len(kinds) == 1 and all(self.state[p] for p in parameters)
+
+    def _move(self, group: dict, parameters: list[Tensor]) -> None:
+        states = [self.state[p] for p in parameters]
         steps = [state["step"] for state in states]
         torch._foreach_add_(steps, 1)
         torch._fused_adam_(
@@ -54,7 +66,6 @@ class Adam(torch.optim.Adam):
             amsgrad=False,
             maximize=False,
         )
-        return None
 
     # tells torch that the profiler wraps it already
     step.hooked = True  # type: ignore[attr-defined]

@@ -159,6 +159,11 @@ class MutualAutoencoderNet(NeuralNet):
 
     n_calibrations = 15
     posterior_speed = 2.0
+    # Adam moves every parameter by about its rate in a step. A decoder's weights move
+    # its outputs by many times that: parameters that are outputs must keep up. Not from
+    # the start: noise scales that follow the residuals at once make the decoder settle
+    # on codes for few columns, and M then buys less.
+    shared_speed = 10.0
 
     def __init__(
         self,
@@ -206,17 +211,25 @@ class MutualAutoencoderNet(NeuralNet):
         model = self.module_
         theta = [*model.likelihood.parameters(), *model.encoder.parameters()]
         self._theta = [p for p in theta if p.requires_grad]  # a user may freeze some
+        shared = {id(p) for p in model.likelihood.shared_parameters()}
+        groups = [
+            {
+                "params": [p for p in self._theta if (id(p) in shared) == are_shared],
+                "shared": are_shared,
+            }
+            for are_shared in (False, True)
+        ]
         self._omega = list(model.posterior.parameters())
         # (a list: the first of several callbacks would use a generator up)
         self._named = list(model.named_parameters())
         self._parts = list(model.modules())
-        self.optimizer_ = self.adam(self._theta)
+        self.optimizer_ = self.adam([group for group in groups if group["params"]])
         self.optimizer_posterior_ = self.adam(self._omega)
         return self
 
     def adam(self, parameters) -> Adam:
-        """Return an optimiser at the net's rate."""
-        fused = all(p.device.type in ("cpu", "cuda") for p in parameters)
+        """Return an optimiser of parameters, or groups of them, at the net's rate."""
+        fused = torch.device(self.device).type in ("cpu", "cuda")
         return Adam(parameters, lr=self.lr, fused=fused)
 
     def partial_fit(self, X, y=None, classes=None, **fit_params):
@@ -303,8 +316,9 @@ class MutualAutoencoderNet(NeuralNet):
         # constant for the first half, then linearly to zero
         remaining = 1 - self.step_ / self.n_steps_
         lr = self.lr * min(1.0, 2 * remaining + 1e-3)
+        speed = self.shared_speed if remaining <= 0.5 else 1.0
         for group in self.optimizer_.param_groups:
-            group["lr"] = lr
+            group["lr"] = speed * lr if group["shared"] else lr
         for group in self.optimizer_posterior_.param_groups:
             group["lr"] = self.posterior_speed * lr
 
