@@ -62,6 +62,24 @@ def test_steps_are_those_of_torch(options):
     assert isinstance(optimizer, torch.optim.Optimizer)
 
 
+@pytest.mark.parametrize("frozen", [(), (0, 3), range(5)])
+def test_groups_have_rates_of_their_own(frozen):
+    def trained(kind):
+        parameters = [torch.ones(3), torch.ones(2, 2), torch.ones(2)]
+        parameters = [parameter.requires_grad_() for parameter in parameters]
+        groups = [{"params": parameters[:2]}, {"params": parameters[2:], "lr": 1.0}]
+        optimizer, g = kind(groups, lr=0.1, fused=True), generator()
+        for i in range(5):
+            optimizer.zero_grad()
+            moved = parameters[:2] if i in frozen else parameters
+            sum((p * torch.randn(p.shape, generator=g)).sum() for p in moved).backward()
+            optimizer.step()
+        return parameters
+
+    for one, two in zip(trained(Adam), trained(torch.optim.Adam), strict=True):
+        assert_close(one, two, rtol=0, atol=0)
+
+
 def test_a_closure_is_called():
     parameter = torch.ones(3, requires_grad=True)
     optimizer = Adam([parameter], lr=0.1, fused=True)

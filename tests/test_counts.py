@@ -473,7 +473,7 @@ def test_counts_that_logarithms_do_not_tell_apart_are_constant(small):
 
 @every_family
 def test_warm_start(small, name):
-    mae = small(likelihood=name, warm_start=True).fit(COUNTS)
+    mae = small(M=None, likelihood=name, warm_start=True).fit(COUNTS)
     first = mae.score(COUNTS)
     mae.set_params(max_epochs=150).fit(COUNTS)
 

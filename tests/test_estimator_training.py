@@ -125,7 +125,7 @@ def test_lengths(small, params, epochs, batches):
 
 @pytest.mark.parametrize(
     ("n", "epochs"),
-    [(10, 2000), (128, 2000), (129, 2000), (1280, 400), (128 * 5000, 1)],
+    [(10, 1250), (128, 1250), (129, 1000), (1280, 200), (128 * 5000, 1)],
 )
 def test_automatic_length(small, monkeypatch, n, epochs):
     from sklearn_mae.estimator.parts import resolve_lengths
@@ -135,7 +135,7 @@ def test_automatic_length(small, monkeypatch, n, epochs):
     assert resolve_lengths(params, n) == (min(n, 128), epochs)
 
 
-@pytest.mark.parametrize(("n", "epochs"), [(32, 2000), (2000, 32)])
+@pytest.mark.parametrize(("n", "epochs"), [(32, 1250), (2000, 32)])
 def test_automatic_length_of_texts(small, n, epochs):
     from sklearn_mae.estimator.parts import resolve_lengths
 
@@ -402,13 +402,13 @@ def test_a_fit_is_finite_or_it_fails(small, params, what, warm_start):
     mae = small(warm_start=warm_start, **kept).fit(rows)
     before, figures = mae.transform(rows), (mae.mutual_info_, mae.rate_, mae.n_iter_)
 
-    lr = re.escape(str(params.get("lr", 1e-3)))
+    lr = re.escape(str(params.get("lr", 2.5e-3)))
     with pytest.raises(ValueError, match=DIVERGED.format(what, lr)):
         mae.set_params(**params).fit(rows)
 
     assert (mae.mutual_info_, mae.rate_, mae.n_iter_) == figures
     np.testing.assert_array_equal(mae.transform(rows), before)
-    mae.set_params(lr=1e-3, callbacks=None, max_epochs=2).fit(rows)
+    mae.set_params(lr=2.5e-3, callbacks=None, max_epochs=2).fit(rows)
     assert mae.n_iter_ == figures[-1] * warm_start + 2
 
 
@@ -726,7 +726,7 @@ def warnings_of_fit(mae, X):
         (
             {},
             X,
-            ["training took 3 steps, and max_epochs='auto' takes 2000 here: raise"],
+            ["training took 3 steps, and max_epochs='auto' takes 1250 here: raise"],
         ),
         (
             {"C": 0.01},
@@ -922,14 +922,14 @@ def test_a_wide_interval_beside_m_is_a_miss(small, interval):
 
 @pytest.mark.parametrize("max_epochs", ["auto", 3])
 def test_the_steps_of_auto_are_not_blamed(small, max_epochs):
-    message = complaint(small, (1.0, 1.1), trained(2_000), max_epochs=max_epochs)
+    message = complaint(small, (1.0, 1.1), trained(1_000), max_epochs=max_epochs)
 
     assert ("raise max_epochs" in message) == (max_epochs != "auto")
 
 
 @pytest.mark.parametrize(
     ("n_rows", "batch_size", "usual"),
-    [(60, "auto", 2_000), (128, "auto", 2_000), (1_000, "auto", 4_000), (60, 6, 4_000)],
+    [(60, "auto", 1_250), (128, "auto", 1_250), (1_000, "auto", 2_000), (60, 6, 2_000)],
 )
 def test_the_usual_steps_are_those_of_auto(small, n_rows, batch_size, usual):
     rows = torch.arange(n_rows).unsqueeze(1)
@@ -977,7 +977,7 @@ def test_a_learning_rate_that_explodes_is_named_first(small, lr):
     net = trained(model=-10.0, rate=10.0)
     message = complaint(small, (0.0, 0.01), net, codes_rate=2137.0, lr=lr)
 
-    times = f"{lr * 1000:.0f} times the default, 0.001"
+    times = f"{lr / 2.5e-3:.0f} times the default, 0.0025"
     assert f"Possible causes: lr={lr:g} is {times}" in message
     fell = complaint(small, (0.0, 0.01), net, elbo=(-4.0, -9.0), lr=lr)
     assert "raise C" not in fell
@@ -988,7 +988,7 @@ def test_a_learning_rate_that_gets_nowhere_is_named(small):
     net = trained(model=-10.0, rate=-10.0)
     message = complaint(small, (0.0, 0.01), net, lr=1e-5)
 
-    assert "causes: lr=1e-05 is 0.01 times the default, 0.001: raise" in message
+    assert "causes: lr=1e-05 is 0.004 times the default, 0.0025: raise" in message
     assert "raise C" not in message
     assert "default" not in complaint(small, (0.0, 0.01), net, lr=1e-4)
 

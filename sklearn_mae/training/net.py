@@ -212,18 +212,16 @@ class MutualAutoencoderNet(NeuralNet):
         theta = [*model.likelihood.parameters(), *model.encoder.parameters()]
         self._theta = [p for p in theta if p.requires_grad]  # a user may freeze some
         shared = {id(p) for p in model.likelihood.shared_parameters()}
-        groups = [
-            {
-                "params": [p for p in self._theta if (id(p) in shared) == are_shared],
-                "shared": are_shared,
-            }
-            for are_shared in (False, True)
-        ]
+        networks = [p for p in self._theta if id(p) not in shared]
+        numbers = [p for p in self._theta if id(p) in shared]
         self._omega = list(model.posterior.parameters())
         # (a list: the first of several callbacks would use a generator up)
         self._named = list(model.named_parameters())
         self._parts = list(model.modules())
-        self.optimizer_ = self.adam([group for group in groups if group["params"]])
+        groups = [(networks, 1.0), (numbers, self.shared_speed)]
+        self.optimizer_ = self.adam(
+            [{"params": some, "speed": speed} for some, speed in groups if some]
+        )
         self.optimizer_posterior_ = self.adam(self._omega)
         return self
 
@@ -316,9 +314,8 @@ class MutualAutoencoderNet(NeuralNet):
         # constant for the first half, then linearly to zero
         remaining = 1 - self.step_ / self.n_steps_
         lr = self.lr * min(1.0, 2 * remaining + 1e-3)
-        speed = self.shared_speed if remaining <= 0.5 else 1.0
         for group in self.optimizer_.param_groups:
-            group["lr"] = speed * lr if group["shared"] else lr
+            group["lr"] = lr if remaining > 0.5 else group["speed"] * lr
         for group in self.optimizer_posterior_.param_groups:
             group["lr"] = self.posterior_speed * lr
 
