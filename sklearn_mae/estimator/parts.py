@@ -208,15 +208,21 @@ def build_constraints(
 
 def _of_M(params, model, family, C: float, n_steps: int) -> list[Constraint]:
     strategy = build_strategy(params, model)
+    exact = isinstance(strategy, Enumeration)
+    schedule = Schedule() if exact else family.schedule
     constraints: list[Constraint] = []
     if params.constraint == "both":
-        patience = int(Schedule().waiting * n_steps)
-        constraints.append(Rate(DualAscent(C, params.M, patience=patience)))
+        penalty = DualAscent(
+            C,
+            params.M,
+            patience=int(Schedule().waiting * n_steps),
+            early=n_steps // 2,
+            late=schedule.late,
+        )
+        constraints.append(Rate(penalty))
     if params.constraint == "paper":
         constraints.append(Paper(SignRule(C, params.M), strategy))
     else:
-        exact = isinstance(strategy, Enumeration)
-        schedule = Schedule() if exact else family.schedule
         # waiting pays where I follows the rate: alone, nothing would raise it meanwhile
         waiting = schedule if params.constraint == "both" else Schedule()
         penalty = DualAscent(
@@ -227,6 +233,8 @@ def _of_M(params, model, family, C: float, n_steps: int) -> list[Constraint]:
             integral_gain=schedule.integral_gain,
             proportional_gain=schedule.proportional_gain,
             growth=schedule.growth,
+            early=n_steps // 2 // schedule.period,
+            late=schedule.late,
             stops_waiting_near=schedule.stops_waiting_near,
         )
         one_sum = exact and params.n_components == 1

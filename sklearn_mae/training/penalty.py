@@ -78,6 +78,11 @@ class DualAscent:
         Of the multiplier and of the weight, for each nat of error.
     growth : float
         How strongly both gains grow with the multiplier; 0: not at all.
+    early : int
+        Number of updates before the late ones. While the decoder still chooses what
+        codes are to tell, a multiplier that answers fast keeps it from choosing well.
+    late : float
+        By how much the integral gain is larger in the late ones.
     stops_waiting_near : float or None
         Part of M at which an estimate ends the waiting of the integral. None: the rule
         ignores all estimates while it waits, for all of its patience.
@@ -100,6 +105,8 @@ class DualAscent:
         integral_gain: float = 0.03,
         proportional_gain: float = 2.0,
         growth: float = 1.0,
+        early: int = 0,
+        late: float = 1.0,
         stops_waiting_near: float | None = 0.5,
     ):
         self.C, self.M = C, M
@@ -112,6 +119,7 @@ class DualAscent:
         self._proportional = proportional_gain
         self._integral_growth = growth * self.integral_growth
         self._growth = growth * self.proportional_growth / max(LEAST_M, M)
+        self._early, self._late = early, late
         self._near = stops_waiting_near
 
     def start_from(self, multiplier: float) -> None:
@@ -130,6 +138,7 @@ class DualAscent:
 
     def update(self, estimate: float) -> None:
         """Take a new estimate of I, in nats."""
+        self._early -= 1
         if self.ignores_estimates:
             self._patience -= 1
             return
@@ -141,6 +150,8 @@ class DualAscent:
             self._patience -= 1
             return
         growth = max(1.0, self._integral_growth * abs(self.multiplier))
+        if self._early < 0:
+            growth *= self._late
         self.multiplier = self._clip(self.multiplier + growth * self._integral * error)
 
     @property
