@@ -408,7 +408,7 @@ def test_the_numbers_of_words_change_nothing_but_their_order(short):
 
 
 def test_warm_start_goes_on():
-    mae = quick(warm_start=True).fit(X)
+    mae = quick(warm_start=True, lr=1e-3).fit(X)
     first, weights = mae.history_["loss"], mae.transform(X)
     new = X.copy()
     new[0, 0] = 1000  # a word that the first fit did not know

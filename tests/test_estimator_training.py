@@ -144,6 +144,23 @@ def test_automatic_length_of_texts(small, n, epochs):
     assert resolve_lengths(params, n) == (32, epochs)
 
 
+def test_both_multipliers_answer_faster_from_the_half_on(small, monkeypatch):
+    from sklearn_mae.estimator import parts
+
+    given = []
+
+    class Recorded(parts.DualAscent):
+        def __init__(self, *args, early, late, **options):
+            given.append((early, late))
+            super().__init__(*args, early=early, late=late, **options)
+
+    monkeypatch.setattr(parts, "DualAscent", Recorded)
+    small(max_epochs=40).fit(X)
+
+    # the model's has a turn every fourth step
+    assert given == [(20, 3.0), (5, 3.0)]
+
+
 # --- warm_start -----------------------------------------------------------------------
 
 CHANGES = {

@@ -48,6 +48,25 @@ def test_integral_adds_up_the_errors():
     assert multipliers == pytest.approx([0.25, 0.75, 0.75, 0.55])
 
 
+def test_late_errors_add_up_faster():
+    ascent = Ascent(C=10.0, M=1.0, early=2, late=3.0)
+    multipliers = []
+    for estimate in (1.5, 2.0, 1.5, 0.0):
+        ascent.update(estimate)
+        multipliers.append(ascent.multiplier)
+
+    assert multipliers == pytest.approx([0.25, 0.75, 1.5, 0.0])
+
+
+def test_the_early_part_counts_what_is_waited_for():
+    patient = {"patience": 2, "stops_waiting_near": None}
+    ascent = Ascent(C=10.0, M=1.0, early=2, late=3.0, **patient)
+    for _ in range(3):
+        ascent.update(1.5)
+
+    assert ascent.multiplier == pytest.approx(0.75)
+
+
 def test_weight_adds_the_last_error():
     ascent = Ascent(C=10.0, M=1.0)
 
