@@ -150,15 +150,15 @@ def test_both_multipliers_answer_faster_from_the_half_on(small, monkeypatch):
     given = []
 
     class Recorded(parts.DualAscent):
-        def __init__(self, *args, early, late, **options):
-            given.append((early, late))
-            super().__init__(*args, early=early, late=late, **options)
+        def __init__(self, *args, n_updates, late, **options):
+            given.append((n_updates, late))
+            super().__init__(*args, n_updates=n_updates, late=late, **options)
 
     monkeypatch.setattr(parts, "DualAscent", Recorded)
     small(max_epochs=40).fit(X)
 
     # the model's has a turn every fourth step
-    assert given == [(20, 3.0), (5, 3.0)]
+    assert given == [(40, 6.0), (10, 6.0)]
 
 
 # --- warm_start -----------------------------------------------------------------------

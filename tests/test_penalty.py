@@ -48,19 +48,20 @@ def test_integral_adds_up_the_errors():
     assert multipliers == pytest.approx([0.25, 0.75, 0.75, 0.55])
 
 
-def test_late_errors_add_up_faster():
-    ascent = Ascent(C=10.0, M=1.0, early=2, late=3.0)
+def test_late_errors_add_up_faster_and_the_last_one_not():
+    ascent = Ascent(C=10.0, M=1.0, n_updates=4, late=3.0)
     multipliers = []
-    for estimate in (1.5, 2.0, 1.5, 0.0):
+    for estimate in (1.5, 2.0, 2.0, 5.0, 5.0):
         ascent.update(estimate)
         multipliers.append(ascent.multiplier)
 
-    assert multipliers == pytest.approx([0.25, 0.75, 1.5, 0.0])
+    # gains of 1, then 3 at the half, 1.5 and 0
+    assert multipliers == pytest.approx([0.25, 1.75, 2.5, 2.5, 2.5])
 
 
-def test_the_early_part_counts_what_is_waited_for():
+def test_updates_that_wait_count_as_early_ones():
     patient = {"patience": 2, "stops_waiting_near": None}
-    ascent = Ascent(C=10.0, M=1.0, early=2, late=3.0, **patient)
+    ascent = Ascent(C=10.0, M=1.0, n_updates=6, late=3.0, **patient)
     for _ in range(3):
         ascent.update(1.5)
 

@@ -216,7 +216,7 @@ def _of_M(params, model, family, C: float, n_steps: int) -> list[Constraint]:
             C,
             params.M,
             patience=int(Schedule().waiting * n_steps),
-            early=n_steps // 2,
+            n_updates=n_steps,
             late=schedule.late,
         )
         constraints.append(Rate(penalty))
@@ -233,7 +233,7 @@ def _of_M(params, model, family, C: float, n_steps: int) -> list[Constraint]:
             integral_gain=schedule.integral_gain,
             proportional_gain=schedule.proportional_gain,
             growth=schedule.growth,
-            early=n_steps // 2 // schedule.period,
+            n_updates=n_steps // schedule.period,
             late=schedule.late,
             stops_waiting_near=schedule.stops_waiting_near,
         )

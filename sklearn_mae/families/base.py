@@ -413,9 +413,9 @@ class Schedule:
         The bound that I is raised through.
     integral_gain, proportional_gain, growth : float
         Of the multiplier's dual ascent; see ``DualAscent``.
-    late : float
-        By how much the integral gains of both multipliers are larger in the second half
-        of the steps.
+    late : float or None
+        By how much the integral gains of both multipliers are larger at half of the
+        steps; see ``DualAscent``.
     alone : float
         How long a decoder that can model x without z learns it before the first step,
         as a part of the steps. 0: not at all.
@@ -435,7 +435,7 @@ class Schedule:
     integral_gain: float = 0.03
     proportional_gain: float = 2.0
     growth: float = 1.0
-    late: float = 3.0
+    late: float | None = 6.0
     alone: float = 0.0
     clip: float | None = None
 
@@ -450,7 +450,7 @@ NEEDS_NO_CODE = Schedule(
     clip=0.2,
     proportional_gain=0.3,
     growth=0.0,
-    late=1.0,
+    late=None,
 )
 
 

@@ -54,7 +54,7 @@ class Sequences(RowFamily):
         integral_gain=0.003,
         proportional_gain=0.5,
         growth=0.0,
-        late=1.0,
+        late=None,
     )
 
     def text_problem(self, X) -> str | None:

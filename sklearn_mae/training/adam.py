@@ -53,7 +53,7 @@ class Adam(torch.optim.Adam):
         torch._foreach_add_(steps, 1)
         torch._fused_adam_(
             parameters,
-            [p.grad for p in parameters],
+            [p.grad for p in parameters if p.grad is not None],
             [state["exp_avg"] for state in states],
             [state["exp_avg_sq"] for state in states],
             [],  # that amsgrad would have

@@ -78,11 +78,13 @@ class DualAscent:
         Of the multiplier and of the weight, for each nat of error.
     growth : float
         How strongly both gains grow with the multiplier; 0: not at all.
-    early : int
-        Number of updates before the late ones. While the decoder still chooses what
-        codes are to tell, a multiplier that answers fast keeps it from choosing well.
-    late : float
-        By how much the integral gain is larger in the late ones.
+    n_updates : int or None
+        Number of updates of the fit, for ``late``.
+    late : float or None
+        By how much the integral gain is larger from half of the updates on. While the
+        decoder still chooses what codes are to tell, a multiplier that answers fast
+        keeps it from choosing well. From there the gain falls to zero with the learning
+        rate: else the multiplier would oscillate. None: the gain stays what it is.
     stops_waiting_near : float or None
         Part of M at which an estimate ends the waiting of the integral. None: the rule
         ignores all estimates while it waits, for all of its patience.
@@ -105,8 +107,8 @@ class DualAscent:
         integral_gain: float = 0.03,
         proportional_gain: float = 2.0,
         growth: float = 1.0,
-        early: int = 0,
-        late: float = 1.0,
+        n_updates: int | None = None,
+        late: float | None = None,
         stops_waiting_near: float | None = 0.5,
     ):
         self.C, self.M = C, M
@@ -119,7 +121,8 @@ class DualAscent:
         self._proportional = proportional_gain
         self._integral_growth = growth * self.integral_growth
         self._growth = growth * self.proportional_growth / max(LEAST_M, M)
-        self._early, self._late = early, late
+        self._late, self._n_updates = late, n_updates
+        self._updates = 0
         self._near = stops_waiting_near
 
     def start_from(self, multiplier: float) -> None:
@@ -138,7 +141,7 @@ class DualAscent:
 
     def update(self, estimate: float) -> None:
         """Take a new estimate of I, in nats."""
-        self._early -= 1
+        self._updates += 1
         if self.ignores_estimates:
             self._patience -= 1
             return
@@ -150,9 +153,15 @@ class DualAscent:
             self._patience -= 1
             return
         growth = max(1.0, self._integral_growth * abs(self.multiplier))
-        if self._early < 0:
-            growth *= self._late
-        self.multiplier = self._clip(self.multiplier + growth * self._integral * error)
+        gain = self._pace() * growth * self._integral
+        self.multiplier = self._clip(self.multiplier + gain * error)
+
+    def _pace(self) -> float:
+        """By how much the integral gain is larger now."""
+        if self._late is None or self._n_updates is None:
+            return 1.0
+        remaining = max(0.0, 1 - self._updates / self._n_updates)
+        return 1.0 if remaining > 0.5 else 2 * remaining * self._late
 
     @property
     def weight(self) -> float:
