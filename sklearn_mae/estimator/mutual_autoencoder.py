@@ -317,6 +317,7 @@ default="auto"
         "codes": [OneOf(AUTO, "mean", "sample")],
         "target": [OneOf(*TARGETS), None],
         "M_target": [OneOf("max"), Number(Real, 0, None, closed="left")],
+        "n_target_components": [Number(Integral, 1, None, closed="left"), None],
         "hidden_layer_sizes": ["array-like"],
         "activation": [OneOf(*ACTIVATIONS)],
         "min_scale": [Number(Real, 0, 1, closed="right")],
@@ -344,6 +345,7 @@ default="auto"
         n_components: int = 8,
         target: str | None = None,
         M_target: float | str = 0.0,
+        n_target_components: int | None = None,
         encoder: str | Callable = "auto",
         n_resamples: int = 5,
         likelihood: str | list | Callable = "auto",
@@ -367,6 +369,7 @@ default="auto"
         self.n_components = n_components
         self.target = target
         self.M_target = M_target
+        self.n_target_components = n_target_components
         self.encoder = encoder
         self.n_resamples = n_resamples
         self.likelihood = likelihood

@@ -24,12 +24,15 @@ from sklearn_mae.model import LatentVariableModel, Rows, private_random
 from sklearn_mae.training import (
     Constraint,
     EnumeratedInformation,
+    FirstBlock,
     Information,
     MutualAutoencoderNet,
     Paper,
     ProgressBar,
     Rate,
+    SecondBlock,
     TargetInformation,
+    class_prior,
 )
 from sklearn_mae.training.penalty import Constant, DualAscent, SignRule
 
@@ -72,9 +75,9 @@ def build_rule(encoder, n_resamples: int):
     return Resampling(n_resamples)
 
 
-def check_draws(params) -> None:
-    """Refuse codes that quasi-random draws have no dimensions for."""
-    k, d = build_rule(params.encoder, params.n_resamples).n_draws, params.n_components
+def check_draws(params, d: int) -> None:
+    """Refuse codes of d components that quasi-random draws have no dimensions for."""
+    k = build_rule(params.encoder, params.n_resamples).n_draws
     if k * d > MOST_NOISE:
         raise ValueError(
             f"n_components={d} times {k} draws (n_resamples={params.n_resamples}) is "
@@ -116,8 +119,9 @@ def build_model(
                 cast(Likelihood, likelihood), d, torch.as_tensor(target.usual)
             )
             pool = target.pool()
+        prior = d if target is None else target.prior(d)
         model = LatentVariableModel(
-            likelihood, encoder, posterior, features, d, pool, blind=told
+            likelihood, encoder, posterior, features, prior, pool, blind=told
         )
         model.float()
         if x is not None and structure.user_supplied:
@@ -200,7 +204,8 @@ def build_constraints(
     C = resolve_C(params, family.n_varying)
     constraints = [] if params.M is None else _of_M(params, model, family, C, n_steps)
     if labelled is not None:
-        constraints.append(_of_target(params, model, labelled, C))
+        kind = _of_blocks if params.target == "code" else _of_target
+        constraints += kind(model, labelled, C)
     for constraint in constraints:
         constraint.load_state_dict(state.get(constraint.name, {}))
     return constraints
@@ -229,30 +234,45 @@ def _of_M(params, model, family, C: float, n_steps: int) -> list[Constraint]:
             growth=schedule.growth,
             stops_waiting_near=schedule.stops_waiting_near,
         )
-        one_sum = exact and params.n_components == 1
+        one_sum = exact and model.n_components == 1
         kind = EnumeratedInformation if one_sum else Information
         constraints.append(kind(penalty, strategy, schedule))
     return constraints
 
 
-def _of_target(params, model, labelled: Labelled, C: float) -> Constraint:
-    nats, like = labelled.nats, model.reference
-    penalty: Constant | DualAscent = Constant(C)
-    if nats > 0:
-        penalty = DualAscent(
-            C,
-            nats,
-            period=TargetInformation.period,
-            integral_gain=TARGET_INTEGRAL_GAIN,
-            proportional_gain=TARGET_PROPORTIONAL_GAIN,
-        )
-    return TargetInformation(
-        penalty,
-        labelled.x,
-        torch.as_tensor(labelled.labels, device=like.device),
-        torch.as_tensor(labelled.shares).to(like),
-        params.n_components,
-        labelled.seed,
+def _of_target(model, labelled: Labelled, C: float) -> list[Constraint]:
+    penalty = _penalty(C, labelled.nats, TargetInformation.period)
+    x, labels, shares = _parts(model, labelled)
+    d, seed = model.n_components, labelled.seed
+    return [TargetInformation(penalty, x, labels, shares, d, seed)]
+
+
+def _of_blocks(model, labelled: Labelled, C: float) -> list[Constraint]:
+    x, labels, shares = _parts(model, labelled)
+    d = class_prior(model).n_components
+    penalty = _penalty(C, labelled.nats, FirstBlock.period)
+    return [
+        FirstBlock(penalty, x, labels, shares, slice(None, d)),
+        SecondBlock(Constant(C), x, labels, shares, slice(d, None)),
+    ]
+
+
+def _parts(model, labelled: Labelled):
+    """Rows, labels and frequencies on the model's device."""
+    like = model.reference
+    labels = torch.as_tensor(labelled.labels, device=like.device)
+    return labelled.x, labels, torch.as_tensor(labelled.shares).to(like)
+
+
+def _penalty(C: float, nats: float, period: int) -> Constant | DualAscent:
+    if nats == 0:
+        return Constant(C)
+    return DualAscent(
+        C,
+        nats,
+        period=period,
+        integral_gain=TARGET_INTEGRAL_GAIN,
+        proportional_gain=TARGET_PROPORTIONAL_GAIN,
     )
 
 

@@ -1,6 +1,7 @@
 """Training: Algorithm 1 of the paper as a skorch net, its constraints and its end."""
 
 from sklearn_mae.training.alone import learn_alone
+from sklearn_mae.training.blocks import FirstBlock, SecondBlock, class_prior
 from sklearn_mae.training.certification import certify, near_enough, settle
 from sklearn_mae.training.constraints import (
     Constraint,
@@ -23,14 +24,17 @@ __all__ = [
     "Batches",
     "Constraint",
     "EnumeratedInformation",
+    "FirstBlock",
     "Information",
     "MutualAutoencoderNet",
     "Paper",
     "ProgressBar",
     "Rate",
+    "SecondBlock",
     "TargetInformation",
     "TrainingRows",
     "certify",
+    "class_prior",
     "learn_alone",
     "near_enough",
     "settle",
