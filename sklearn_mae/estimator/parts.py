@@ -25,6 +25,7 @@ from sklearn_mae.training import (
     Constraint,
     EnumeratedInformation,
     FirstBlock,
+    FirstRate,
     Information,
     MutualAutoencoderNet,
     Paper,
@@ -250,10 +251,12 @@ def _of_target(model, labelled: Labelled, C: float) -> list[Constraint]:
 def _of_blocks(model, labelled: Labelled, C: float) -> list[Constraint]:
     x, labels, shares = _parts(model, labelled)
     d = class_prior(model).n_components
-    penalty = _penalty(C, labelled.nats, FirstBlock.period)
+    known, first = (x, labels, shares), slice(None, d)
+    up, down = (_penalty(C, labelled.nats, FirstBlock.period) for _ in range(2))
     return [
-        FirstBlock(penalty, x, labels, shares, slice(None, d)),
-        SecondBlock(Constant(C), x, labels, shares, slice(d, None)),
+        FirstBlock(up, *known, first),
+        FirstRate(down, *known, first),
+        SecondBlock(Constant(C), *known, slice(d, None)),
     ]
 
 

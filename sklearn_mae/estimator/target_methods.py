@@ -125,13 +125,13 @@ class TargetMixin:
         X : {array-like, sparse matrix} of shape (n_samples, n_features)
             Rows, at least two of each class in `y`.
         y : array-like of shape (n_samples,)
-            Their labels.
+            Their labels. With ``target="code"`` unlabelled rows are left out.
 
         Returns
         -------
         Bunch
             For each block of the code, of which ``target="condition"`` has one, ``z``,
-            a Bunch of ``interval``, the ends of the bracket, 3 standard errors out and
+            and ``target="code"`` two, ``target`` and ``rest``, a Bunch of ``interval``, the ends of the bracket, 3 standard errors out and
             farther by Bonferroni's rule over the bounds that are intersected;
             ``estimate``, their midpoint; ``lower``, ``upper``, ``lower_se``,
             ``upper_se``, the bounds that decide the ends; ``entropy``, H(y) of these
@@ -154,15 +154,17 @@ class TargetMixin:
         if fitted.target is None:
             raise ValueError(
                 "target_mutual_info is for a MutualAutoencoder with a target, and this "
-                "one was fitted with target=None. Fit it with target='condition'."
+                "one was fitted with target=None. Fit it with target='condition' or "
+                "'code'."
             )
         if y is None:
             raise ValueError("y is None. Pass y=, a label for each row.")
         X = rows_of_transform(self, X)
+        labels = y
         if fitted.target.kind == "code":
-            y, labelled = some_labels(y, len(X))
+            labels, labelled = some_labels(y, len(X))
             X = X[labelled]
-        index = fitted.target.index(y, len(X))
+        index = fitted.target.index(labels, len(X))
         counts = np.bincount(index)
         if (counts == 1).any():
             label = fitted.target.classes_[int(np.flatnonzero(counts == 1)[0])]

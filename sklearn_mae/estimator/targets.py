@@ -201,8 +201,9 @@ class Labels:
     def held_out(self, family, X, seed: int) -> np.ndarray | None:
         """Which rows X training is not to see, shape (n,), bool; None: too few.
 
-        About a fifth of those that have a label. Each row is drawn by its values, its label and the seed:
-        a fit that goes on, with more rows or in another order, holds out the same ones.
+        About a fifth of those that have a label. Each row is drawn by its values, its
+        label and the seed: a fit that goes on, with more rows or in another order,
+        holds out the same ones.
         """
         known = self.index >= 0
         counts = np.bincount(self.index[known])

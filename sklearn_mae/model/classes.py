@@ -94,6 +94,8 @@ def class_means(shares: np.ndarray, d: int, nats: float) -> np.ndarray:
     """
     directions = class_directions(len(shares), d)
     directions = directions - shares @ directions
+    if nats <= 0:
+        return np.zeros_like(directions)
     information = _Information(directions, shares)
     high = 1.0
     while information(high) < nats and high < LARGEST_RHO:

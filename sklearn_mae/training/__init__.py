@@ -1,7 +1,7 @@
 """Training: Algorithm 1 of the paper as a skorch net, its constraints and its end."""
 
 from sklearn_mae.training.alone import learn_alone
-from sklearn_mae.training.blocks import FirstBlock, SecondBlock, class_prior
+from sklearn_mae.training.blocks import FirstBlock, FirstRate, SecondBlock, class_prior
 from sklearn_mae.training.certification import certify, near_enough, settle
 from sklearn_mae.training.constraints import (
     Constraint,
@@ -25,6 +25,7 @@ __all__ = [
     "Constraint",
     "EnumeratedInformation",
     "FirstBlock",
+    "FirstRate",
     "Information",
     "MutualAutoencoderNet",
     "Paper",

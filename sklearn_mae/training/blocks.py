@@ -1,16 +1,20 @@
 """Constraints on a code of two blocks: the first is about a label, the second is not.
 
-Labelled rows are drawn for these constraints alone, so that few labels count in each
-step. The first block's information about labels goes down through a bank of encoded
-rows and up through the prior's own classifier p(y|a), which is also what labelled rows
-add to their bound on log p(x, y). The second block's is held at 0. Unlabelled rows
-stand in its bank with the class that the first block tells them to be of.
-"""
+The first block a is to tell the label, and nothing else. Its information about the
+label goes up through the prior's own classifier, H(y) + E log p(y|a), which is also
+what labelled rows add to their bound on log p(x, y); and down through its rate, which
+is above all that it tells, of rows with labels and without. Where both are M_target, a
+is distributed as p(a|y) says.
 
-import math
+The second block's information is held at 0 through a bank of encoded rows. Unlabelled
+rows stand in it with the class that the first block tells them to be of.
+
+Labelled rows are drawn for these constraints, so that few of them count in each step.
+"""
 
 import torch
 from torch import Tensor
+from torch.distributions import Distribution
 
 from sklearn_mae.information import encoded, part_of
 from sklearn_mae.model import BlockPrior, ClassNormals, LatentVariableModel, draw
@@ -18,12 +22,10 @@ from sklearn_mae.training.constraints import Constraint, Step, Term
 from sklearn_mae.training.penalty import Constant, DualAscent
 from sklearn_mae.training.targets import Bank
 
-__all__ = ["FirstBlock", "SecondBlock", "class_prior"]
+__all__ = ["FirstBlock", "FirstRate", "SecondBlock", "class_prior"]
 
 # rows drawn for a term
 N_DRAWN = 128
-# labelled rows of each class from which on a bank of them tells what codes hold
-ENOUGH = 50
 # rows whose classes the first block tells at once
 GUESSED = 10_000
 # terms between two banks
@@ -39,7 +41,7 @@ def class_prior(model: LatentVariableModel) -> ClassNormals:
 
 
 class _OfBlock(Constraint):
-    """Constraint on what a block of the code tells about labels.
+    """Constraint on a block of the code.
 
     Parameters
     ----------
@@ -69,81 +71,63 @@ class _OfBlock(Constraint):
     ):
         super().__init__(penalty)
         self.x, self.labels, self.shares, self.block = x, labels, shares, block
-        self.bank = Bank(x, shares, block)
-        self._terms = 0
+        self.everyone = torch.arange(len(labels), device=labels.device)
 
-    def _drawn(self, step: Step, among: Tensor) -> tuple[Tensor, Tensor]:
-        """Draw rows, numbers among given ones, and codes of theirs."""
+    def term(self, step: Step) -> Term | None:
+        """Return the step's term, its weight from earlier estimates."""
+        return None if step.number % self.period else self._term(step)
+
+    def _term(self, step: Step) -> Term:
+        raise NotImplementedError
+
+    def _drawn(self, step: Step, among: Tensor) -> tuple[Tensor, Distribution, Tensor]:
+        """Draw rows, numbers among given ones: these, q of the block, and codes."""
         some = torch.randint(
             len(among), (N_DRAWN,), generator=step.generator, device=among.device
         )
         rows = among[some]
         q = part_of(step.model.q(self.x.take(rows)), self.block)
-        return rows, draw(q, (), step.generator)
-
-    def _by_class(self, labels: Tensor, among: Tensor) -> list[Tensor]:
-        return [among[labels == label] for label in range(len(self.shares))]
-
-    def _refills(self) -> bool:
-        """Whether it is time for another bank."""
-        self._terms += 1
-        return self._terms % REFRESHED == 1
+        return rows, q, draw(q, (), step.generator)
 
 
 class FirstBlock(_OfBlock):
-    """The first block knows the label: I(a; y) = M_target, and labels are learned."""
+    """The first block tells the label: H(y) + E log p(y|a) is at least M_target."""
 
     name = "target"
 
     def __init__(self, penalty, x, labels, shares, block):
         super().__init__(penalty, x, labels, shares, block)
-        self.labelled = (labels >= 0).nonzero().squeeze(-1)
-        self.rows = self._by_class(labels[self.labelled], self.labelled)
+        self.labelled = self.everyone[labels >= 0]
         self.entropy = float(-(shares * shares.log()).sum())
-        self.enough = min(len(rows) for rows in self.rows) >= ENOUGH
-        self.offset = 0.0
 
-    def term(self, step: Step) -> Term | None:
-        """Return log p(y|a) of labelled rows' bounds, and the constraint's term."""
-        if step.number % self.period:
-            return None
-        rows, a = self._drawn(step, self.labelled)
-        labels = self.labels[rows]
+    def _term(self, step: Step) -> Term:
+        rows, _, a = self._drawn(step, self.labelled)
         log_class = class_prior(step.model).log_class(a)
-        told = log_class.gather(-1, labels.unsqueeze(-1)).mean()
-        # from few labelled rows: a bound from below, and the information where the
-        # codes of a class are distributed as the prior says
-        information = self.entropy + told
-        if self.enough:
-            if self._refills():
-                self.bank.refill(step.model, self.rows, step.generator)
-            information = self.bank.compared(a, labels).mean()
-        weight = self.penalty.weight
-        side = information if weight > 0 else told
+        told = log_class.gather(-1, self.labels[rows].unsqueeze(-1)).mean()
         share = len(self.labelled) / len(self.labels)
-        return Term(self.period * (weight * side - share * told), information)
+        weight = share - min(0.0, self.penalty.weight)
+        return Term(-self.period * weight * told, self.entropy + told)
 
     def update(self, estimate: float) -> None:
-        """Move the multiplier by this step's estimate."""
-        super().update(estimate - self.offset)
+        """Move the multiplier, which is not to push down."""
+        super().update(estimate)
+        self.penalty.multiplier = min(0.0, self.penalty.multiplier)
 
-    def calibrate(
-        self, model: LatentVariableModel, progress: float, generator: torch.Generator
-    ) -> None:
-        """Correct the bank's estimate against a comparison with many more rows."""
-        if self.enough:
-            bias = self.bank.bias(model, self.rows, self.labels, generator)
-            if math.isfinite(bias):
-                self.offset += (1.0 if self.offset == 0 else 0.5) * (bias - self.offset)
 
-    def state_dict(self) -> dict[str, float]:
-        """Return multiplier and offset."""
-        return {**super().state_dict(), "offset": self.offset}
+class FirstRate(_OfBlock):
+    """The first block tells nothing else: its rate is at most M_target."""
 
-    def load_state_dict(self, state: dict[str, float]) -> None:
-        """Take over multiplier and offset."""
-        super().load_state_dict(state)
-        self.offset = state.get("offset", 0.0)
+    name = "target_rate"
+
+    def _term(self, step: Step) -> Term:
+        _, q, a = self._drawn(step, self.everyone)
+        rate = class_prior(step.model).kl(q, a.unsqueeze(0)).mean()
+        return Term(self.period * max(0.0, self.penalty.weight) * rate, rate)
+
+    def update(self, estimate: float) -> None:
+        """Move the multiplier, which is not to push up."""
+        super().update(estimate)
+        self.penalty.multiplier = max(0.0, self.penalty.multiplier)
 
 
 class SecondBlock(_OfBlock):
@@ -153,21 +137,20 @@ class SecondBlock(_OfBlock):
 
     def __init__(self, penalty, x, labels, shares, block):
         super().__init__(penalty, x, labels, shares, block)
-        self.everyone = torch.arange(len(labels), device=labels.device)
+        self.bank = Bank(x, shares, block)
         self._classes = labels.clone()
+        self._terms = 0
 
     @property
     def at_bound(self) -> bool:
         """For a target of 0 the multiplier always is what it may be."""
         return False
 
-    def term(self, step: Step) -> Term | None:
-        """Return the step's term."""
-        if step.number % self.period:
-            return None
-        if self._refills():
+    def _term(self, step: Step) -> Term:
+        if self._terms % REFRESHED == 0:
             self._refill(step.model, step.generator)
-        rows, b = self._drawn(step, self._known())
+        self._terms += 1
+        rows, _, b = self._drawn(step, self._known())
         information = self.bank.compared(b, self._classes[rows]).mean()
         return Term(self.period * self.penalty.weight * information, information)
 
@@ -190,4 +173,5 @@ class SecondBlock(_OfBlock):
             q = encoded(model, self.x.take, unlabelled, first)
             self._classes[unlabelled] = prior.log_class(q.mean).argmax(-1)
         known = self._known()
-        self.bank.refill(model, self._by_class(self._classes[known], known), generator)
+        rows = [known[self._classes[known] == y] for y in range(len(self.shares))]
+        self.bank.refill(model, rows, generator)
