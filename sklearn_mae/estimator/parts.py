@@ -65,6 +65,8 @@ AUTO_C = 10.0
 GPU_PAYS = 1e8
 # I(z; y) answers at once, and is a tenth of I(x, z) or less
 TARGET_INTEGRAL_GAIN, TARGET_PROPORTIONAL_GAIN = 0.1, 10.0
+# of a block about a label, which is learned and not forgotten
+BLOCK_INTEGRAL_GAIN, BLOCK_PROPORTIONAL_GAIN = 0.04, 2.0
 # beyond this many outcomes a step that enumerates them costs more than its noise
 MAX_ENUMERATED_IN_TRAINING = 512
 
@@ -242,20 +244,35 @@ def _of_M(params, model, family, C: float, n_steps: int) -> list[Constraint]:
 
 
 def _of_target(model, labelled: Labelled, C: float) -> list[Constraint]:
-    penalty = _penalty(C, labelled.nats, TargetInformation.period)
+    penalty: Constant | DualAscent = Constant(C)
+    if labelled.nats > 0:
+        penalty = DualAscent(
+            C,
+            labelled.nats,
+            period=TargetInformation.period,
+            integral_gain=TARGET_INTEGRAL_GAIN,
+            proportional_gain=TARGET_PROPORTIONAL_GAIN,
+        )
     x, labels, shares = _parts(model, labelled)
     d, seed = model.n_components, labelled.seed
     return [TargetInformation(penalty, x, labels, shares, d, seed)]
 
 
 def _of_blocks(model, labelled: Labelled, C: float) -> list[Constraint]:
-    x, labels, shares = _parts(model, labelled)
-    d = class_prior(model).n_components
-    known, first = (x, labels, shares), slice(None, d)
-    up, down = (_penalty(C, labelled.nats, FirstBlock.period) for _ in range(2))
+    known, d = _parts(model, labelled), class_prior(model).n_components
+    up, down = (
+        DualAscent(
+            C,
+            labelled.nats,
+            period=FirstBlock.period,
+            integral_gain=BLOCK_INTEGRAL_GAIN,
+            proportional_gain=BLOCK_PROPORTIONAL_GAIN,
+        )
+        for _ in range(2)
+    )
     return [
-        FirstBlock(up, *known, first),
-        FirstRate(down, *known, first),
+        FirstBlock(up, *known, slice(None, d)),
+        FirstRate(down, *known, slice(None, d)),
         SecondBlock(Constant(C), *known, slice(d, None)),
     ]
 
@@ -265,18 +282,6 @@ def _parts(model, labelled: Labelled):
     like = model.reference
     labels = torch.as_tensor(labelled.labels, device=like.device)
     return labelled.x, labels, torch.as_tensor(labelled.shares).to(like)
-
-
-def _penalty(C: float, nats: float, period: int) -> Constant | DualAscent:
-    if nats == 0:
-        return Constant(C)
-    return DualAscent(
-        C,
-        nats,
-        period=period,
-        integral_gain=TARGET_INTEGRAL_GAIN,
-        proportional_gain=TARGET_PROPORTIONAL_GAIN,
-    )
 
 
 def build_net(

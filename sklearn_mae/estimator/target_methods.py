@@ -131,8 +131,9 @@ class TargetMixin:
         -------
         Bunch
             For each block of the code, of which ``target="condition"`` has one, ``z``,
-            and ``target="code"`` two, ``target`` and ``rest``, a Bunch of ``interval``, the ends of the bracket, 3 standard errors out and
-            farther by Bonferroni's rule over the bounds that are intersected;
+            and ``target="code"`` two, ``target`` and ``rest``, a Bunch of ``interval``,
+            the ends of the bracket, 3 standard errors out and farther by Bonferroni's
+            rule over the bounds that are intersected;
             ``estimate``, their midpoint; ``lower``, ``upper``, ``lower_se``,
             ``upper_se``, the bounds that decide the ends; ``entropy``, H(y) of these
             rows; ``rate``; all in nats; ``accuracy_cap``, above which no adversary can

@@ -174,7 +174,7 @@ class ClassNormals(Prior):
         return DiagonalNormal(torch.zeros_like(z), 0.5 * self._variances.log().to(z))
 
     def precision(self, z: Tensor) -> Tensor:
-        """Return minus the Hessian of log p, curvatures below that of ``wide`` raised.
+        """Return minus the Hessian of log p, curvatures below half of ``wide`` raised.
 
         Between the classes some are negative.
         """
@@ -183,7 +183,7 @@ class ClassNormals(Prior):
         second = torch.einsum("nk,ki,kj->nij", share, means, means)
         covariance = second - mean.unsqueeze(-1) * mean.unsqueeze(-2)
         variances, axes = torch.linalg.eigh(covariance)
-        curvature = (1 - variances).clamp_min(float(1 / self._variances.max()))
+        curvature = (1 - variances).clamp_min(float(0.5 / self._variances.max()))
         return (axes * curvature.unsqueeze(-2)) @ axes.mT
 
     def lattice(
