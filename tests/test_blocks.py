@@ -14,7 +14,13 @@ from sklearn_mae.model import (
     StandardNormal,
     class_means,
 )
-from sklearn_mae.training import FirstBlock, FirstRate, SecondBlock, class_prior
+from sklearn_mae.training import (
+    FirstBlock,
+    FirstRate,
+    Guesses,
+    SecondBlock,
+    class_prior,
+)
 from sklearn_mae.training.constraints import Step
 from sklearn_mae.training.penalty import Constant, DualAscent
 from tests.toy_models import generator
@@ -38,6 +44,9 @@ class TwoBlocks:
         loc = torch.cat([self.s * values, self.t * values], -1)
         return DiagonalNormal(loc, torch.zeros(2))
 
+    def seen(self, x):
+        return Rows.of(x).values
+
     def at_once(self, most):
         return most
 
@@ -53,7 +62,12 @@ def made(n=500, labelled=1.0):
 
 def build(kind, penalty, labelled=1.0, shares=SHARES):
     block = slice(1, None) if kind is SecondBlock else slice(None, 1)
-    return kind(penalty, *made(labelled=labelled), shares, block)
+    x, labels = made(labelled=labelled)
+    if kind is FirstRate:
+        return kind(penalty, x, labels, shares, block)
+    guesses = Guesses(x, labels, len(shares), generator())
+    guesses.refresh(TwoBlocks(3.0, 1.0))  # with certainty
+    return kind(penalty, x, labels, shares, block, guesses)
 
 
 def step_of(model, number=0, seed=1):
@@ -90,15 +104,12 @@ def test_one_bound_is_above_the_other_elsewhere():
 
 @pytest.mark.parametrize("labelled", [1.0, 0.1])
 def test_the_second_block_s_information_is_estimated(labelled):
-    # (the first block tells with certainty whose an unlabelled row is)
-    model = TwoBlocks(3.0, 1.0)
+    model = TwoBlocks(1.0, 1.0)
     constraint = build(SecondBlock, Constant(1.0), labelled)
     mean, se = mean_estimate(constraint, model)
 
     assert abs(mean - NATS) < 5 * se
     assert se < 0.03
-    # every row has a class in the bank
-    assert (constraint._classes == torch.arange(2).repeat(500)).all()
 
 
 def test_which_way_they_push():
@@ -122,13 +133,28 @@ def test_which_way_they_push():
 
 
 def test_labels_are_learned_without_a_multiplier():
-    model = TwoBlocks(0.2, 0.0)
-    constraint = build(FirstBlock, DualAscent(10.0, NATS), labelled=0.25)
-    term = constraint.term(step_of(model))
+    constraint = build(FirstBlock, DualAscent(10.0, NATS))
+    term = constraint.term(step_of(TwoBlocks(0.2, 0.0)))
 
-    share = len(constraint.labelled) / 1000
     told = float(term.estimate.detach()) - math.log(2)
-    assert float(term.penalty.detach()) == pytest.approx(-2 * share * told)
+    assert float(term.penalty.detach()) == pytest.approx(-2 * told)
+
+
+def test_guesses_are_learned_as_far_as_they_are_certain():
+    constraint = build(FirstBlock, DualAscent(10.0, NATS), labelled=0.25)
+    share = len(constraint.labelled) / 1000
+    found = []
+    for certain in (True, False):
+        if not certain:
+            constraint.guesses.probabilities.fill_(0.5)
+        constraint._terms = 1  # no new guesses
+        term = constraint.term(step_of(TwoBlocks(0.2, 0.0)))
+        told = float(term.estimate.detach()) - math.log(2)
+        found.append(-float(term.penalty.detach()) / (2 * share * told))
+
+    # of as many guesses as labels, or of none
+    assert found[0] == pytest.approx(2, abs=0.1)
+    assert found[1] == pytest.approx(1)
 
 
 @pytest.mark.parametrize(
@@ -149,14 +175,3 @@ def test_no_turn_between_its_steps():
     second = build(SecondBlock, Constant(1.0))
     assert second.term(step_of(None, 1)) is None
     assert not second.at_bound
-
-
-def test_many_unlabelled_rows_are_guessed_in_part(monkeypatch):
-    from sklearn_mae.training import blocks
-
-    monkeypatch.setattr(blocks, "GUESSED", 50)
-    constraint = build(SecondBlock, Constant(1.0), labelled=0.1)
-    n_labelled = int((constraint.labels >= 0).sum())
-    constraint.term(step_of(TwoBlocks(3.0, 1.0)))
-
-    assert int((constraint._classes >= 0).sum()) == n_labelled + 50

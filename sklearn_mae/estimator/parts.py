@@ -26,6 +26,7 @@ from sklearn_mae.training import (
     EnumeratedInformation,
     FirstBlock,
     FirstRate,
+    Guesses,
     Information,
     MutualAutoencoderNet,
     Paper,
@@ -259,7 +260,9 @@ def _of_target(model, labelled: Labelled, C: float) -> list[Constraint]:
 
 
 def _of_blocks(model, labelled: Labelled, C: float) -> list[Constraint]:
-    known, d = _parts(model, labelled), class_prior(model).n_components
+    x, labels, shares = _parts(model, labelled)
+    d = class_prior(model).n_components
+    first, rest = slice(None, d), slice(d, None)
     up, down = (
         DualAscent(
             C,
@@ -270,10 +273,11 @@ def _of_blocks(model, labelled: Labelled, C: float) -> list[Constraint]:
         )
         for _ in range(2)
     )
+    guesses = Guesses(x, labels, len(shares), model.generator(labelled.seed))
     return [
-        FirstBlock(up, *known, slice(None, d)),
-        FirstRate(down, *known, slice(None, d)),
-        SecondBlock(Constant(C), *known, slice(d, None)),
+        FirstBlock(up, x, labels, shares, first, guesses),
+        FirstRate(down, x, labels, shares, first),
+        SecondBlock(Constant(C), x, labels, shares, rest, guesses),
     ]
 
 

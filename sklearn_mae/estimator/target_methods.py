@@ -160,12 +160,11 @@ class TargetMixin:
             )
         if y is None:
             raise ValueError("y is None. Pass y=, a label for each row.")
-        X = rows_of_transform(self, X)
-        labels = y
+        rows, labels = rows_of_transform(self, X), y
         if fitted.target.kind == "code":
-            labels, labelled = some_labels(y, len(X))
-            X = X[labelled]
-        index = fitted.target.index(labels, len(X))
+            labels, labelled = some_labels(y, len(rows))
+            rows = rows[labelled]
+        index = fitted.target.index(labels, len(rows))
         counts = np.bincount(index)
         if (counts == 1).any():
             label = fitted.target.classes_[int(np.flatnonzero(counts == 1)[0])]
@@ -173,7 +172,7 @@ class TargetMixin:
                 f"y holds a single row of class {label.item()!r}; what a code tells of "
                 "a class needs two rows of it. Pass more rows, or leave it out."
             )
-        found = fitted.about_labels(X, index)
+        found = fitted.about_labels(rows, index)
         for name, of_block in found.items():
             _warn_if_wide(name, of_block)
         return Bunch(**{name: Bunch(**part.as_dict()) for name, part in found.items()})

@@ -1,7 +1,7 @@
 """Training: Algorithm 1 of the paper as a skorch net, its constraints and its end."""
 
 from sklearn_mae.training.alone import learn_alone
-from sklearn_mae.training.blocks import FirstBlock, FirstRate, SecondBlock, class_prior
+from sklearn_mae.training.blocks import FirstBlock, FirstRate, SecondBlock
 from sklearn_mae.training.certification import certify, near_enough, settle
 from sklearn_mae.training.constraints import (
     Constraint,
@@ -10,6 +10,7 @@ from sklearn_mae.training.constraints import (
     Paper,
     Rate,
 )
+from sklearn_mae.training.guesses import Guesses, class_prior
 from sklearn_mae.training.net import (
     FIGURES,
     Batches,
@@ -26,6 +27,7 @@ __all__ = [
     "EnumeratedInformation",
     "FirstBlock",
     "FirstRate",
+    "Guesses",
     "Information",
     "MutualAutoencoderNet",
     "Paper",

@@ -6,38 +6,32 @@ what labelled rows add to their bound on log p(x, y); and down through its rate,
 is above all that it tells, of rows with labels and without. Where both are M_target, a
 is distributed as p(a|y) says.
 
-The second block's information is held at 0 through a bank of encoded rows. Unlabelled
-rows stand in it with the class that the first block tells them to be of.
+The second block's information is held at 0 through a bank of encoded rows.
 
 Labelled rows are drawn for these constraints, so that few of them count in each step.
+Unlabelled ones take part with classes that are guessed (``guesses.py``): the first
+block learns these, too, as far as they are certain.
 """
+
+import math
 
 import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
-from sklearn_mae.information import encoded, part_of
-from sklearn_mae.model import BlockPrior, ClassNormals, LatentVariableModel, draw
+from sklearn_mae.information import part_of
+from sklearn_mae.model import draw
 from sklearn_mae.training.constraints import Constraint, Step, Term
+from sklearn_mae.training.guesses import Guesses, class_prior
 from sklearn_mae.training.penalty import Constant, DualAscent
 from sklearn_mae.training.targets import Bank
 
-__all__ = ["FirstBlock", "FirstRate", "SecondBlock", "class_prior"]
+__all__ = ["FirstBlock", "FirstRate", "SecondBlock"]
 
 # rows drawn for a term
 N_DRAWN = 128
-# rows whose classes the first block tells at once
-GUESSED = 10_000
-# terms between two banks
+# terms between two banks, and two guesses
 REFRESHED = 5
-
-
-def class_prior(model: LatentVariableModel) -> ClassNormals:
-    """Return the prior of the first block."""
-    assert isinstance(model.prior, BlockPrior)
-    prior = model.prior.blocks[0]
-    assert isinstance(prior, ClassNormals)
-    return prior
 
 
 class _OfBlock(Constraint):
@@ -85,28 +79,57 @@ class _OfBlock(Constraint):
         some = torch.randint(
             len(among), (N_DRAWN,), generator=step.generator, device=among.device
         )
-        rows = among[some]
+        return among[some], *self._encoded(step, among[some])
+
+    def _encoded(self, step: Step, rows: Tensor) -> tuple[Distribution, Tensor]:
         q = part_of(step.model.q(self.x.take(rows)), self.block)
-        return rows, q, draw(q, (), step.generator)
+        return q, draw(q, (), step.generator)
 
 
 class FirstBlock(_OfBlock):
-    """The first block tells the label: H(y) + E log p(y|a) is at least M_target."""
+    """The first block tells the label: H(y) + E log p(y|a) is at least M_target.
+
+    Parameters
+    ----------
+    penalty, x, labels, shares, block
+        See ``_OfBlock``.
+    guesses : Guesses
+        Of unlabelled rows.
+    """
 
     name = "target"
 
-    def __init__(self, penalty, x, labels, shares, block):
+    def __init__(self, penalty, x, labels, shares, block, guesses: Guesses):
         super().__init__(penalty, x, labels, shares, block)
         self.labelled = self.everyone[labels >= 0]
         self.entropy = float(-(shares * shares.log()).sum())
+        self.guesses = guesses
+        self._terms = 0
 
     def _term(self, step: Step) -> Term:
+        log_class = class_prior(step.model).log_class
         rows, _, a = self._drawn(step, self.labelled)
-        log_class = class_prior(step.model).log_class(a)
-        told = log_class.gather(-1, self.labels[rows].unsqueeze(-1)).mean()
+        told = log_class(a).gather(-1, self.labels[rows].unsqueeze(-1)).mean()
         share = len(self.labelled) / len(self.labels)
         weight = share - min(0.0, self.penalty.weight)
-        return Term(-self.period * weight * told, self.entropy + told)
+        learned = told
+        if not self.guesses.all_known:
+            learned = learned + self._guessed(step, log_class)
+        return Term(-self.period * weight * learned, self.entropy + told)
+
+    def _guessed(self, step: Step, log_class) -> Tensor:
+        """E log p(y|a) of guessed classes, weighted by how certain these are."""
+        if self._terms % REFRESHED == 0:
+            self.guesses.refresh(step.model)
+        self._terms += 1
+        proba = self.guesses.probabilities
+        some = torch.randint(
+            len(proba), (N_DRAWN,), generator=step.generator, device=proba.device
+        )
+        _, a = self._encoded(step, self.guesses.rows[some])
+        proba = proba[some]
+        doubt = -torch.xlogy(proba, proba).sum(-1) / math.log(proba.shape[-1])
+        return ((1 - doubt) * (proba * log_class(a)).sum(-1)).mean()
 
     def update(self, estimate: float) -> None:
         """Move the multiplier, which is not to push down."""
@@ -131,14 +154,22 @@ class FirstRate(_OfBlock):
 
 
 class SecondBlock(_OfBlock):
-    """The second block knows nothing of the label."""
+    """The second block knows nothing of the label.
+
+    Parameters
+    ----------
+    penalty, x, labels, shares, block
+        See ``_OfBlock``.
+    guesses : Guesses
+        Of unlabelled rows, which the first block's constraint refreshes.
+    """
 
     name = "rest"
 
-    def __init__(self, penalty, x, labels, shares, block):
+    def __init__(self, penalty, x, labels, shares, block, guesses: Guesses):
         super().__init__(penalty, x, labels, shares, block)
         self.bank = Bank(x, shares, block)
-        self._classes = labels.clone()
+        self.guesses = guesses
         self._terms = 0
 
     @property
@@ -147,31 +178,15 @@ class SecondBlock(_OfBlock):
         return False
 
     def _term(self, step: Step) -> Term:
+        numbers, classes = self.guesses.rows, self.guesses.classes
         if self._terms % REFRESHED == 0:
-            self._refill(step.model, step.generator)
+            rows = [numbers[classes == y] for y in range(len(self.shares))]
+            self.bank.refill(step.model, rows, step.generator)
+            self._banked = classes
         self._terms += 1
-        rows, _, b = self._drawn(step, self._known())
-        information = self.bank.compared(b, self._classes[rows]).mean()
+        some = torch.randint(
+            len(numbers), (N_DRAWN,), generator=step.generator, device=numbers.device
+        )
+        _, b = self._encoded(step, numbers[some])
+        information = self.bank.compared(b, self._banked[some]).mean()
         return Term(self.period * self.penalty.weight * information, information)
-
-    def _known(self) -> Tensor:
-        return self.everyone[self._classes >= 0]
-
-    @torch.no_grad()
-    def _refill(self, model: LatentVariableModel, generator: torch.Generator) -> None:
-        """Say which classes unlabelled rows are of, and fill the bank."""
-        unlabelled = self.everyone[self.labels < 0]
-        if len(unlabelled) > GUESSED:
-            self._classes = self.labels.clone()
-            order = torch.randperm(
-                len(unlabelled), generator=generator, device=unlabelled.device
-            )
-            unlabelled = unlabelled[order[:GUESSED]]
-        if len(unlabelled):
-            prior = class_prior(model)
-            first = slice(prior.n_components)
-            q = encoded(model, self.x.take, unlabelled, first)
-            self._classes[unlabelled] = prior.log_class(q.mean).argmax(-1)
-        known = self._known()
-        rows = [known[self._classes[known] == y] for y in range(len(self.shares))]
-        self.bank.refill(model, rows, generator)
