@@ -17,7 +17,7 @@ __all__ = ["Guesses", "class_prior"]
 # rows with a label, and without one, that are compared, at most
 MOST = 10_000
 # near rows of each, and how often what is said of them is averaged
-NEAR, SPREADING = 7, 5
+NEAR, SPREADING = 7, 10
 # distances held at once
 AT_ONCE = 4_000_000
 
@@ -86,9 +86,17 @@ class Guesses:
         certain = self._certain.to(found)
         found[self.known] = certain
         for _ in range(SPREADING if self._near.numel() else 0):
-            found = found[self._near].mean(1)
+            found = self._spread(found)
             found[self.known] = certain
         self.probabilities = found
+
+    def _spread(self, found: Tensor) -> Tensor:
+        """Mean over the rows near each, and those that it is near: two-fold if both."""
+        assert self._near is not None
+        total = found[self._near].sum(1)
+        each = found.repeat_interleave(self._near.shape[1], 0)
+        total = total.index_add(0, self._near.flatten(), each)
+        return total / total.sum(-1, keepdim=True)
 
     def _nearest(self, model: LatentVariableModel) -> Tensor:
         """Numbers of the nearest rows by what the encoder sees, (m, NEAR) or (0,)."""
