@@ -127,8 +127,10 @@ def information_path(
         if y is None:
             train, test = train_test_split(train, **options)
         else:
-            if estimator.target is not None and _in_both_parts(y):
-                options["stratify"] = y
+            # (as strings, which sort also where labels are missing)
+            labels = [str(label) for label in np.asarray(y, dtype=object).ravel()]
+            if estimator.target is not None and _in_both_parts(labels):
+                options["stratify"] = labels
             train, test, y, y_test = train_test_split(train, y, **options)
     else:
         test = rows_before(before, X_test)

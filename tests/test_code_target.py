@@ -375,8 +375,10 @@ def test_codes_for_a_classifier_by_cross_fitting():
 
 def test_scorer_paths_and_reports(fitted, all_labelled):
     path = information_path(build(), X, [1.5, 2.0], y=FEW, X_test=X[:40])
+    split = information_path(build(), X, [1.5], y=mixed(None))
 
     assert np.isfinite(path.log_likelihood).all()
+    assert np.isfinite(split.log_likelihood).all()
     assert np.isfinite(information_scorer(fitted, X)["log_likelihood"])
     report = information_report(all_labelled, X).to_frame()
     found = all_labelled.target_mutual_info_
