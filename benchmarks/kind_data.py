@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 from scipy.integrate import quad
+from sklearn.datasets import load_digits
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import train_test_split
@@ -10,7 +11,34 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from sklearn.semi_supervised import LabelSpreading, SelfTrainingClassifier
+from sklearn.svm import SVC
 from table_data import CENSUS, census_folder
+
+# -- few labels ------------------------------------------------------------------------
+
+
+def digits_split(seed: int, n_labels: int):
+    """Return X, X_test, y, y_test and y with so many labels a class, -1 elsewhere."""
+    X, y = load_digits(return_X_y=True)
+    X, X_test, y, y_test = train_test_split(
+        X, y, test_size=1 / 3, random_state=seed, stratify=y
+    )
+    rng, known = np.random.default_rng(seed), np.full(len(y), -1)
+    for label in range(10):
+        rows = rng.choice(np.flatnonzero(y == label), n_labels, replace=False)
+        known[rows] = label
+    return X, X_test, y, y_test, known
+
+
+def peers_of_labels(X, y):
+    """Yield name, classifier and the rows it learns from, y being -1 of unlabelled."""
+    some = X[y >= 0], y[y >= 0]
+    yield "logistic", LogisticRegression(max_iter=5000), some
+    yield "svc", SVC(), some
+    yield "self_trained", SelfTrainingClassifier(SVC(probability=True)), (X, y)
+    yield "spreading", LabelSpreading(kernel="knn"), (X, y)
+
 
 # -- exact cases -----------------------------------------------------------------------
 

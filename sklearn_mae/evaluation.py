@@ -114,6 +114,17 @@ class Evaluation:
 
         return self.by_rows(mean, self.n_groups * self.rule.n_draws, x)
 
+    def expected(self, function: Callable[[Tensor], Tensor], x: Rows) -> Tensor:
+        """Mean of a function of codes over each row's, of one draw a code, (n, ..)."""
+        noise = self._noise(self.n_others // 2, 1)
+        noise = torch.cat([noise, -noise])
+
+        def mean(x):
+            _, z = self._proposals(x, noise)
+            return function(z.squeeze(1)).mean(0)
+
+        return self.by_rows(mean, self.n_others, x)
+
     def bound(self, x: Rows, keys: Tensor | None = None) -> Bound:
         """Bound on log p(x), distortion and rate of each row; keys (n, k d + 1)."""
         k = self.rule.n_draws

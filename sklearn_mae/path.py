@@ -127,14 +127,16 @@ def information_path(
         if y is None:
             train, test = train_test_split(train, **options)
         else:
-            if estimator.target is not None and _in_both_parts(y):
-                options["stratify"] = y
+            # (as strings, which sort also where labels are missing)
+            labels = [str(label) for label in np.asarray(y, dtype=object).ravel()]
+            if estimator.target is not None and _in_both_parts(labels):
+                options["stratify"] = labels
             train, test, y, y_test = train_test_split(train, y, **options)
     else:
         test = rows_before(before, X_test)
-        if estimator.target is not None and y_test is None:
+        if estimator.target == "condition" and y_test is None:
             raise ValueError(
-                f"y_test is None, and with target={estimator.target!r} log p(x) of "
+                "y_test is None, and with target='condition' log p(x) of "
                 "X_test needs labels. Pass y_test, a label for each of its rows."
             )
     estimator._validate_params()
@@ -392,9 +394,13 @@ def information_report(
         )
     )
     if hasattr(estimator, "target_mutual_info_"):
+        middles = estimator.target_mutual_info_
         ends = estimator.target_mutual_info_interval_
+        if not isinstance(middles, dict):
+            middles, ends = {"z": middles}, {"z": ends}
         meaning = "of codes and labels, of rows that fit held out"
-        rows.append(("I_q(z; y)", estimator.target_mutual_info_, *ends, meaning))
+        for block, middle in middles.items():
+            rows.append((f"I_q({block}; y)", middle, *ends[block], meaning))
     for name, (values, meaning) in figures.items():
         mean, se = float(values.mean()), float(values.std() / len(values) ** 0.5)
         rows.append((name, mean, mean - 2 * se, mean + 2 * se, meaning))

@@ -23,6 +23,7 @@ def small():
 # Modules whose tests are about other things than what a fit reached.
 QUICK = {
     "test_callbacks",
+    "test_code_target",
     "test_common",
     "test_counts",
     "test_estimator",

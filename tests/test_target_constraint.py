@@ -64,7 +64,7 @@ def test_estimate_is_the_information(values):
     x, labels = made(values, 3000)
     constraint, model = build(x, labels), Shift(0.8)
     term = constraint.term(step_of(model, x, labels))
-    samples = constraint._compared(model.q(x).sample((), generator(5)), labels)
+    samples = constraint.bank.compared(model.q(x).sample((), generator(5)), labels)
 
     truth = truth_of(0.8 * np.array(values))
     assert_mean_equal(samples.detach(), truth, resolution=0.06)
@@ -124,8 +124,8 @@ def test_calibration_takes_the_banks_bias_away(monkeypatch):
     for seed in range(20):
         constraint.calibrate(model, 0.5, generator(seed))
         step = step_of(model, x[:200], labels[:200], seed=seed)
-        constraint._refill(model, generator(100 + seed))
-        estimate = constraint._compared(step.z[0].detach(), labels[:200])
+        constraint.bank.refill(model, constraint.rows, generator(100 + seed))
+        estimate = constraint.bank.compared(step.z[0].detach(), labels[:200])
         estimates.append(float(estimate.mean()))
 
     truth = truth_of([-0.5, 0.5])

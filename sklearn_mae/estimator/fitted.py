@@ -31,9 +31,9 @@ from sklearn_mae.information import (
     information_of_model,
     joined,
 )
-from sklearn_mae.model import LatentVariableModel, Rows, plain_torch
+from sklearn_mae.model import BlockPrior, LatentVariableModel, Rows, plain_torch
 from sklearn_mae.noise import row_noise
-from sklearn_mae.training import MutualAutoencoderNet
+from sklearn_mae.training import MutualAutoencoderNet, class_prior
 
 __all__ = ["Fitted", "at_once"]
 
@@ -77,9 +77,10 @@ class Fitted:
         In nats.
     target : Target or None
         What was learned of y.
-    target_mutual_info_ : float or None
-        In nats; NaN where it is not known, None without a target.
-    target_mutual_info_interval_ : tuple of (float, float) or None
+    target_mutual_info_ : float, Bunch of str to float, or None
+        In nats, of each block where there are several; NaN where it is not known, None
+        without a target.
+    target_mutual_info_interval_ : tuple of (float, float), Bunch or None
         In nats.
     """
 
@@ -98,8 +99,8 @@ class Fitted:
     rate_: float = math.nan
     rate_se: float = math.nan
     target: Target | None = None
-    target_mutual_info_: float | None = None
-    target_mutual_info_interval_: tuple[float, float] | None = None
+    target_mutual_info_: float | dict[str, float] | None = None
+    target_mutual_info_interval_: tuple[float, float] | dict | None = None
 
     @property
     def model(self) -> LatentVariableModel:
@@ -167,10 +168,11 @@ class Fitted:
     def check_told(self, y) -> None:
         """Refuse labels that no decoder sees."""
         if y is not None and not self.told:
+            target = None if self.target is None else self.target.kind
             raise ValueError(
                 "y= says what the decoder is told, and this MutualAutoencoder was "
-                "fitted with target=None: its decoder sees no labels. Leave y out, or "
-                "fit with target='condition'."
+                f"fitted with target={target!r}: its decoder sees no labels. Leave y "
+                "out, or fit with target='condition'."
             )
 
     def labelled(self, X: np.ndarray, y) -> Rows:
@@ -251,23 +253,45 @@ class Fitted:
         noise = self.noise(keys, codes.exact.n_noise)
         return codes.bound(seen.map(self.tensor), noise)
 
-    def about_labels(self, X, index: np.ndarray) -> LabelInformation:
-        """Bracket I(z; y) of codes drawn for rows of classes, see ``labels.py``."""
+    def about_labels(self, X, index: np.ndarray) -> dict[str, LabelInformation]:
+        """Bracket I(z; y) of codes drawn for rows of classes, see ``labels.py``.
+
+        Of each block of the code.
+        """
         # (a draw of each row's own, also of equal ones: each is an observation)
         evaluation, generator = self.evaluation, self.model.generator(self.seed)
         model = evaluation.model
-        codes, encoders = [], []
-        for block in row_blocks(X):
-            x = self.seen(block)
+        assert self.target is not None
+        blocks = self.target.blocks
+        codes: list[torch.Tensor] = []
+        encoders: dict[str, list] = {name: [] for name in blocks}
+        for some in row_blocks(X):
+            x = self.seen(some)
             noise = self.normals(len(x), evaluation, generator)
             codes.append(evaluation.encoded_draws(x, noise))
             every = torch.arange(len(x), device=generator.device)
-            encoders.append(encoded(model, x.take, every))
-        z, q = torch.cat(codes), joined(encoders)
-        with torch.no_grad():
-            log_prior, rates = model.prior.log_prob(z), model.prior.kl(q, z[None])
+            for name, block in blocks.items():
+                encoders[name].append(encoded(model, x.take, every, block))
+        z, prior = torch.cat(codes), model.prior
         labels = torch.as_tensor(index, device=generator.device)
-        return information_about_labels(q, z, labels, log_prior, rates)
+        priors = prior.blocks if isinstance(prior, BlockPrior) else [prior]
+        found = {}
+        for (name, block), p in zip(blocks.items(), priors, strict=True):
+            q, part = joined(encoders[name]), z[:, block]
+            with torch.no_grad():
+                log_prior, rates = p.log_prob(part), p.kl(q, part[None])
+            found[name] = information_about_labels(q, part, labels, log_prior, rates)
+        return found
+
+    def class_probabilities(self, x: Rows) -> torch.Tensor:
+        """Return E p(y|a) over the first block a of the codes of rows, (n, k)."""
+        evaluation = self.evaluation
+        prior = class_prior(evaluation.model)
+
+        def proba(z: torch.Tensor) -> torch.Tensor:
+            return prior.log_class(z[..., : prior.n_components]).exp()
+
+        return evaluation.expected(proba, x)
 
     def mutual_info(
         self,

@@ -23,6 +23,7 @@ from sklearn_mae.estimator.targets import (
     MOST_COMPARED,
     Labelled,
     Labels,
+    of_blocks,
     target_nats,
 )
 from sklearn_mae.families import Structure, row_family
@@ -84,8 +85,8 @@ def fit_record(
         networks or a figure is not finite.
     """
     seed = seed_from(params.random_state)
-    check_draws(params)
     structure = Structure.of(params, 0 if labels is None else len(labels.classes_))
+    check_draws(params, structure.n_components)
     if before is None:
         names = getattr(params, "feature_names_in_", None)
         family = row_family(structure.likelihood).fit(X, names, y)
@@ -102,6 +103,7 @@ def fit_record(
     if labels is not None:
         target = labels.target(params.target, family, X)
         nats = target_nats(params, target)
+        target = target.placed(structure.n_target_components, nats)
         out = labels.held_out(family, X, build_seed)
         if out is not None:
             held_out = X[out], labels.index[out]
@@ -121,6 +123,8 @@ def fit_record(
         pool = family.pool() if target is None or not target.told else target.pool()
         pool = Pool() if pool is None else pool
         model.pool = pool.to(model.reference.dtype)
+        if target is not None:
+            model.prior = target.prior(structure.n_components)
     device = torch_device(resolve_device(params, model, X.shape[0]))
     model.to(device)
     x: Rows | SparseRows
@@ -216,18 +220,17 @@ def _about_target(fitted: Fitted, held_out) -> dict:
     """Bracket I(z; y) of the codes of rows that training has not seen."""
     if fitted.target is None:
         return {}
-    if held_out is None:
-        nothing = math.nan
-        return {
-            "target_mutual_info_": nothing,
-            "target_mutual_info_interval_": (nothing, nothing),
-        }
-    X, index = held_out
-    rows = np.random.default_rng(fitted.seed).permutation(len(index))[:MOST_COMPARED]
-    found = fitted.about_labels(X[rows], index[rows])
+    ends = dict.fromkeys(fitted.target.blocks, (math.nan, math.nan))
+    middles = dict.fromkeys(ends, math.nan)
+    if held_out is not None:
+        X, index = held_out
+        rows = np.random.default_rng(fitted.seed).permutation(len(index))
+        rows = rows[:MOST_COMPARED]
+        for name, found in fitted.about_labels(X[rows], index[rows]).items():
+            middles[name], ends[name] = found.estimate, (found.low, found.high)
     return {
-        "target_mutual_info_": found.estimate,
-        "target_mutual_info_interval_": (found.low, found.high),
+        "target_mutual_info_": of_blocks(middles),
+        "target_mutual_info_interval_": of_blocks(ends),
     }
 
 

@@ -103,14 +103,25 @@ class MutualAutoencoder(
         multiplier is needed to hold information down. For ``constraint="paper"``,
         whose multiplier is always -C or C, ``"auto"`` is 10.
     n_components : int, default=8
-        Dimension d of the code.
-    target : {"condition"} or None, default=None
+        Dimension d of the code; with ``target="code"`` of its second block, and the
+        code has `n_target_components` more.
+    target : {"condition", "code"} or None, default=None
         What y is for. None: it is ignored. ``"condition"``: decoder and r_omega see y,
-        and the codes hold `M_target` nats about it. The encoder never sees y. M is then
-        I(x; z | y), and log p(x) is log p(x | y). What needs the decoder takes ``y=``.
+        and the codes hold `M_target` nats about it. M is then I(x; z | y), and log p(x)
+        is log p(x | y). What needs the decoder takes ``y=``. ``"code"``: a first block
+        of the code is about y, and holds `M_target` nats about it; the second is to
+        hold none. Labels may be few: -1, NaN and None stand for unlabelled rows. In the
+        model a label gives the first block, which is normal around a place of the
+        label's own, and y does not enter M, log p(x) or the rate; the decoder sees the
+        code alone. The encoder never sees y.
     M_target : float or "max", default=0.0
-        Information I(z; y) of codes and labels, in nats, of codes *drawn* for rows:
+        Information I(z; y) of codes and labels, with ``target="code"`` that of the
+        first block, where it must be above 0; in nats, of codes *drawn* for rows:
         posterior means know more. ``"max"`` is 0.95 H(y), or M where that is smaller.
+    n_target_components : int or None, default=None
+        Dimension of the first block with ``target="code"``. None: one less than there
+        are classes, which is enough for all of them to be as far from each other, and
+        at most 16.
     encoder : {"auto", "resampling", "gaussian"} or callable, default="auto"
         ``"auto"``: resampling without a `target`, Gaussian with one.
         ``"gaussian"``: the code given x is normal, and training maximises the ELBO.
@@ -183,6 +194,10 @@ default="auto"
         posterior with noise that depends on the row's values and the seed alone. M
         constrains the draw; a mean code is a feature and may carry more. ``"auto"``:
         means, but draws with ``target="condition"``, where only draws can be certified.
+        Codes of the rows of ``fit`` have seen their labels with ``target="code"``:
+        what is to learn y from codes needs codes of rows that ``fit`` has not seen, by
+        cross-fitting, as ``TargetEncoder`` does it in its ``fit_transform``. Here
+        ``fit_transform`` is ``fit``, then ``transform``.
     hidden_layer_sizes : tuple of int, default=(128, 128)
         Hidden layers of each network. For sequences: the size of the words'
         embeddings, then those of the LSTM layers. The network of each column of
@@ -253,10 +268,11 @@ default="auto"
     target_mutual_info_ : float
         Midpoint of the bracket of I(z; y), with a `target`: of codes drawn for
         labelled rows that are held out from training, a fifth of each class, where
-        each has at least 50. NaN where one has fewer.
+        each has at least 50. NaN where one has fewer. With ``target="code"`` a Bunch of
+        two, ``target`` for the first block and ``rest`` for the second.
     target_mutual_info_interval_ : tuple of (float, float)
         Its ends, 3 standard errors out, and farther by Bonferroni's rule over the
-        bounds that are intersected.
+        bounds that are intersected. With ``target="code"`` likewise a Bunch.
     classes_ : ndarray of shape (n_classes,)
         Labels seen in ``fit``, with a `target`.
     history_ : dict of str to ndarray of shape (n_iter_,)
@@ -317,6 +333,7 @@ default="auto"
         "codes": [OneOf(AUTO, "mean", "sample")],
         "target": [OneOf(*TARGETS), None],
         "M_target": [OneOf("max"), Number(Real, 0, None, closed="left")],
+        "n_target_components": [Number(Integral, 1, None, closed="left"), None],
         "hidden_layer_sizes": ["array-like"],
         "activation": [OneOf(*ACTIVATIONS)],
         "min_scale": [Number(Real, 0, 1, closed="right")],
@@ -344,6 +361,7 @@ default="auto"
         n_components: int = 8,
         target: str | None = None,
         M_target: float | str = 0.0,
+        n_target_components: int | None = None,
         encoder: str | Callable = "auto",
         n_resamples: int = 5,
         likelihood: str | list | Callable = "auto",
@@ -367,6 +385,7 @@ default="auto"
         self.n_components = n_components
         self.target = target
         self.M_target = M_target
+        self.n_target_components = n_target_components
         self.encoder = encoder
         self.n_resamples = n_resamples
         self.likelihood = likelihood
@@ -435,8 +454,12 @@ default="auto"
             likelihood, must be dense.
         y : array-like of shape (n_samples,), optional
             Labels, with a `target`: strings, integers or booleans, of up to 500
-            classes. A label of -1 is a class like another. Without a target they are
-            ignored.
+            classes. With ``target="condition"`` each row has one, and -1 is a class
+            like another. With ``target="code"`` rows of -1, NaN or None are unlabelled.
+            A classifier behind it in a Pipeline gets the same y and would learn -1 as
+            a class: take :meth:`predict_proba_target`, or fit the classifier to the
+            codes of labelled rows, ``LogisticRegression().fit(mae.transform(X[y !=
+            -1]), y[y != -1])``. Without a target labels are ignored.
 
         Returns
         -------

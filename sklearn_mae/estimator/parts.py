@@ -24,12 +24,17 @@ from sklearn_mae.model import LatentVariableModel, Rows, private_random
 from sklearn_mae.training import (
     Constraint,
     EnumeratedInformation,
+    FirstBlock,
+    FirstRate,
+    Guesses,
     Information,
     MutualAutoencoderNet,
     Paper,
     ProgressBar,
     Rate,
+    SecondBlock,
     TargetInformation,
+    class_prior,
 )
 from sklearn_mae.training.penalty import Constant, DualAscent, SignRule
 
@@ -61,6 +66,8 @@ AUTO_C = 10.0
 GPU_PAYS = 1e8
 # I(z; y) answers at once, and is a tenth of I(x, z) or less
 TARGET_INTEGRAL_GAIN, TARGET_PROPORTIONAL_GAIN = 0.1, 10.0
+# of a block about a label, which is learned and not forgotten
+BLOCK_INTEGRAL_GAIN, BLOCK_PROPORTIONAL_GAIN = 0.04, 2.0
 # beyond this many outcomes a step that enumerates them costs more than its noise
 MAX_ENUMERATED_IN_TRAINING = 512
 
@@ -72,9 +79,9 @@ def build_rule(encoder, n_resamples: int):
     return Resampling(n_resamples)
 
 
-def check_draws(params) -> None:
-    """Refuse codes that quasi-random draws have no dimensions for."""
-    k, d = build_rule(params.encoder, params.n_resamples).n_draws, params.n_components
+def check_draws(params, d: int) -> None:
+    """Refuse codes of d components that quasi-random draws have no dimensions for."""
+    k = build_rule(params.encoder, params.n_resamples).n_draws
     if k * d > MOST_NOISE:
         raise ValueError(
             f"n_components={d} times {k} draws (n_resamples={params.n_resamples}) is "
@@ -116,8 +123,9 @@ def build_model(
                 cast(Likelihood, likelihood), d, torch.as_tensor(target.usual)
             )
             pool = target.pool()
+        prior = d if target is None else target.prior(d)
         model = LatentVariableModel(
-            likelihood, encoder, posterior, features, d, pool, blind=told
+            likelihood, encoder, posterior, features, prior, pool, blind=told
         )
         model.float()
         if x is not None and structure.user_supplied:
@@ -200,7 +208,8 @@ def build_constraints(
     C = resolve_C(params, family.n_varying)
     constraints = [] if params.M is None else _of_M(params, model, family, C, n_steps)
     if labelled is not None:
-        constraints.append(_of_target(params, model, labelled, C))
+        kind = _of_blocks if params.target == "code" else _of_target
+        constraints += kind(model, labelled, C)
     for constraint in constraints:
         constraint.load_state_dict(state.get(constraint.name, {}))
     return constraints
@@ -237,31 +246,54 @@ def _of_M(params, model, family, C: float, n_steps: int) -> list[Constraint]:
             late=schedule.late,
             stops_waiting_near=schedule.stops_waiting_near,
         )
-        one_sum = exact and params.n_components == 1
+        one_sum = exact and model.n_components == 1
         kind = EnumeratedInformation if one_sum else Information
         constraints.append(kind(penalty, strategy, schedule))
     return constraints
 
 
-def _of_target(params, model, labelled: Labelled, C: float) -> Constraint:
-    nats, like = labelled.nats, model.reference
+def _of_target(model, labelled: Labelled, C: float) -> list[Constraint]:
     penalty: Constant | DualAscent = Constant(C)
-    if nats > 0:
+    if labelled.nats > 0:
         penalty = DualAscent(
             C,
-            nats,
+            labelled.nats,
             period=TargetInformation.period,
             integral_gain=TARGET_INTEGRAL_GAIN,
             proportional_gain=TARGET_PROPORTIONAL_GAIN,
         )
-    return TargetInformation(
-        penalty,
-        labelled.x,
-        torch.as_tensor(labelled.labels, device=like.device),
-        torch.as_tensor(labelled.shares).to(like),
-        params.n_components,
-        labelled.seed,
+    x, labels, shares = _parts(model, labelled)
+    d, seed = model.n_components, labelled.seed
+    return [TargetInformation(penalty, x, labels, shares, d, seed)]
+
+
+def _of_blocks(model, labelled: Labelled, C: float) -> list[Constraint]:
+    x, labels, shares = _parts(model, labelled)
+    d = class_prior(model).n_components
+    first, rest = slice(None, d), slice(d, None)
+    up, down = (
+        DualAscent(
+            C,
+            labelled.nats,
+            period=FirstBlock.period,
+            integral_gain=BLOCK_INTEGRAL_GAIN,
+            proportional_gain=BLOCK_PROPORTIONAL_GAIN,
+        )
+        for _ in range(2)
     )
+    guesses = Guesses(x, labels, len(shares), model.generator(labelled.seed))
+    return [
+        FirstBlock(up, x, labels, shares, first, guesses),
+        FirstRate(down, x, labels, shares, first),
+        SecondBlock(Constant(C), x, labels, shares, rest, guesses),
+    ]
+
+
+def _parts(model, labelled: Labelled):
+    """Rows, labels and frequencies on the model's device."""
+    like = model.reference
+    labels = torch.as_tensor(labelled.labels, device=like.device)
+    return labelled.x, labels, torch.as_tensor(labelled.shares).to(like)
 
 
 def build_net(

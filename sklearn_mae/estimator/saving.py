@@ -25,7 +25,7 @@ from sklearn_mae.estimator.parts import (
     build_rule,
     torch_device,
 )
-from sklearn_mae.estimator.targets import TARGETS, Target
+from sklearn_mae.estimator.targets import TARGETS, Target, of_blocks
 from sklearn_mae.families import (
     COLUMN_FAMILIES,
     TABLE_FAMILIES,
@@ -154,16 +154,19 @@ def to_record(fitted: Fitted) -> dict:
         "rate": fitted.rate_,
         "rate_se": fitted.rate_se,
         "target": None if fitted.target is None else fitted.target.write(),
-        "target_mutual_info": fitted.target_mutual_info_,
-        "target_mutual_info_interval": _as_list(fitted.target_mutual_info_interval_),
+        "target_mutual_info": _plain(fitted.target_mutual_info_),
+        "target_mutual_info_interval": _plain(fitted.target_mutual_info_interval_),
     }
     if structure.user_supplied:
         _check_comes_back(fitted, record["weights"])
     return record
 
 
-def _as_list(interval: tuple | None) -> list | None:
-    return None if interval is None else list(interval)
+def _plain(found):
+    """Return figures of blocks as dicts, and intervals as lists."""
+    if isinstance(found, dict):
+        return {name: _plain(value) for name, value in found.items()}
+    return list(found) if isinstance(found, tuple) else found
 
 
 def _weights(fitted: Fitted) -> dict[str, np.ndarray]:
@@ -305,7 +308,9 @@ def _target(value, structure: Structure, family: RowFamily) -> Target | None:
         return None
     target = Target.read(value, family.n_varying)
     same = (target.kind, target.n_classes) == (structure.target, structure.n_classes)
-    need(same, "target", value)
+    n_first = 0 if target.means is None else target.means.shape[1]
+    same = same and n_first == structure.n_target_components
+    need(same and n_first < structure.n_components, "target", value)
     return target
 
 
@@ -314,16 +319,26 @@ def _about_target(record: dict, target: Target | None) -> dict:
     if target is None:
         need(value is None and ends is None, "target_mutual_info", value)
         return {}
+    if target.blocks.keys() == {"z"}:
+        value, ends = {"z": value}, {"z": ends}
+    value = entries(value, target.blocks, "target_mutual_info")
+    ends = entries(ends, target.blocks, "target_mutual_info_interval")
+    numbers = {name: _bracket(value[name], ends[name]) for name in value}
+    return {
+        "target_mutual_info_": of_blocks({k: v[0] for k, v in numbers.items()}),
+        "target_mutual_info_interval_": of_blocks(
+            {k: v[1:] for k, v in numbers.items()}
+        ),
+    }
+
+
+def _bracket(value, ends) -> tuple[float, ...]:
+    """Return a midpoint and two ends; all NaN, where too few rows were labelled."""
     need(isinstance(ends, list | tuple) and len(ends) == 2, "interval", ends)
     numbers = (value, *ends)
-    # NaN, all of them, where too few rows were labelled
-    unknown = all(type(x) is float and np.isnan(x) for x in numbers)
-    if not unknown:
-        numbers = tuple(number(x, "target_mutual_info") for x in numbers)
-    return {
-        "target_mutual_info_": numbers[0],
-        "target_mutual_info_interval_": numbers[1:],
-    }
+    if all(type(x) is float and np.isnan(x) for x in numbers):
+        return numbers
+    return tuple(number(x, "target_mutual_info") for x in numbers)
 
 
 def _seed(value, name: str) -> int:
@@ -358,6 +373,8 @@ def _structure(value) -> Structure:
     else:
         need(type(kind) is str and kind in TARGETS, "target", kind)
         count(n_classes, "n_classes")
+    n_first = found["n_target_components"]
+    need(type(n_first) is int and n_first >= 0, "n_target_components", n_first)
     min_scale = number(found["min_scale"], "min_scale")
     need(min_scale > 0, "min_scale", min_scale)
     return Structure(**{**found, "hidden_layer_sizes": tuple(sizes)})

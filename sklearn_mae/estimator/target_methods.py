@@ -9,10 +9,13 @@ import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import Bunch
+from sklearn.utils.metaestimators import available_if
 
+from sklearn_mae.estimator.arguments import to_numpy
 from sklearn_mae.estimator.fitted import Fitted, at_once
+from sklearn_mae.estimator.sparse import block_by_block
 from sklearn_mae.estimator.tables import rows_of_transform
-from sklearn_mae.estimator.targets import FEWEST_ROWS, target_nats
+from sklearn_mae.estimator.targets import FEWEST_ROWS, some_labels, target_nats
 from sklearn_mae.information import LabelInformation, hits
 
 __all__ = ["TargetMixin", "warn_of_target"]
@@ -41,28 +44,40 @@ def warn_of_target(params, fitted: Fitted) -> None:
         )
     assert fitted.target is not None
     nats = target_nats(params, fitted.target)
-    complaint = _complaint(nats, fitted.target_mutual_info_interval_)
-    if complaint is not None:
-        warnings.warn(complaint, ConvergenceWarning, stacklevel=4)
+    intervals = fitted.target_mutual_info_interval_
+    if not isinstance(intervals, dict):
+        intervals = {"z": intervals}
+    if math.isnan(intervals[next(iter(intervals))][0]):
+        warnings.warn(UNKNOWN, ConvergenceWarning, stacklevel=4)
+        return
+    asked = {"rest": 0.0}
+    for name, interval in intervals.items():
+        complaint = _complaint(name, asked.get(name, nats), interval)
+        if complaint is not None:
+            warnings.warn(complaint, ConvergenceWarning, stacklevel=4)
 
 
-def _complaint(nats: float, interval) -> str | None:
+UNKNOWN = (
+    "target_mutual_info_ is NaN: the bracket of I(z; y) needs labelled rows held out "
+    f"from training, and a class of y has fewer than {FEWEST_ROWS} rows. Pass rows "
+    "that fit has not seen to target_mutual_info(X, y), or leave small classes out."
+)
+
+
+def _complaint(name: str, nats: float, interval) -> str | None:
+    """Say that a block of the code does not hold what it was to; None if it does."""
     low, high = interval
-    if math.isnan(low):
-        return (
-            "target_mutual_info_ is NaN: the bracket of I(z; y) needs labelled rows "
-            f"held out from training, and a class of y has fewer than {FEWEST_ROWS} "
-            "rows. Pass rows that fit has not seen to target_mutual_info(X, y), or "
-            "leave small classes out."
-        )
     tolerance = max(TOLERANCE, RELATIVE_TOLERANCE * nats)
     hit = hits((low, high), nats, tolerance)
     if hit:
         return None
     asked = f"M_target={nats:g} nats about y were asked for"
+    what = "I(z; y)" if name == "z" else f"I({name}; y)"
+    if name == "rest":
+        asked = "A second block that knows nothing of y was asked for"
     if hit is None:
         return (
-            f"{asked} and it is not decided whether I(z; y) is that: it lies in "
+            f"{asked} and it is not decided whether {what} is that: it lies in "
             f"[{low:.3f}, {high:.3f}], of which a part is within {tolerance:g} nats of "
             "it. More labelled rows, or a smaller M, make the bracket narrower."
         )
@@ -77,9 +92,17 @@ def _complaint(nats: float, interval) -> str | None:
             "(raise max_epochs), a multiplier bound too low (raise C)"
         )
     return (
-        f"{asked} and I(z; y) lies in [{low:.3f}, {high:.3f}]. Possible causes: "
+        f"{asked} and {what} lies in [{low:.3f}, {high:.3f}]. Possible causes: "
         f"{causes}."
     )
+
+
+def _has_classes_in_its_code(estimator) -> bool:
+    """Whether the fit, or one to come, has a first block about labels."""
+    fitted = estimator._fitted
+    if fitted is None:
+        return estimator.target == "code"
+    return fitted.target is not None and fitted.target.kind == "code"
 
 
 class TargetMixin:
@@ -102,14 +125,15 @@ class TargetMixin:
         X : {array-like, sparse matrix} of shape (n_samples, n_features)
             Rows, at least two of each class in `y`.
         y : array-like of shape (n_samples,)
-            Their labels.
+            Their labels. With ``target="code"`` unlabelled rows are left out.
 
         Returns
         -------
         Bunch
             For each block of the code, of which ``target="condition"`` has one, ``z``,
-            a Bunch of ``interval``, the ends of the bracket, 3 standard errors out and
-            farther by Bonferroni's rule over the bounds that are intersected;
+            and ``target="code"`` two, ``target`` and ``rest``, a Bunch of ``interval``,
+            the ends of the bracket, 3 standard errors out and farther by Bonferroni's
+            rule over the bounds that are intersected;
             ``estimate``, their midpoint; ``lower``, ``upper``, ``lower_se``,
             ``upper_se``, the bounds that decide the ends; ``entropy``, H(y) of these
             rows; ``rate``; all in nats; ``accuracy_cap``, above which no adversary can
@@ -131,12 +155,16 @@ class TargetMixin:
         if fitted.target is None:
             raise ValueError(
                 "target_mutual_info is for a MutualAutoencoder with a target, and this "
-                "one was fitted with target=None. Fit it with target='condition'."
+                "one was fitted with target=None. Fit it with target='condition' or "
+                "'code'."
             )
         if y is None:
             raise ValueError("y is None. Pass y=, a label for each row.")
-        X = rows_of_transform(self, X)
-        index = fitted.target.index(y, len(X))
+        rows, labels = rows_of_transform(self, X), y
+        if fitted.target.kind == "code":
+            labels, labelled = some_labels(y, len(rows))
+            rows = rows[labelled]
+        index = fitted.target.index(labels, len(rows))
         counts = np.bincount(index)
         if (counts == 1).any():
             label = fitted.target.classes_[int(np.flatnonzero(counts == 1)[0])]
@@ -144,16 +172,39 @@ class TargetMixin:
                 f"y holds a single row of class {label.item()!r}; what a code tells of "
                 "a class needs two rows of it. Pass more rows, or leave it out."
             )
-        found = fitted.about_labels(X, index)
-        _warn_if_wide(found)
-        return Bunch(z=Bunch(**found.as_dict()))
+        found = fitted.about_labels(rows, index)
+        for name, of_block in found.items():
+            _warn_if_wide(name, of_block)
+        return Bunch(**{name: Bunch(**part.as_dict()) for name, part in found.items()})
+
+    @available_if(_has_classes_in_its_code)
+    @at_once
+    @block_by_block()
+    def predict_proba_target(self, X: ArrayLike) -> np.ndarray:
+        """Probabilities of labels, from the first block of the codes of rows.
+
+        E p(y|a) over the block's distribution given the row, p(y|a) by Bayes' rule from
+        the prior p(a|y). A pure function of the fitted state and each row.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+            Rows.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_classes)
+            In the order of `classes_`.
+        """
+        X = rows_of_transform(self, X)
+        return to_numpy(self._fitted.class_probabilities(self._fitted.seen(X)))
 
 
-def _warn_if_wide(found: LabelInformation) -> None:
+def _warn_if_wide(name: str, found: LabelInformation) -> None:
     width = found.high - found.low
     if not found.sharp and width > 2 * TOLERANCE:
         warnings.warn(
-            f"The bracket of I(z; y) is {width:.3g} nats wide: the codes' rate, "
+            f"The bracket of I({name}; y) is {width:.3g} nats wide: the codes' rate, "
             f"{found.rate:.3g} nats, is above log(rows of the rarest class) - 4 = "
             f"{math.log(found.n_rarest) - 4:.3g}. Pass more rows, or lower M.",
             UserWarning,

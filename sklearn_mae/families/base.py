@@ -40,13 +40,19 @@ __all__ = [
 # Numbers of p(x|z) up to which as many codes are decoded in one call as callers ask,
 # and those of all codes beyond: 2 MB in float64, of which a log-density takes ten.
 NARROW, NUMBERS_AT_ONCE = 512, 1 << 18
+# components about a label, where their number is not said
+MOST_AUTO = 16
 # likelihood, encoder, posterior and features
 Networks = tuple[nn.Module, nn.Module, nn.Module, nn.Module]
 
 
 @dataclass(frozen=True)
 class Structure:
-    """The parameters that the shape of the networks hangs on, as ``fit`` found them."""
+    """The parameters that the shape of the networks hangs on, as ``fit`` found them.
+
+    ``n_components`` counts all of a code, a first block of ``n_target_components``
+    included.
+    """
 
     n_components: int
     encoder: str | Callable
@@ -56,19 +62,25 @@ class Structure:
     min_scale: float
     target: str | None = None
     n_classes: int = 0
+    n_target_components: int = 0
 
     @classmethod
     def of(cls, params, n_classes: int = 0) -> "Structure":
         """Return that of an estimator's parameters, and of its target's classes."""
+        target, n_first = getattr(params, "target", None), 0
+        if target == "code":
+            n_first = params.n_target_components
+            n_first = min(n_classes - 1, MOST_AUTO) if n_first is None else int(n_first)
         return cls(
-            n_components=int(params.n_components),
+            n_components=int(params.n_components) + n_first,
             encoder=params.encoder,
             likelihood=params.likelihood,
             hidden_layer_sizes=tuple(params.hidden_layer_sizes),
             activation=params.activation,
             min_scale=float(params.min_scale),
-            target=getattr(params, "target", None),
+            target=target,
             n_classes=n_classes,
+            n_target_components=n_first,
         )
 
     @property

@@ -41,6 +41,7 @@ from sklearn_mae.information.labels import (
     joined,
     midpoint_about_labels,
     paired_log_prob,
+    part_of,
 )
 from sklearn_mae.information.proposals import (
     amortised_proposal,
@@ -67,6 +68,7 @@ __all__ = [
     "local_proposal",
     "midpoint_about_labels",
     "paired_log_prob",
+    "part_of",
     "posterior_normal",
     "regressed_mean",
     "sandwich",

@@ -29,7 +29,7 @@ from scipy.stats import norm
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from torch import Tensor
-from torch.distributions import Distribution
+from torch.distributions import Distribution, Independent, Normal
 
 from sklearn_mae.model import (
     LOG_SQRT_2PI,
@@ -47,6 +47,7 @@ __all__ = [
     "joined",
     "midpoint_about_labels",
     "paired_log_prob",
+    "part_of",
 ]
 
 # densities held at once, and rows encoded at once
@@ -119,11 +120,38 @@ class LabelInformation:
         }
 
 
+def part_of(q: Distribution, block: slice) -> Distribution:
+    """Return the distribution of some components of codes.
+
+    Raises
+    ------
+    ValueError
+        If it is not that of independent normals, unless these are all components.
+    """
+    if block == slice(None):
+        return q
+    if isinstance(q, Independent) and isinstance(q.base_dist, Normal):
+        q = DiagonalNormal(q.base_dist.loc, q.base_dist.scale.log())
+    if not isinstance(q, DiagonalNormal):
+        raise ValueError(
+            "target='code' needs the distribution of each block of a code, and the "
+            f"encoder gives a {type(q).__name__}. Let its module return independent "
+            "normals, Independent(Normal(loc, scale), 1), or use encoder='gaussian'."
+        )
+    scales = q.log_scale.expand_as(q.loc)
+    return DiagonalNormal(q.loc[..., block], scales[..., block])
+
+
 @torch.no_grad()
-def encoded(model: LatentVariableModel, take, index: Tensor) -> Distribution:
-    """Return q(z|x) of many rows, those of ``take(index)``, a part at a time."""
+def encoded(
+    model: LatentVariableModel, take, index: Tensor, block: slice = slice(None)
+) -> Distribution:
+    """Return q(z|x) of many rows, those of ``take(index)``, a part at a time.
+
+    ``block`` says of which components of the code.
+    """
     parts = index.split(model.at_once(ENCODED_AT_ONCE))
-    return joined([model.q(take(some)) for some in parts])
+    return joined([part_of(model.q(take(some)), block) for some in parts])
 
 
 def joined(parts: list[Distribution]) -> Distribution:

@@ -1,5 +1,6 @@
 """The latent-variable model: prior, distributions, networks."""
 
+from sklearn_mae.model.classes import ClassNormals, class_means
 from sklearn_mae.model.distributions import (
     LOG_SQRT_2PI,
     DiagonalNormal,
@@ -20,6 +21,7 @@ __all__ = [
     "LOG_SQRT_2PI",
     "MAX_OUTCOMES",
     "BlockPrior",
+    "ClassNormals",
     "Cost",
     "DiagonalNormal",
     "LatentVariableModel",
@@ -29,6 +31,7 @@ __all__ = [
     "RowDistribution",
     "Rows",
     "StandardNormal",
+    "class_means",
     "draw",
     "in_single_precision",
     "mlp",

@@ -54,7 +54,10 @@ class Prior:
         raise self._missing("wide")
 
     def precision(self, z: Tensor) -> Tensor:
-        """Minus the Hessian of log p at z (n, d), float64 (n, d, d) or (d, d)."""
+        """Minus the Hessian of log p at z (n, d), float64 (n, d, d) or (d, d).
+
+        Positive definite: curvatures that are not are raised.
+        """
         raise self._missing("precision")
 
     def lattice(
@@ -212,6 +215,23 @@ class BlockPrior(Prior):
     def stratified(self, n: int, like: Tensor, generator: torch.Generator) -> Tensor:
         """Draw each block, stratified."""
         return torch.cat([b.stratified(n, like, generator) for b in self.blocks], -1)
+
+    def kl(self, q: Distribution, z: Tensor) -> Tensor:
+        """Sum over the blocks, where a normal has independent ones."""
+        if not isinstance(q, DiagonalNormal):
+            return super().kl(q, z)
+        first, *others = [
+            block.kl(part, some)
+            for (block, some), part in zip(self.split(z), self.parts(q), strict=True)
+        ]
+        return sum(others, first)
+
+    def parts(self, q: DiagonalNormal) -> list[DiagonalNormal]:
+        """Return the distributions of the blocks' components under a normal."""
+        scales = q.log_scale.expand_as(q.loc)
+        sizes = [block.n_components for block in self.blocks]
+        pairs = zip(q.loc.split(sizes, -1), scales.split(sizes, -1), strict=True)
+        return [DiagonalNormal(loc, log_scale) for loc, log_scale in pairs]
 
     def wide(self, z: Tensor) -> DiagonalNormal:
         """Return the blocks' proposals side by side."""

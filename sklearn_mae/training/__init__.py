@@ -1,6 +1,7 @@
 """Training: Algorithm 1 of the paper as a skorch net, its constraints and its end."""
 
 from sklearn_mae.training.alone import learn_alone
+from sklearn_mae.training.blocks import FirstBlock, FirstRate, SecondBlock
 from sklearn_mae.training.certification import certify, near_enough, settle
 from sklearn_mae.training.constraints import (
     Constraint,
@@ -9,6 +10,7 @@ from sklearn_mae.training.constraints import (
     Paper,
     Rate,
 )
+from sklearn_mae.training.guesses import Guesses, class_prior
 from sklearn_mae.training.net import (
     FIGURES,
     Batches,
@@ -23,14 +25,19 @@ __all__ = [
     "Batches",
     "Constraint",
     "EnumeratedInformation",
+    "FirstBlock",
+    "FirstRate",
+    "Guesses",
     "Information",
     "MutualAutoencoderNet",
     "Paper",
     "ProgressBar",
     "Rate",
+    "SecondBlock",
     "TargetInformation",
     "TrainingRows",
     "certify",
+    "class_prior",
     "learn_alone",
     "near_enough",
     "settle",

@@ -20,7 +20,7 @@ from sklearn_mae.training.adam import Adam
 from sklearn_mae.training.constraints import Constraint, Step, Term
 from sklearn_mae.training.penalty import Constant, DualAscent
 
-__all__ = ["TargetInformation"]
+__all__ = ["Bank", "TargetInformation"]
 
 # rows of each class in the bank; rows of all classes that stand for q(z), about, and of
 # each class at least
@@ -30,6 +30,103 @@ REFRESHED = 5
 # draws that the bias is measured with, and rows that they are compared with
 CALIBRATED, COMPARED = 1_000, 10_000
 HEAD_SIZES, HEAD_LR = (64,), 3e-3
+
+
+class Bank:
+    """Encoded rows of each class, which draws of codes are compared with.
+
+    Parameters
+    ----------
+    x : Rows or object
+        Rows to train on; ``take`` picks some by their numbers.
+    shares : Tensor of shape (k,)
+        Frequencies of the classes.
+    block : slice
+        Components of the code that are compared.
+    """
+
+    def __init__(self, x, shares: Tensor, block: slice = slice(None)):
+        self.x, self.shares, self.block = x, shares, block
+        self._all: list[Distribution | None] = []
+        self._few: list[Distribution | None] = []
+
+    @torch.no_grad()
+    def refill(
+        self,
+        model: LatentVariableModel,
+        rows: list[Tensor],
+        generator: torch.Generator,
+    ) -> None:
+        """Encode some of the rows of each class, whose numbers are given."""
+        few = max(OF_EACH, ALL_CLASSES // len(rows))
+        self._all, self._few = [], []
+        for of_class in rows:
+            if not len(of_class):  # of a fit that this one goes on from
+                self._all.append(None)
+                self._few.append(None)
+                continue
+            chosen = of_class
+            if len(of_class) > BANK:
+                some = torch.randint(
+                    len(of_class), (BANK,), generator=generator, device=of_class.device
+                )
+                chosen = of_class[some]
+            q = self._encoded(model, chosen)
+            self._all.append(q)
+            if len(chosen) > few:
+                some = torch.randperm(
+                    len(chosen), generator=generator, device=of_class.device
+                )[:few]
+                q = self._encoded(model, chosen[some])
+            self._few.append(q)
+
+    def _encoded(self, model: LatentVariableModel, index: Tensor) -> Distribution:
+        return encoded(model, self.x.take, index, self.block)
+
+    def compared(self, z: Tensor, labels: Tensor) -> Tensor:
+        """Log q(z|y) - log q(z) of codes z (n, d) of classes, shape (n,)."""
+        log_q = z.new_full((len(z), len(self._few)), -math.inf)
+        columns = [
+            _log_mean(q, z) if q is not None else log_q[:, i]
+            for i, q in enumerate(self._few)
+        ]
+        log_q = torch.stack(columns, 1)
+        of_all = torch.logsumexp(log_q + self.shares.log(), 1)
+        own = log_q.gather(1, labels.unsqueeze(1)).squeeze(1)
+        if self._few == self._all:
+            return own - of_all
+        parts, places = [], []
+        for label in labels.unique().tolist():
+            place = (labels == label).nonzero().squeeze(-1)
+            q = self._all[label]
+            assert q is not None
+            parts.append(_log_mean(q, z[place]))
+            places.append(place)
+        own = torch.cat(parts)[torch.cat(places).argsort()]
+        return own - of_all
+
+    @torch.no_grad()
+    def bias(
+        self,
+        model: LatentVariableModel,
+        rows: list[Tensor],
+        labels: Tensor,
+        generator: torch.Generator,
+    ) -> float:
+        """By how much ``compared`` overstates I(z; y): against many more rows.
+
+        Those with a label of ``labels`` (n,) that is not below 0.
+        """
+        labelled = (labels >= 0).nonzero().squeeze(-1)
+        n = len(labelled)
+        order = torch.randperm(n, generator=generator, device=labels.device)
+        centres, few = labelled[order[:COMPARED]], min(CALIBRATED, n)
+        q = self._encoded(model, centres)
+        of_centres = labels[centres]
+        z = draw(q, (), generator, reparametrised=False)[:few]
+        better = midpoint_about_labels(q, z, of_centres)
+        self.refill(model, rows, generator)
+        return float(self.compared(z, of_centres[:few]).mean() - better)
 
 
 class TargetInformation(Constraint):
@@ -68,14 +165,13 @@ class TargetInformation(Constraint):
         seed: int,
     ):
         super().__init__(penalty)
-        self.x, self.labels, self.shares = x, labels, shares
+        self.x, self.labels = x, labels
         self.rows = [
             (labels == label).nonzero().squeeze(-1) for label in range(len(shares))
         ]
         self.offset = 0.0
+        self.bank = Bank(x, shares)
         self._terms = 0
-        self._bank: list[Distribution | None] = []
-        self._few: list[Distribution | None] = []
         self.head = None
         if penalty.M > 0:
             with private_random(seed):
@@ -89,60 +185,13 @@ class TargetInformation(Constraint):
             return None
         model, z, labels = step.model, step.z[0], step.x.given.argmax(-1)
         if self._terms % REFRESHED == 0:
-            self._refill(model, step.generator)
+            self.bank.refill(model, self.rows, step.generator)
         self._terms += 1
         log_c = None if self.head is None else self._classify(z, labels)
-        information = self._compared(z, labels).mean()
+        information = self.bank.compared(z, labels).mean()
         weight = self.penalty.weight
         side = information if weight > 0 or log_c is None else log_c.mean()
         return Term(self.period * weight * side, information)
-
-    @torch.no_grad()
-    def _refill(self, model: LatentVariableModel, generator: torch.Generator) -> None:
-        """Encode other rows of each class."""
-        few = max(OF_EACH, ALL_CLASSES // len(self.rows))
-        self._bank, self._few = [], []
-        for rows in self.rows:
-            if not len(rows):  # of a fit that this one goes on from
-                self._bank.append(None)
-                self._few.append(None)
-                continue
-            chosen = rows
-            if len(rows) > BANK:
-                some = torch.randint(
-                    len(rows), (BANK,), generator=generator, device=rows.device
-                )
-                chosen = rows[some]
-            q = encoded(model, self.x.take, chosen)
-            self._bank.append(q)
-            if len(chosen) > few:
-                some = torch.randperm(
-                    len(chosen), generator=generator, device=rows.device
-                )[:few]
-                q = encoded(model, self.x.take, chosen[some])
-            self._few.append(q)
-
-    def _compared(self, z: Tensor, labels: Tensor) -> Tensor:
-        """Log q(z|y) - log q(z) of the bank, shape (n,)."""
-        log_q = z.new_full((len(z), len(self.rows)), -math.inf)
-        columns = [
-            _log_mean(q, z) if q is not None else log_q[:, i]
-            for i, q in enumerate(self._few)
-        ]
-        log_q = torch.stack(columns, 1)
-        of_all = torch.logsumexp(log_q + self.shares.log(), 1)
-        own = log_q.gather(1, labels.unsqueeze(1)).squeeze(1)
-        if self._few == self._bank:
-            return own - of_all
-        parts, places = [], []
-        for label in labels.unique().tolist():
-            place = (labels == label).nonzero().squeeze(-1)
-            q = self._bank[label]
-            assert q is not None
-            parts.append(_log_mean(q, z[place]))
-            places.append(place)
-        own = torch.cat(parts)[torch.cat(places).argsort()]
-        return own - of_all
 
     def _classify(self, z: Tensor, labels: Tensor) -> Tensor:
         """Log c(y|z) of the classifier, after a step of its own."""
@@ -170,15 +219,7 @@ class TargetInformation(Constraint):
         """Correct the estimate against a comparison with many more rows."""
         if self.head is None:
             return
-        n = len(self.labels)
-        order = torch.randperm(n, generator=generator, device=self.labels.device)
-        centres, few = order[:COMPARED], min(CALIBRATED, n)
-        q = encoded(model, self.x.take, centres)
-        labels = self.labels[centres]
-        z = draw(q, (), generator, reparametrised=False)[:few]
-        better = midpoint_about_labels(q, z, labels)
-        self._refill(model, generator)
-        bias = float(self._compared(z, labels[:few]).mean() - better)
+        bias = self.bank.bias(model, self.rows, self.labels, generator)
         if math.isfinite(bias):
             self.offset += (1.0 if self.offset == 0 else 0.5) * (bias - self.offset)
 
