@@ -113,7 +113,7 @@ def test_the_model_s_first_block_holds_M_target(fitted, all_labelled):
 def test_codes_hold_as_much_as_they_are_to(whole_fits):
     labels = np.random.default_rng(2).integers(0, 3, 3000)
     rows = rows_of(labels, 2)
-    mae = build(M_target=0.5, max_epochs=60, batch_size=256, lr=4e-3)
+    mae = build(M_target=0.5, max_epochs=120, batch_size=256, lr=2.5e-3)
     mae.fit(rows, labels)
     new = np.random.default_rng(3).integers(0, 3, 2000)
     about = mae.target_mutual_info(rows_of(new, 3), new)

@@ -59,6 +59,13 @@ def test_late_errors_add_up_faster_and_the_last_one_not():
     assert multipliers == pytest.approx([0.25, 1.75, 2.5, 2.5, 2.5])
 
 
+def test_a_fit_without_a_turn_has_no_late_part():
+    ascent = Ascent(C=10.0, M=1.0, n_updates=0, late=3.0)
+    ascent.update(1.5)
+
+    assert ascent.multiplier == pytest.approx(0.25)
+
+
 def test_updates_that_wait_count_as_early_ones():
     patient = {"patience": 2, "stops_waiting_near": None}
     ascent = Ascent(C=10.0, M=1.0, n_updates=6, late=3.0, **patient)

@@ -158,7 +158,7 @@ class DualAscent:
 
     def _pace(self) -> float:
         """By how much the integral gain is larger now."""
-        if self._late is None or self._n_updates is None:
+        if self._late is None or not self._n_updates:
             return 1.0
         remaining = max(0.0, 1 - self._updates / self._n_updates)
         return 1.0 if remaining > 0.5 else 2 * remaining * self._late
