@@ -109,7 +109,7 @@ def information_path(
     >>> from sklearn_mae import MutualAutoencoder, information_path
     >>> X, _ = load_iris(return_X_y=True)
     >>> mae = MutualAutoencoder(
-    ...     n_components=3, hidden_layer_sizes=(16,), max_epochs=200, lr=5e-3,
+    ...     n_components=3, hidden_layer_sizes=(16,), max_epochs=700, lr=5e-3,
     ...     random_state=0,
     ... )
     >>> path = information_path(mae, X, [1.0, 1.5])

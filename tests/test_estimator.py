@@ -267,7 +267,7 @@ def test_encoder_information_counts_equal_rows_one_by_one(small):
 
 
 def test_encoder_information_says_when_rows_are_too_few(small):
-    mae = small(M=3.0, max_epochs=300).fit(NUMBERS)
+    mae = small(M=2.0, max_epochs=300).fit(NUMBERS)
 
     rates = mae.rate(NUMBERS)
     costly = NUMBERS[np.argsort(rates)[-2:]]
