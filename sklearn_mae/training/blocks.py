@@ -76,10 +76,15 @@ class _OfBlock(Constraint):
 
     def _drawn(self, step: Step, among: Tensor) -> tuple[Tensor, Distribution, Tensor]:
         """Draw rows, numbers among given ones: these, q of the block, and codes."""
-        some = torch.randint(
-            len(among), (N_DRAWN,), generator=step.generator, device=among.device
+        rows = among[self._some(step, among)]
+        return rows, *self._encoded(step, rows)
+
+    def _some(self, step: Step, among: Tensor) -> Tensor:
+        """Draw positions in a tensor, shape (N_DRAWN,)."""
+        size = (N_DRAWN,)
+        return torch.randint(
+            len(among), size, generator=step.generator, device=among.device
         )
-        return among[some], *self._encoded(step, among[some])
 
     def _encoded(self, step: Step, rows: Tensor) -> tuple[Distribution, Tensor]:
         q = part_of(step.model.q(self.x.take(rows)), self.block)
@@ -123,9 +128,7 @@ class FirstBlock(_OfBlock):
             self.guesses.refresh(step.model)
         self._terms += 1
         proba = self.guesses.probabilities
-        some = torch.randint(
-            len(proba), (N_DRAWN,), generator=step.generator, device=proba.device
-        )
+        some = self._some(step, proba)
         _, a = self._encoded(step, self.guesses.rows[some])
         proba = proba[some]
         doubt = -torch.xlogy(proba, proba).sum(-1) / math.log(proba.shape[-1])
@@ -184,9 +187,7 @@ class SecondBlock(_OfBlock):
             self.bank.refill(step.model, rows, step.generator)
             self._banked = classes
         self._terms += 1
-        some = torch.randint(
-            len(numbers), (N_DRAWN,), generator=step.generator, device=numbers.device
-        )
+        some = self._some(step, numbers)
         _, b = self._encoded(step, numbers[some])
         information = self.bank.compared(b, self._banked[some]).mean()
         return Term(self.period * self.penalty.weight * information, information)
