@@ -20,11 +20,14 @@ from torch import nn
 from torch.distributions import Independent, Normal
 
 from sklearn_mae import MutualAutoencoder, SequenceVectorizer
+from sklearn_mae.estimator.parts import AUTO_MAX_EPOCHS, DEFAULT_LR
+from sklearn_mae.families import Schedule
 
 MS = ("1", "3", "6", "9", "12", "16", "24", "none")
 # with two components no more is to be had
 MS_OF_TWO = ("1", "3", "6", "9", "none")
-HIDDEN, STEPS, EPOCHS, BATCH, LR = (128, 128), 4_000, 2_000, 128, 1e-3
+HIDDEN, BATCH = (128, 128), 128
+STEPS, EPOCHS = Schedule().n_steps, AUTO_MAX_EPOCHS
 WITHOUT_NOISE = ("WAE",)
 
 Factory = Callable[[int, int, int], BaseEstimator]
@@ -118,7 +121,7 @@ class Pythae(TransformerMixin, BaseEstimator):
         x = torch.as_tensor(np.asarray(X), dtype=torch.float32)
         batches = math.ceil(len(x) / BATCH)
         epochs = min(EPOCHS, max(1, round(STEPS / batches)))
-        optimizer = torch.optim.Adam(model.parameters(), lr=LR, fused=True)
+        optimizer = torch.optim.Adam(model.parameters(), lr=DEFAULT_LR, fused=True)
         schedule = torch.optim.lr_scheduler.LambdaLR(
             optimizer, lambda epoch: min(1.0, 2 * (1 - epoch / epochs))
         )

@@ -125,7 +125,7 @@ def test_lengths(small, params, epochs, batches):
 
 @pytest.mark.parametrize(
     ("n", "epochs"),
-    [(10, 1250), (128, 1250), (129, 1000), (1280, 200), (128 * 5000, 1)],
+    [(10, 1500), (128, 1500), (129, 1000), (1280, 200), (128 * 5000, 1)],
 )
 def test_automatic_length(small, monkeypatch, n, epochs):
     from sklearn_mae.estimator.parts import resolve_lengths
@@ -135,7 +135,7 @@ def test_automatic_length(small, monkeypatch, n, epochs):
     assert resolve_lengths(params, n) == (min(n, 128), epochs)
 
 
-@pytest.mark.parametrize(("n", "epochs"), [(32, 1250), (2000, 32)])
+@pytest.mark.parametrize(("n", "epochs"), [(32, 1500), (2000, 32)])
 def test_automatic_length_of_texts(small, n, epochs):
     from sklearn_mae.estimator.parts import resolve_lengths
 
@@ -743,7 +743,7 @@ def warnings_of_fit(mae, X):
         (
             {},
             X,
-            ["training took 3 steps, and max_epochs='auto' takes 1250 here: raise"],
+            ["training took 3 steps, and max_epochs='auto' takes 1500 here: raise"],
         ),
         (
             {"C": 0.01},
@@ -946,7 +946,7 @@ def test_the_steps_of_auto_are_not_blamed(small, max_epochs):
 
 @pytest.mark.parametrize(
     ("n_rows", "batch_size", "usual"),
-    [(60, "auto", 1_250), (128, "auto", 1_250), (1_000, "auto", 2_000), (60, 6, 2_000)],
+    [(60, "auto", 1_500), (128, "auto", 1_500), (1_000, "auto", 2_000), (60, 6, 2_000)],
 )
 def test_the_usual_steps_are_those_of_auto(small, n_rows, batch_size, usual):
     rows = torch.arange(n_rows).unsqueeze(1)

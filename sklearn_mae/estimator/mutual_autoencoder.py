@@ -213,7 +213,7 @@ default="auto"
         of a cell.
     max_epochs : int or "auto", default="auto"
         Passes over the data. ``"auto"``: about 2,000 steps, at least one epoch and at
-        most 1,250. Before a first fit the decoder of ``"autoregressive"`` and
+        most 1,500. Before a first fit the decoder of ``"autoregressive"`` and
         ``"flow"`` learns rows without codes, for half as many steps again; where rows
         that are held out meanwhile become less likely, it goes back to its best, and
         the fit takes twice as many steps as that took.

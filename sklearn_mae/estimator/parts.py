@@ -55,7 +55,7 @@ __all__ = [
 # names of built-in parts
 ENCODERS = ("resampling", "gaussian")
 
-AUTO_MAX_EPOCHS = 1_250
+AUTO_MAX_EPOCHS = 1_500
 DEFAULT_LR = 2.5e-3
 AUTO_C = 10.0
 # Rows of a batch times parameters of the networks from which device="auto" takes a GPU.
