@@ -353,9 +353,6 @@ def table_removed(rows: list[dict]) -> None:
 
 # what the code knows besides the digit: so many nats and components
 M_DIGITS, N_REST = 6.0, 4
-# Bound on the multipliers. The default, the number of columns, has the constraints on
-# the first block push against each other at the cost of the rest.
-C_DIGITS = 10.0
 
 
 def cases_of_digits() -> Iterator[dict]:
@@ -369,7 +366,6 @@ def run_digits(case: dict) -> dict:
     X, X_test, y, y_test, known = digits_split(seed, case["labels"])
     mae = MutualAutoencoder(
         M=M_DIGITS,
-        C=C_DIGITS,
         n_components=N_REST,
         target="code",
         M_target="max",

@@ -8,7 +8,7 @@ import torch
 from scipy.stats import norm
 
 from sklearn_mae.model import DiagonalNormal, Rows
-from sklearn_mae.training import TargetInformation
+from sklearn_mae.training import TargetInformation, targets
 from sklearn_mae.training.constraints import Step
 from sklearn_mae.training.penalty import Constant, DualAscent
 from tests.statistical import assert_mean_equal
@@ -88,6 +88,19 @@ def test_gradient_is_that_of_the_information():
     assert_mean_equal(found, slope, resolution=0.1)
 
 
+def test_codes_far_from_their_class_gain_nothing_by_going_farther():
+    # narrow codes: each row's own class has none near it, log q(z|y) is -20,000
+    x, labels = made((-1.0, 1.0), 500)
+    constraint, model = build(x, 1 - labels), Shift(1.0, scale=0.01)
+    constraint.bank.refill(model, constraint.rows, generator(0))
+    z = model.q(x).rsample((), generator(1))
+    values = constraint.bank.compared(z, labels)
+    values.mean().backward()
+
+    assert values.tolist() == [targets.LOWEST] * len(x)
+    assert float(model.s.grad) == 0
+
+
 def test_up_it_goes_through_the_classifier():
     x, labels = made((-1.0, 1.0), 500)
     penalty = DualAscent(10.0, 0.5)
@@ -110,8 +123,6 @@ def test_up_it_goes_through_the_classifier():
 
 
 def test_calibration_takes_the_banks_bias_away(monkeypatch):
-    from sklearn_mae.training import targets
-
     # narrow codes and a bank of few rows: the estimate is off
     monkeypatch.setattr(targets, "BANK", 50)
     monkeypatch.setattr(targets, "COMPARED", 2000)

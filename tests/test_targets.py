@@ -13,6 +13,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, cross_validate
 from sklearn.pipeline import make_pipeline
+from skorch.callbacks import Callback
 from torch import nn
 from torch.distributions import Independent, Normal
 from torch.testing import assert_close
@@ -60,6 +61,29 @@ def fitted():
 
 
 # -- defaults --------------------------------------------------------------------------
+
+
+class Bounds(Callback):
+    """Bounds on the multipliers of a fit."""
+
+    def on_train_begin(self, net, **kwargs):
+        found.clear()
+        found.update({c.name: c.penalty.C for c in net.constraints})
+
+
+found: dict[str, float] = {}
+
+
+@pytest.mark.parametrize(("target", "nats"), [("condition", 0.0), ("code", "max")])
+@pytest.mark.parametrize(("C", "of_M", "of_label"), [("auto", 12, 10), (20.0, 20, 20)])
+def test_a_labels_bound_does_not_grow_with_the_columns(target, nats, C, of_M, of_label):
+    wide = np.tile(X, 4)
+    mae = build(target=target, M_target=nats, C=C, callbacks=[Bounds()])
+    mae.set_params(max_epochs=1).fit(wide, NAMES)
+
+    bounds = dict(found)
+    assert [bounds.pop("rate"), bounds.pop("model")] == [of_M, of_M]
+    assert set(bounds.values()) == {of_label}
 
 
 def test_auto_without_a_target_is_what_it_was():

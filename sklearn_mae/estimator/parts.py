@@ -209,7 +209,9 @@ def build_constraints(
     constraints = [] if params.M is None else _of_M(params, model, family, C, n_steps)
     if labelled is not None:
         kind = _of_blocks if params.target == "code" else _of_target
-        constraints += kind(model, labelled, C)
+        # a label that the decoder knows anyway is worth little: no multiplier grows
+        C_label = AUTO_C if params.C == "auto" else C
+        constraints += kind(model, labelled, C_label)
     for constraint in constraints:
         constraint.load_state_dict(state.get(constraint.name, {}))
     return constraints

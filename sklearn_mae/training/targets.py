@@ -29,6 +29,8 @@ BANK, ALL_CLASSES, OF_EACH = 1_000, 4_000, 20
 REFRESHED = 5
 # draws that the bias is measured with, and rows that they are compared with
 CALIBRATED, COMPARED = 1_000, 10_000
+# of log q(z|y) - log q(z) of a single code, in nats
+LOWEST = -3.0
 HEAD_SIZES, HEAD_LR = (64,), 3e-3
 
 
@@ -84,7 +86,11 @@ class Bank:
         return encoded(model, self.x.take, index, self.block)
 
     def compared(self, z: Tensor, labels: Tensor) -> Tensor:
-        """Log q(z|y) - log q(z) of codes z (n, d) of classes, shape (n,)."""
+        """Log q(z|y) - log q(z) of codes z (n, d) of classes, shape (n,).
+
+        It is cut off below, where it has no bound: there a code far from all rows of
+        its class would gain the more the farther it goes, though I(z; y) >= 0.
+        """
         log_q = z.new_full((len(z), len(self._few)), -math.inf)
         columns = [
             _log_mean(q, z) if q is not None else log_q[:, i]
@@ -94,7 +100,7 @@ class Bank:
         of_all = torch.logsumexp(log_q + self.shares.log(), 1)
         own = log_q.gather(1, labels.unsqueeze(1)).squeeze(1)
         if self._few == self._all:
-            return own - of_all
+            return (own - of_all).clamp_min(LOWEST)
         parts, places = [], []
         for label in labels.unique().tolist():
             place = (labels == label).nonzero().squeeze(-1)
@@ -103,7 +109,7 @@ class Bank:
             parts.append(_log_mean(q, z[place]))
             places.append(place)
         own = torch.cat(parts)[torch.cat(places).argsort()]
-        return own - of_all
+        return (own - of_all).clamp_min(LOWEST)
 
     @torch.no_grad()
     def bias(
