@@ -75,15 +75,18 @@ found: dict[str, float] = {}
 
 
 @pytest.mark.parametrize(("target", "nats"), [("condition", 0.0), ("code", "max")])
-@pytest.mark.parametrize(("C", "of_M", "of_label"), [("auto", 12, 10), (20.0, 20, 20)])
-def test_a_labels_bound_does_not_grow_with_the_columns(target, nats, C, of_M, of_label):
+@pytest.mark.parametrize(
+    ("C", "of_M", "some", "nothing"), [("auto", 12, 10, 40), (20.0, 20, 20, 20)]
+)
+def test_bounds_on_multipliers(target, nats, C, of_M, some, nothing):
     wide = np.tile(X, 4)
     mae = build(target=target, M_target=nats, C=C, callbacks=[Bounds()])
     mae.set_params(max_epochs=1).fit(wide, NAMES)
 
     bounds = dict(found)
     assert [bounds.pop("rate"), bounds.pop("model")] == [of_M, of_M]
-    assert set(bounds.values()) == {of_label}
+    code = {"target": some, "target_rate": some, "rest": nothing}
+    assert bounds == {"condition": {"target": nothing}, "code": code}[target]
 
 
 def test_auto_without_a_target_is_what_it_was():

@@ -58,6 +58,10 @@ ENCODERS = ("resampling", "gaussian")
 AUTO_MAX_EPOCHS = 1_500
 DEFAULT_LR = 2.5e-3
 AUTO_C = 10.0
+# Of what codes hold about a label: the bound on a multiplier, and the constant where
+# that is to be nothing. A label that the decoder is told anyway is worth little, however
+# many columns there are; but the last hundredths of a nat take a large constant.
+LABEL_C, NOTHING_C = 10.0, 40.0
 # Rows of a batch times parameters of the networks from which device="auto" takes a GPU.
 # A default table has about 1e7; its step is hundreds of small operations, which a GPU
 # takes as long to start as one core takes to do. From ten times as many on that core
@@ -209,9 +213,9 @@ def build_constraints(
     constraints = [] if params.M is None else _of_M(params, model, family, C, n_steps)
     if labelled is not None:
         kind = _of_blocks if params.target == "code" else _of_target
-        # a label that the decoder knows anyway is worth little: no multiplier grows
-        C_label = AUTO_C if params.C == "auto" else C
-        constraints += kind(model, labelled, C_label)
+        auto = params.C == "auto"
+        bounds = (LABEL_C, NOTHING_C) if auto else (params.C, params.C)
+        constraints += kind(model, labelled, *bounds)
     for constraint in constraints:
         constraint.load_state_dict(state.get(constraint.name, {}))
     return constraints
@@ -254,8 +258,8 @@ def _of_M(params, model, family, C: float, n_steps: int) -> list[Constraint]:
     return constraints
 
 
-def _of_target(model, labelled: Labelled, C: float) -> list[Constraint]:
-    penalty: Constant | DualAscent = Constant(C)
+def _of_target(model, labelled: Labelled, C: float, nothing: float) -> list[Constraint]:
+    penalty: Constant | DualAscent = Constant(nothing)
     if labelled.nats > 0:
         penalty = DualAscent(
             C,
@@ -269,7 +273,7 @@ def _of_target(model, labelled: Labelled, C: float) -> list[Constraint]:
     return [TargetInformation(penalty, x, labels, shares, d, seed)]
 
 
-def _of_blocks(model, labelled: Labelled, C: float) -> list[Constraint]:
+def _of_blocks(model, labelled: Labelled, C: float, nothing: float) -> list[Constraint]:
     x, labels, shares = _parts(model, labelled)
     d = class_prior(model).n_components
     first, rest = slice(None, d), slice(d, None)
@@ -287,7 +291,7 @@ def _of_blocks(model, labelled: Labelled, C: float) -> list[Constraint]:
     return [
         FirstBlock(up, x, labels, shares, first, guesses),
         FirstRate(down, x, labels, shares, first),
-        SecondBlock(Constant(C), x, labels, shares, rest, guesses),
+        SecondBlock(Constant(nothing), x, labels, shares, rest, guesses),
     ]
 
 
