@@ -59,8 +59,8 @@ AUTO_MAX_EPOCHS = 1_500
 DEFAULT_LR = 2.5e-3
 AUTO_C = 10.0
 # Of what codes hold about a label: the bound on a multiplier, and the constant where
-# that is to be nothing. A label that the decoder is told anyway is worth little, however
-# many columns there are; but the last hundredths of a nat take a large constant.
+# that is to be nothing. A label that the decoder is told anyway is worth little,
+# however many columns there are. But to lose the last hundredths of a nat takes more.
 LABEL_C, NOTHING_C = 10.0, 40.0
 # Rows of a batch times parameters of the networks from which device="auto" takes a GPU.
 # A default table has about 1e7; its step is hundreds of small operations, which a GPU
