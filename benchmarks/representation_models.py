@@ -293,7 +293,6 @@ TEXTS: dict[str, dict[str, Factory]] = {
             M,
             SequenceVectorizer(min_df=5, tokenizer=str.split),
             likelihood="sequence",
-            lr=2e-3,
         )
         for M in ("1", "3", "6", "9", "12", "none")
     },

@@ -135,7 +135,7 @@ def test_automatic_length(small, monkeypatch, n, epochs):
     assert resolve_lengths(params, n) == (min(n, 128), epochs)
 
 
-@pytest.mark.parametrize(("n", "epochs"), [(32, 1500), (2000, 32)])
+@pytest.mark.parametrize(("n", "epochs"), [(32, 1500), (2000, 24)])
 def test_automatic_length_of_texts(small, n, epochs):
     from sklearn_mae.estimator.parts import resolve_lengths
 

@@ -213,11 +213,11 @@ default="auto"
         Logistics of ``"autoregressive"`` may be a tenth of it wide, on a grid a tenth
         of a cell.
     max_epochs : int or "auto", default="auto"
-        Passes over the data. ``"auto"``: about 2,000 steps, at least one epoch and at
-        most 1,500. Before a first fit the decoder of ``"autoregressive"`` and
-        ``"flow"`` learns rows without codes, for half as many steps again; where rows
-        that are held out meanwhile become less likely, it goes back to its best, and
-        the fit takes twice as many steps as that took.
+        Passes over the data. ``"auto"``: about 2,000 steps, of texts 1,500, at least
+        one epoch and at most 1,500. Before a first fit the decoder of
+        ``"autoregressive"`` and ``"flow"`` learns rows without codes, for half as many
+        steps again; where rows that are held out meanwhile become less likely, it goes
+        back to its best, and the fit takes twice as many steps as that took.
     batch_size : int or "auto", default="auto"
         Largest batch; an epoch is cut into batches of nearly equal size. ``"auto"``:
         128, of sequences 32, of ``"autoregressive"`` and ``"flow"`` 256, or all rows if

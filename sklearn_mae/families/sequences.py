@@ -45,6 +45,7 @@ class Sequences(RowFamily):
     # infomax bound needs no proposals and so serves twice the draws in less time.
     schedule = Schedule(
         batch_size=32,
+        n_steps=1_500,
         period=8,
         calibration_samples=(64, 128),
         widest_training_gap=np.inf,
