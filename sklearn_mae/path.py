@@ -368,18 +368,25 @@ def information_report(
     X = rows_before(before, X)
     scored, (n, n_columns) = estimator._entries(X)
     of = "" if scored == n * n_columns else f", of {scored / n:.3g} entries in a row"
+    # what the decoder sees is given
+    given = "|y" if estimator.target == "condition" else ""
     low, high = estimator.mutual_info_interval_
     codes = estimator.encoder_mutual_info(X)
     figures = {
         "rate R": (estimator.rate(X), "what the codes cost; at least I_q"),
         "distortion D": (estimator.distortion(X, y), "what they leave unexplained"),
-        "bound": (estimator.score_samples(X, y), f"on log p(x): -(D + R){of}"),
-        "log p(x)": (estimator.log_likelihood(X, y=y), f"by importance weighting{of}"),
+        "bound": (estimator.score_samples(X, y), f"on log p(x{given}): -(D + R){of}"),
+        f"log p(x{given})": (
+            estimator.log_likelihood(X, y=y),
+            f"by importance weighting{of}",
+        ),
     }
     rows = []
     if estimator.M is not None:
         rows.append(("M", float(estimator.M), np.nan, np.nan, "nats asked for"))
-    rows.append(("I_p(x, z)", estimator.mutual_info_, low, high, "of the model"))
+    rows.append(
+        (f"I_p(x, z{given})", estimator.mutual_info_, low, high, "of the model")
+    )
     capped = ""
     if codes.capped:
         capped = f"; {codes.n_samples} rows confirm log n = "

@@ -627,6 +627,10 @@ def test_paths_and_reports_take_y(fitted):
     assert np.isfinite(known.elbo).all()
     report = information_report(fitted, X, NAMES).to_frame()
     assert report.loc["I_q(z; y)", "value"] == fitted.target_mutual_info_
+    # what the decoder is told stands in what is reported
+    given = fitted.log_likelihood(X, y=NAMES).mean()
+    assert report.loc["log p(x|y)", "value"] == pytest.approx(given)
+    assert report.loc["I_p(x, z|y)", "value"] == fitted.mutual_info_
 
 
 def test_a_saved_fit_is_the_same(fitted):
