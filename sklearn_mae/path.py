@@ -145,7 +145,7 @@ def information_path(
     )
     original = {name: getattr(estimator, name) for name in ("warm_start", "max_epochs")}
     fits: dict[int, MutualAutoencoder] = {}
-    warned: dict[int, Warning | str] = {}
+    warned: dict[int, list[str]] = {}
     for i, start, fraction in _fit_order(targets):
         cold = start is None
         model = clone(estimator) if cold else copy.deepcopy(fits[start])
@@ -158,7 +158,7 @@ def information_path(
             model.fit(train, y)
         for warning in caught:
             if issubclass(warning.category, ConvergenceWarning):
-                warned[i] = warning.message
+                warned.setdefault(i, []).append(str(warning.message))
             else:
                 warnings.warn_explicit(
                     warning.message, warning.category, warning.filename, warning.lineno
@@ -174,7 +174,7 @@ def information_path(
         **{name: np.array([row[name] for row in rows]) for name in rows[0]},
         estimators=models,
     )
-    missed = [(targets[i], warned[i]) for i in sorted(warned)]
+    missed = [(targets[i], message) for i in sorted(warned) for message in warned[i]]
     message = _warning_message(path.M, missed, log_likelihoods)
     if message:
         warnings.warn(message, ConvergenceWarning, stacklevel=2)
@@ -243,10 +243,18 @@ def _figures(model, X_test, y_test, log_likelihoods):
 
 def _warning_message(M, missed, log_likelihoods):
     parts = []
-    if missed:
-        targets = ", ".join(f"{target:g}" for target, _ in missed)
-        first, message = missed[0]
-        parts.append(f"fit warned at M = {targets}; at {first:g}: {message}")
+    # what several fits say alike, as that labelled rows are few, hides nothing else
+    of_message: dict[str, list] = {}
+    for target, message in missed:
+        of_message.setdefault(message, []).append(target)
+    own = [(some[0], message) for message, some in of_message.items() if len(some) == 1]
+    if own:
+        first, message = own[0]
+        listed = _listed(dict(own))
+        parts.append(f"fit warned at M = {listed}; at {_listed([first])}: {message}")
+    for message, some in of_message.items():
+        if len(some) > 1:
+            parts.append(f"fit warned at M = {_listed(some)}: {message}")
     for unconstrained in np.flatnonzero(np.isnan(M)):
         worse = [
             f"{target:g}"
@@ -259,6 +267,10 @@ def _warning_message(M, missed, log_likelihoods):
                 "of the model without the constraint."
             )
     return f"information_path: {' '.join(parts)}" if parts else ""
+
+
+def _listed(targets) -> str:
+    return ", ".join("None" if M is None else f"{M:g}" for M in targets)
 
 
 def _is_below(values, others):
@@ -329,6 +341,28 @@ def _shown(likelihood) -> str:
     return likelihood if isinstance(likelihood, str) else reprlib.repr(likelihood)
 
 
+def _about_labels(estimator, X, y) -> list[tuple]:
+    """Rows of the report on what codes tell of labels."""
+    if y is not None:
+        found = estimator.target_mutual_info(X, y)
+        meaning = "of the codes drawn for these rows, and their labels"
+        return [
+            (f"I_q({block}; y)", part.estimate, *part.interval, meaning)
+            for block, part in found.items()
+        ]
+    middles = estimator.target_mutual_info_
+    ends = estimator.target_mutual_info_interval_
+    if not isinstance(middles, dict):
+        middles, ends = {"z": middles}, {"z": ends}
+    meaning = "of codes and labels of rows that fit held out"
+    if np.isnan(list(middles.values())).any():
+        meaning = "not known: fit held out no labelled rows, and y is None"
+    return [
+        (f"I_q({block}; y)", middle, *ends[block], meaning)
+        for block, middle in middles.items()
+    ]
+
+
 def information_report(
     estimator: BaseEstimator, X: ArrayLike, y: ArrayLike | None = None
 ) -> InformationReport:
@@ -342,7 +376,8 @@ def information_report(
     X : array-like of shape (n_samples, n_features)
         Rows, as `estimator` takes them, preferably held out.
     y : array-like of shape (n_samples,) or None, default=None
-        Their labels, where `estimator` has a `target`.
+        Their labels, where `estimator` has a `target`: then what codes tell of labels
+        is that of these rows, else that of the rows which ``fit`` held out.
 
     Returns
     -------
@@ -401,13 +436,7 @@ def information_report(
         )
     )
     if hasattr(estimator, "target_mutual_info_"):
-        middles = estimator.target_mutual_info_
-        ends = estimator.target_mutual_info_interval_
-        if not isinstance(middles, dict):
-            middles, ends = {"z": middles}, {"z": ends}
-        meaning = "of codes and labels, of rows that fit held out"
-        for block, middle in middles.items():
-            rows.append((f"I_q({block}; y)", middle, *ends[block], meaning))
+        rows += _about_labels(estimator, X, y)
     for name, (values, meaning) in figures.items():
         mean, se = float(values.mean()), float(values.std() / len(values) ** 0.5)
         rows.append((name, mean, mean - 2 * se, mean + 2 * se, meaning))

@@ -9,6 +9,7 @@ import pytest
 import torch
 from scipy import sparse
 from sklearn.base import clone
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import cross_val_predict
 from sklearn.pipeline import make_pipeline
@@ -384,6 +385,41 @@ def test_scorer_paths_and_reports(fitted, all_labelled):
     found = all_labelled.target_mutual_info_
     assert report.loc["I_q(target; y)", "value"] == found.target
     assert report.loc["I_q(rest; y)", "value"] == found.rest
+
+
+def test_a_report_says_whose_labels_it_is_of(fitted, all_labelled):
+    few = information_report(fitted, X).to_frame()
+    assert "fit held out no labelled rows" in few.loc["I_q(rest; y)", "meaning"]
+
+    report = information_report(all_labelled, X, mixed(None)).to_frame()
+    about = all_labelled.target_mutual_info(X, mixed(None))
+    for block in ("target", "rest"):
+        ends = report.loc[f"I_q({block}; y)", ["low", "high"]]
+        assert tuple(ends) == about[block].interval
+
+
+def test_a_path_hides_no_miss_behind_few_labels():
+    with pytest.warns(ConvergenceWarning) as caught:
+        information_path(build(), X, [1.5, 2.0], y=FEW, X_test=X[:40])
+
+    (said,) = (str(warning.message) for warning in caught)
+    assert "at M = 1.5, 2; at 1.5: M=1.5 nats" in said
+    assert "at M = 1.5, 2: target_mutual_info_ is NaN" in said
+
+
+def test_rows_without_labels_tell_nothing_of_them(all_labelled):
+    with pytest.raises(ValueError, match="y labels none of 330 rows"):
+        all_labelled.target_mutual_info(X, np.full(N, -1))
+    with pytest.raises(ValueError, match="y is None"):
+        all_labelled.target_mutual_info(X)
+
+
+def test_rows_of_one_class_bring_a_warning(all_labelled):
+    rows = X[LABELS == 1]
+    with pytest.warns(UserWarning, match="of class 'other': I.* is 0 whatever"):
+        about = all_labelled.target_mutual_info(rows, ["other"] * len(rows))
+
+    assert about.target.interval == (0.0, 0.0)
 
 
 def test_a_saved_fit_is_the_same(fitted, all_labelled):

@@ -102,7 +102,7 @@ class MutualAutoencoder(
         nat of code makes each column likelier by a nat at most, so that no larger
         multiplier is needed to hold information down. For ``constraint="paper"``,
         whose multiplier is always -C or C, ``"auto"`` is 10; for what codes hold
-        about a `target`, 10, and 40 where that is to be nothing.
+        about a `target`, 10, and 40 for the second block of ``target="code"``.
     n_components : int, default=8
         Dimension d of the code; with ``target="code"`` of its second block, and the
         code has `n_target_components` more.

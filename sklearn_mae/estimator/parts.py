@@ -58,10 +58,10 @@ ENCODERS = ("resampling", "gaussian")
 AUTO_MAX_EPOCHS = 1_500
 DEFAULT_LR = 2.5e-3
 AUTO_C = 10.0
-# Of what codes hold about a label: the bound on a multiplier, and the constant where
-# that is to be nothing. A label that the decoder is told anyway is worth little,
-# however many columns there are. But to lose the last hundredths of a nat takes more.
-LABEL_C, NOTHING_C = 10.0, 40.0
+# Of what codes hold about a label. What the decoder is told anyway is worth little,
+# however many columns there are. A second block whose decoder sees no label but through
+# the first takes more to know nothing of it.
+LABEL_C, SECOND_BLOCK_C = 10.0, 40.0
 # Rows of a batch times parameters of the networks from which device="auto" takes a GPU.
 # A default table has about 1e7; its step is hundreds of small operations, which a GPU
 # takes as long to start as one core takes to do. From ten times as many on that core
@@ -213,9 +213,7 @@ def build_constraints(
     constraints = [] if params.M is None else _of_M(params, model, family, C, n_steps)
     if labelled is not None:
         kind = _of_blocks if params.target == "code" else _of_target
-        auto = params.C == "auto"
-        bounds = (LABEL_C, NOTHING_C) if auto else (params.C, params.C)
-        constraints += kind(model, labelled, *bounds)
+        constraints += kind(params, model, labelled)
     for constraint in constraints:
         constraint.load_state_dict(state.get(constraint.name, {}))
     return constraints
@@ -258,8 +256,9 @@ def _of_M(params, model, family, C: float, n_steps: int) -> list[Constraint]:
     return constraints
 
 
-def _of_target(model, labelled: Labelled, C: float, nothing: float) -> list[Constraint]:
-    penalty: Constant | DualAscent = Constant(nothing)
+def _of_target(params, model, labelled: Labelled) -> list[Constraint]:
+    C = LABEL_C if params.C == "auto" else params.C
+    penalty: Constant | DualAscent = Constant(C)
     if labelled.nats > 0:
         penalty = DualAscent(
             C,
@@ -273,7 +272,9 @@ def _of_target(model, labelled: Labelled, C: float, nothing: float) -> list[Cons
     return [TargetInformation(penalty, x, labels, shares, d, seed)]
 
 
-def _of_blocks(model, labelled: Labelled, C: float, nothing: float) -> list[Constraint]:
+def _of_blocks(params, model, labelled: Labelled) -> list[Constraint]:
+    auto = params.C == "auto"
+    C, C_second = (LABEL_C, SECOND_BLOCK_C) if auto else (params.C, params.C)
     x, labels, shares = _parts(model, labelled)
     d = class_prior(model).n_components
     first, rest = slice(None, d), slice(d, None)
@@ -291,7 +292,7 @@ def _of_blocks(model, labelled: Labelled, C: float, nothing: float) -> list[Cons
     return [
         FirstBlock(up, x, labels, shares, first, guesses),
         FirstRate(down, x, labels, shares, first),
-        SecondBlock(Constant(nothing), x, labels, shares, rest, guesses),
+        SecondBlock(Constant(C_second), x, labels, shares, rest, guesses),
     ]
 
 

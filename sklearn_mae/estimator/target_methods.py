@@ -60,7 +60,8 @@ def warn_of_target(params, fitted: Fitted) -> None:
 UNKNOWN = (
     "target_mutual_info_ is NaN: the bracket of I(z; y) needs labelled rows held out "
     f"from training, and a class of y has fewer than {FEWEST_ROWS} rows. Pass rows "
-    "that fit has not seen to target_mutual_info(X, y), or leave small classes out."
+    "that fit has not seen to target_mutual_info(X, y): whether I(z; y) is M_target "
+    "is not known before."
 )
 
 
@@ -111,7 +112,7 @@ class TargetMixin:
     _fitted: Fitted
 
     @at_once
-    def target_mutual_info(self, X: ArrayLike, y: ArrayLike) -> Bunch:
+    def target_mutual_info(self, X: ArrayLike, y: ArrayLike | None = None) -> Bunch:
         """Bracket I(z; y), what codes drawn for rows tell about their labels.
 
         From the encoder's own density, so that no adversary is needed: whatever reads
@@ -149,7 +150,8 @@ class TargetMixin:
         Warns
         -----
         UserWarning
-            If the bracket is wide because the rate is too high for so few rows.
+            If the bracket is wide because the rate is too high for so few rows, or if
+            all rows are of one class.
         """
         fitted = self._fitted
         if fitted.target is None:
@@ -163,6 +165,11 @@ class TargetMixin:
         rows, labels = rows_of_transform(self, X), y
         if fitted.target.kind == "code":
             labels, labelled = some_labels(y, len(rows))
+            if not labelled.any():
+                raise ValueError(
+                    f"y labels none of {len(rows)} rows: -1, NaN and None stand for "
+                    "rows without a label. Pass rows that have one."
+                )
             rows = rows[labelled]
         index = fitted.target.index(labels, len(rows))
         counts = np.bincount(index)
@@ -171,6 +178,14 @@ class TargetMixin:
             raise ValueError(
                 f"y holds a single row of class {label.item()!r}; what a code tells of "
                 "a class needs two rows of it. Pass more rows, or leave it out."
+            )
+        if (counts > 0).sum() == 1:
+            warnings.warn(
+                f"All {len(index)} labelled rows are of class "
+                f"{fitted.target.classes_[index[0]].item()!r}: I(z; y) is 0 whatever "
+                "the codes hold. Pass rows of several classes.",
+                UserWarning,
+                stacklevel=3,
             )
         found = fitted.about_labels(rows, index)
         for name, of_block in found.items():
