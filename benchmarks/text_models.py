@@ -13,7 +13,7 @@ from torch import Tensor
 
 from sklearn_mae import MutualAutoencoder, SequenceVectorizer
 from sklearn_mae.encoders import Amortised, Bound
-from sklearn_mae.estimator.parts import build_model, build_net
+from sklearn_mae.estimator.parts import build_model, build_net, resolve_lengths
 from sklearn_mae.evaluation import Evaluation
 from sklearn_mae.families import Structure, row_family
 from sklearn_mae.text import END, PAD
@@ -210,7 +210,8 @@ def untrained(params: MutualAutoencoder, X: np.ndarray):
     seed, device = params.random_state, params.device
     model = build_model(structure, family, x[:2], seed).to(device)
     progress = ProgressBar(disable=True)
-    net = build_net(params, model, family, len(X), 0.0, seed, {}, device, progress)
+    n, lengths = len(X), resolve_lengths(params, len(X))
+    net = build_net(params, model, family, n, lengths, 0.0, seed, {}, device, progress)
     x = x.map(lambda field: field.to(device))
     return net.initialize(), TrainingRows(x, family.lengths(rows))
 
