@@ -144,7 +144,10 @@ def test_automatic_length_of_texts(small, n, epochs):
     assert resolve_lengths(params, n) == (32, epochs)
 
 
-def test_both_multipliers_answer_faster_from_the_half_on(small, monkeypatch):
+@pytest.mark.parametrize(("n_components", "late"), [(2, 6.0), (1, None)])
+def test_both_multipliers_answer_faster_from_the_half_on(
+    small, monkeypatch, n_components, late
+):
     from sklearn_mae.estimator import parts
 
     given = []
@@ -155,10 +158,10 @@ def test_both_multipliers_answer_faster_from_the_half_on(small, monkeypatch):
             super().__init__(*args, n_updates=n_updates, late=late, **options)
 
     monkeypatch.setattr(parts, "DualAscent", Recorded)
-    small(max_epochs=40).fit(X)
+    small(max_epochs=40, n_components=n_components).fit(X)
 
     # the model's has a turn every fourth step
-    assert given == [(40, 6.0), (10, 6.0)]
+    assert given == [(40, late), (10, late)]
 
 
 # --- warm_start -----------------------------------------------------------------------

@@ -223,6 +223,9 @@ def _of_M(params, model, family, C: float, n_steps: int) -> list[Constraint]:
     strategy = build_strategy(params, model)
     exact = isinstance(strategy, Enumeration)
     schedule = Schedule() if exact else family.schedule
+    # A single component often leaves likelihood and I free of each other: multipliers
+    # are about 0, I answers to them the more, and larger gains would make it oscillate.
+    late = None if model.n_components == 1 else schedule.late
     constraints: list[Constraint] = []
     if params.constraint == "both":
         penalty = DualAscent(
@@ -230,7 +233,7 @@ def _of_M(params, model, family, C: float, n_steps: int) -> list[Constraint]:
             params.M,
             patience=int(Schedule().waiting * n_steps),
             n_updates=n_steps,
-            late=schedule.late,
+            late=late,
         )
         constraints.append(Rate(penalty))
     if params.constraint == "paper":
@@ -247,7 +250,7 @@ def _of_M(params, model, family, C: float, n_steps: int) -> list[Constraint]:
             proportional_gain=schedule.proportional_gain,
             growth=schedule.growth,
             n_updates=n_steps // schedule.period,
-            late=schedule.late,
+            late=late,
             stops_waiting_near=schedule.stops_waiting_near,
         )
         one_sum = exact and model.n_components == 1
