@@ -17,7 +17,6 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch import nn
-from torch.distributions import Independent, Normal
 
 from sklearn_mae import MutualAutoencoder, SequenceVectorizer
 from sklearn_mae.estimator.parts import AUTO_MAX_EPOCHS, DEFAULT_LR
@@ -46,47 +45,12 @@ class CommonScale(TransformerMixin, BaseEstimator):
         return X / self.scale_
 
 
-class Rotation(TransformerMixin, BaseEstimator):
-    """Subtract means, divide by one scale, then turn by a random orthogonal matrix.
-
-    Each column then is a mixture of all, and all have about the same variance: to
-    standardise them one by one changes next to nothing, so that the scales of the
-    columns given here reach the model.
-    """
-
-    def fit(self, X, y=None):
-        """Learn means and scale, draw the matrix."""
-        self.mean_, self.scale_ = X.mean(axis=0), X.std(axis=0).max()
-        noise = np.random.default_rng(0).normal(size=(X.shape[1], X.shape[1]))
-        self.matrix_, _ = np.linalg.qr(noise)
-        return self
-
-    def transform(self, X):
-        """Turn."""
-        return (X - self.mean_) / self.scale_ @ self.matrix_
-
-
 def network(*sizes: int) -> nn.Sequential:
     """Return linear layers with the package's activation in between."""
     layers = []
     for a, b in itertools.pairwise(sizes):
         layers += [nn.Linear(a, b), nn.SiLU()]
     return nn.Sequential(*layers[:-1])
-
-
-class OneNoise(nn.Module):
-    """p(x|z) of columns as given, all with the same standard deviation."""
-
-    def __init__(self, n_features: int, n_components: int):
-        super().__init__()
-        self.mean = network(n_components, *HIDDEN, n_features)
-        self.raw_scale = nn.Parameter(torch.zeros(()))
-
-    def forward(self, z):
-        """Return a normal distribution."""
-        scale = 0.01 + nn.functional.softplus(self.raw_scale)
-        mean = self.mean(z)
-        return Independent(Normal(mean, scale.expand_as(mean)), 1)
 
 
 def target(M: str) -> float | None:
@@ -282,10 +246,7 @@ PYTHAE: dict[str, dict[str, Factory]] = {
 }
 OURS: dict[str, dict[str, Factory]] = {
     "mae": {M: mae(M) for M in MS},
-    "mae, turned": {M: mae(M, Rotation()) for M in ("9", "12", "16", "none")},
-    "mae, one noise": {
-        M: mae(M, CommonScale(), likelihood=OneNoise) for M in ("9", "16", "none")
-    },
+    "mae, isotropic": {M: mae(M, likelihood="isotropic") for M in MS},
 }
 TEXTS: dict[str, dict[str, Factory]] = {
     "mae": {

@@ -3,6 +3,7 @@
 import itertools
 import math
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -17,6 +18,7 @@ from torch.testing import assert_close
 from sklearn_mae.families import COLUMN_FAMILIES, ColumnFamily
 from sklearn_mae.families.bernoulli import IndependentBernoulli
 from sklearn_mae.families.categorical import IndependentCategorical
+from sklearn_mae.families.gaussian import Isotropic
 from sklearn_mae.families.standard import set_scale, standard_likelihood
 from sklearn_mae.model import MAX_OUTCOMES
 from tests.statistical import assert_mean_equal
@@ -80,6 +82,45 @@ def test_scale_has_a_floor(name, min_scale):
         # a softplus above the floor
         above = math.log1p(math.exp(raw - math.log(min_scale)))
         assert scale == pytest.approx(min_scale * math.exp(above))
+
+
+def test_isotropic_against_torch():
+    likelihood = random_model("isotropic", 3, 2).likelihood
+    nn.init.constant_(likelihood.raw_log_scale, -1.0)
+    z, x = codes(5), codes(5, 3, seed=1)
+    scale = likelihood(z).log_scale.exp()
+    theirs = Independent(Normal(likelihood.decoder(z), scale[0].expand(5, 3)), 1)
+
+    assert len(scale.unique()) == 1
+    assert_close(likelihood(z).log_prob(x), theirs.log_prob(x))
+    assert_close(likelihood(z).entropy(), theirs.entropy())
+
+
+def test_isotropic_columns_keep_their_spread_against_each_other():
+    """The model sees rows divided by one number, whatever turns them."""
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(50, 3)) * [1.0, 10.0, 0.1] + 5
+    turn, _ = np.linalg.qr(rng.normal(size=(3, 3)))
+    one, other = (Isotropic().fit(rows, str) for rows in (X, X @ turn))
+    seen, turned = (f.encode(x, str) for f, x in ((one, X), (other, X @ turn)))
+
+    np.testing.assert_allclose(turned, seen @ turn, atol=1e-12)
+    assert (seen**2).mean() == pytest.approx(1)
+    np.testing.assert_allclose(
+        seen.std(axis=0) / seen[:, 0].std(), X.std(axis=0) / X[:, 0].std()
+    )
+    np.testing.assert_allclose(one.decode(seen), X)
+
+
+def test_isotropic_columns_learned_in_parts_are_those_learned_at_once():
+    X = np.random.default_rng(0).gamma(2, size=(50, 5)) * [1.0, 9.0, 0.1, 1e-9, 1e9]
+    X[3, 1] = np.nan
+    whole = Isotropic().fit(X, str)
+    first, *rest = (Isotropic().fit(X[:, j], str) for j in ([0, 1], [2, 3], [4]))
+
+    assert whole.write().keys() == {"mean_", "scale_", "support_"}
+    for name, value in first.extended(rest).write().items():
+        np.testing.assert_allclose(value, getattr(whole, name))
 
 
 def test_each_column_may_have_a_floor_of_its_own():
@@ -259,7 +300,7 @@ def test_fisher_information_of_enumerable_columns(kind, columns):
     assert_close(fisher, exact)
 
 
-@pytest.mark.parametrize("kind", ["gaussian", "heteroscedastic"])
+@pytest.mark.parametrize("kind", ["gaussian", "isotropic", "heteroscedastic"])
 def test_fisher_information_of_normal_columns(kind):
     likelihood = random_model(kind, 3, 2, sharpness=1.5).likelihood
     z = codes(1)

@@ -26,6 +26,7 @@ VARIATIONS = {
     "paper": {"constraint": "paper"},
     "sampled-codes": {"codes": "sample"},
     "unconstrained": {"M": None},
+    "isotropic": {"likelihood": "isotropic"},
     "heteroscedastic": {"likelihood": "heteroscedastic"},
     "student_t": {"likelihood": "student_t"},
     "several": {"likelihood": [("student_t", [0])]},

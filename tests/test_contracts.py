@@ -105,6 +105,7 @@ N_COUNTS = 400
 
 FAMILIES = {
     "gaussian": standard_columns("gaussian", 2),
+    "isotropic": standard_columns("isotropic", 2),
     "heteroscedastic": standard_columns("heteroscedastic", 2),
     "lognormal": standard_columns("lognormal", 2),
     "student t": standard_columns("student_t", 2),

@@ -41,6 +41,7 @@ CATEGORIES = np.column_stack(
 COUNTS = np.floor(np.exp(1 + NUMBERS[:, :3]))
 TABLES = {
     "gaussian": NUMBERS * [1.0, 100.0, 0.01, 1.0] + [0.0, 5.0, 0.0, -3.0],
+    "isotropic": NUMBERS * [1.0, 10.0, 0.1, 1.0],
     "heteroscedastic": NUMBERS,
     "bernoulli": BITS,
     "categorical": CATEGORIES,
@@ -280,7 +281,7 @@ def test_encoder_information_says_when_rows_are_too_few(small):
 # --- units ----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("likelihood", ["gaussian", "heteroscedastic"])
+@pytest.mark.parametrize("likelihood", ["gaussian", "isotropic", "heteroscedastic"])
 def test_density_integrates_to_one_in_the_users_units(small, likelihood):
     x = 1000 + 50 * rng.normal(size=(40, 1))
     mae = small(likelihood=likelihood).fit(x)

@@ -282,7 +282,7 @@ def refit(mae, rows):
 
 @pytest.mark.parametrize(
     "likelihood",
-    ["gaussian", "heteroscedastic", "poisson", "negative_binomial"],
+    ["gaussian", "isotropic", "heteroscedastic", "poisson", "negative_binomial"],
 )
 @pytest.mark.parametrize(
     "other",

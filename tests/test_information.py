@@ -245,7 +245,7 @@ class Cut(nn.Module):
 
 
 @pytest.mark.parametrize("side", [0, 1], ids=["lower", "upper"])
-@pytest.mark.parametrize("kind", ["gaussian", "heteroscedastic", "linear"])
+@pytest.mark.parametrize("kind", ["gaussian", "isotropic", "heteroscedastic", "linear"])
 def test_gradient_is_that_of_the_bound(kind, side):
     """With a wrong r_omega the paths from x through it matter."""
     model = wrong() if kind == "linear" else random_model(kind, 3, 2)
@@ -476,6 +476,7 @@ def test_the_wider_a_proposal_the_fewer_its_dimensions():
     ("kind", "columns"),
     [
         ("gaussian", 4),
+        ("isotropic", 4),
         ("heteroscedastic", 4),
         ("bernoulli", 4),
         ("categorical", (3, 4)),

@@ -15,6 +15,7 @@ RULES = {"gaussian": Amortised(), "resampling": Resampling(5)}
 every_rule = pytest.mark.parametrize("rule", RULES.values(), ids=RULES.keys())
 COLUMNS = {
     "gaussian": 20,
+    "isotropic": 8,
     "heteroscedastic": 7,
     "bernoulli": 9,
     "categorical": (3, 2, 5),

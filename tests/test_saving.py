@@ -162,6 +162,7 @@ TINY = {"n_components": 3, "hidden_layer_sizes": (8,)}
 CASES = {
     "gaussian": (X_PADDED, {}),
     "frame": (pd.DataFrame(X, columns=list("abcd")), {"M": None}),
+    "isotropic": (X_PADDED, {"likelihood": "isotropic"}),
     "heteroscedastic": (X, {"likelihood": "heteroscedastic", "encoder": "gaussian"}),
     "bernoulli": (BITS, {"likelihood": "bernoulli", "constraint": "paper"}),
     "categorical": (CATEGORIES, {"likelihood": "categorical"}),

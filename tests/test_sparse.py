@@ -36,6 +36,7 @@ PAIRS = [("poisson", [0, 1]), ("categorical", [2, 3, 4])]
 TABLES = {
     "auto": X,
     "gaussian": X,
+    "isotropic": X,
     "heteroscedastic": X,
     "lognormal": X + 1,
     "student_t": X,

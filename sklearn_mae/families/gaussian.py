@@ -1,7 +1,7 @@
 """Columns of numbers with a normal distribution given z."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -18,6 +18,7 @@ __all__ = [
     "Continuous",
     "Gaussian",
     "Heteroscedastic",
+    "Isotropic",
     "Numeric",
     "shown",
 ]
@@ -190,3 +191,39 @@ class Heteroscedastic(Gaussian):
         log_scale = p.log_scale.unsqueeze(-1)
         root = torch.full_like(log_scale, math.sqrt(2))
         return [*super().fisher_terms(p), FisherTerm(root, log_scale)]
+
+
+class Isotropic(Gaussian):
+    """Normal columns in one unit: they share a scale and a standard deviation.
+
+    So probabilistic PCA has it, and ``Gaussian`` factor analysis: the spread of a
+    column, against that of the others, says how much of it there is to explain. The
+    model is the same whatever orthogonal matrix turns the rows.
+
+    Attributes
+    ----------
+    scale_, support_ : ndarray of shape (m,)
+        One number each, m times: the root of the columns' mean variance, and the rows
+        that it rests on.
+    """
+
+    def fit(self, X: np.ndarray, names: Callable) -> "Isotropic":
+        """Learn means and the scale."""
+        super().fit(X, names)
+        return self._pooled()
+
+    def extended(self, others: Sequence[ColumnFamily]) -> "Isotropic":
+        """Return the fitted family of its columns and those of others, in order."""
+        return super().extended(others)._pooled()
+
+    def _pooled(self) -> "Isotropic":
+        # (of columns that were pooled before it is the same as of all at once)
+        variances = self.scale_**2
+        support = np.average(self.support_, weights=variances)
+        self.scale_ = np.full_like(self.scale_, np.sqrt(variances.mean()))
+        self.support_ = np.full_like(self.support_, support)
+        return self
+
+    def shared(self) -> dict[str, Tensor]:
+        """The log-scale, before the floor bends it."""
+        return {"raw_log_scale": torch.zeros(1)}
