@@ -20,7 +20,14 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution, Independent
 
-from sklearn_mae.model import DiagonalNormal, LatentVariableModel, Rows, mlp, normal_of
+from sklearn_mae.model import (
+    DiagonalNormal,
+    LatentVariableModel,
+    Rows,
+    mlp,
+    normal_of,
+    without_underflow,
+)
 
 __all__ = [
     "Amortised",
@@ -212,6 +219,7 @@ class Resampling:
         """L_k from draws z ~ q of shape (..., k, n, d); gradients pass the weights."""
         log_lik = model.log_lik(x, z)
         log_w = log_lik + model.prior.log_prob(z) - q.log_prob(z)
+        log_w = without_underflow(log_w, -2)
         elbo = torch.logsumexp(log_w, -2) - math.log(z.shape[-3])
         distortion = -(torch.softmax(log_w, -2) * log_lik).sum(-2)
         return Bound(elbo, distortion, -elbo - distortion)

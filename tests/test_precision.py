@@ -1,5 +1,7 @@
 """Single precision where it is as good: the same figures, a function of the row."""
 
+import math
+
 import pytest
 import torch
 from torch.testing import assert_close
@@ -7,7 +9,8 @@ from torch.testing import assert_close
 from sklearn_mae.encoders import Amortised, Resampling
 from sklearn_mae.evaluation import FARTHEST, MixedPrecision
 from sklearn_mae.families.standard import set_scale
-from sklearn_mae.model import Rows, in_single_precision
+from sklearn_mae.information.bounds import sandwich, weigh
+from sklearn_mae.model import Rows, draw, in_single_precision, without_underflow
 from tests.toy_models import LinearGaussian, generator, random_model
 from tests.toy_nets import sequences
 
@@ -112,3 +115,74 @@ def test_the_model_stays_as_it_was():
 
     assert {p.dtype for p in model.parameters()} == {torch.float64}
     assert {p.dtype for p in single.parameters()} == {torch.float32}
+
+
+# --- weights below rounding -----------------------------------------------------------
+
+APART = torch.tensor([0.0, -1.0, -20.0, -60.0, -95.0, -104.0, -1e6])
+both_precisions = pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+
+
+@both_precisions
+def test_weights_that_are_raised_change_no_sum(dtype):
+    log_w = APART.to(dtype)[:, None] + torch.tensor([0.0, 1e4], dtype=dtype)
+    found = without_underflow(log_w, 0)
+
+    assert torch.equal(torch.logsumexp(found, 0), torch.logsumexp(log_w, 0))
+    assert torch.equal(found[:3], log_w[:3])
+
+
+@both_precisions
+def test_gradients_are_zero_or_not_denormal(dtype):
+    log_w = APART.to(dtype).requires_grad_()
+    sums = [torch.logsumexp(w, 0) for w in (log_w, without_underflow(log_w, 0))]
+    plain, found = (torch.autograd.grad(total, log_w)[0] for total in sums)
+
+    tiny = torch.finfo(dtype).tiny
+    if dtype == torch.float32:
+        assert ((plain > 0) & (plain < tiny)).any()  # what it is there for
+    assert ((found == 0) | (found > tiny)).all()
+    torch.testing.assert_close(
+        found, plain, rtol=1e-5, atol=torch.finfo(dtype).eps ** 2
+    )
+
+
+def test_weights_along_another_axis_and_infinite_ones():
+    log_w = torch.tensor([[0.0, -math.inf, -500.0], [3.0, 2.0, math.nan]])
+    found = without_underflow(log_w, 1)
+
+    least = 2 * math.log(torch.finfo(torch.float32).eps)
+    assert found[0].tolist() == pytest.approx([0.0, least, least])
+    assert found[1].isnan().all()
+
+
+@pytest.mark.parametrize("rule", ["encoder", "constraint"])
+def test_training_makes_no_denormal_gradients(rule):
+    """Of codes that explain a row worse by 87 to 104 nats."""
+    model = random_model("gaussian", 64, 2, seed=1).float()
+    set_scale(model.likelihood, 0.3)
+    g = generator(0)
+    z0 = model.independent_codes(500, g)
+    x = draw(model.rows(z0, g), (), g, reparametrised=False)
+    q = model.q(x)
+    z = draw(q, (5,), g).detach()
+    plain = torch.softmax(model.log_weights(x, z, q), 0)
+    gradients = []
+
+    def keep(decoder, given, outputs):
+        outputs.register_hook(gradients.append)
+
+    model.likelihood.decoder.register_forward_hook(keep)
+    if rule == "encoder":
+        bound = Resampling(5).bound(model, x, q, z)
+        total = (bound.distortion + bound.rate).sum()
+    else:
+        weighted = weigh(model, x, z0, model.log_lik(x, z0), q, 5, g)
+        total = sum(side.sum() for side in sandwich(weighted))
+    total.backward()
+
+    tiny = torch.finfo(torch.float32).tiny
+    assert ((plain > 0) & (plain < tiny)).any()
+    found = torch.cat([gradient.flatten() for gradient in gradients]).abs()
+    assert (found > 0).any()
+    assert not ((found > 0) & (found < tiny)).any()

@@ -7,7 +7,13 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
-from sklearn_mae.model import LatentVariableModel, Prior, Rows, draw
+from sklearn_mae.model import (
+    LatentVariableModel,
+    Prior,
+    Rows,
+    draw,
+    without_underflow,
+)
 
 __all__ = [
     "Weighted",
@@ -87,10 +93,11 @@ def weigh(
 
 def sandwich(weighted: Weighted) -> tuple[Tensor, Tensor]:
     """Per-sample integrands of L_K and U_K, each of the shape of ``log_lik0``."""
-    log_sum = torch.logsumexp(weighted.log_w, 0)
+    log_sum = torch.logsumexp(without_underflow(weighted.log_w, 0), 0)
     k = len(weighted.log_w)
     upper = weighted.log_lik0 - log_sum + math.log(k)
-    log_sum = torch.logaddexp(log_sum, weighted.log_w0)
+    both = torch.stack(torch.broadcast_tensors(log_sum, weighted.log_w0))
+    log_sum = torch.logsumexp(without_underflow(both, 0), 0)
     lower = weighted.log_lik0 - log_sum + math.log(k + 1)
     return lower, upper
 

@@ -11,7 +11,7 @@ from sklearn_mae.model.distributions import (
 )
 from sklearn_mae.model.latent import MAX_OUTCOMES, Cost, LatentVariableModel
 from sklearn_mae.model.networks import ACTIVATIONS, mlp
-from sklearn_mae.model.precision import in_single_precision
+from sklearn_mae.model.precision import in_single_precision, without_underflow
 from sklearn_mae.model.prior import BlockPrior, Prior, StandardNormal
 from sklearn_mae.model.rows import Pool, RowDistribution, Rows
 from sklearn_mae.model.torch_state import plain_torch, private_random
@@ -39,4 +39,5 @@ __all__ = [
     "plain_torch",
     "private_random",
     "transport",
+    "without_underflow",
 ]

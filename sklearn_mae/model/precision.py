@@ -1,13 +1,15 @@
-"""Where single precision is as good as double."""
+"""Rounding: where single precision is as good as double, and what is below it."""
 
 import copy
+import math
 
 import torch
+from torch import Tensor
 
 from sklearn_mae.model.distributions import draw
 from sklearn_mae.model.latent import LatentVariableModel
 
-__all__ = ["in_single_precision"]
+__all__ = ["in_single_precision", "without_underflow"]
 
 # joint draws whose log-densities are compared in both precisions, and by how many nats
 # they may differ in the mean
@@ -31,3 +33,21 @@ def in_single_precision(
     # (a NaN is not below)
     off = (difference.abs().mean() for difference in (joint, encoder))
     return single if all(float(mean) < ROUNDING for mean in off) else None
+
+
+def without_underflow(log_w: Tensor, dim: int) -> Tensor:
+    """Raise log-weights to where they still are far below the largest's rounding.
+
+    A weight of less than the square of that rounding changes no sum. Its gradient is a
+    number so small that processors take a hundred times as long for it; raised, its
+    gradient is 0. On wide rows, whose weights differ most, that halves a step.
+
+    Parameters
+    ----------
+    log_w : Tensor
+        Logarithms of weights.
+    dim : int
+        Along which they are summed.
+    """
+    least = 2 * math.log(torch.finfo(log_w.dtype).eps)
+    return torch.maximum(log_w, log_w.detach().amax(dim, keepdim=True) + least)
