@@ -387,8 +387,9 @@ def test_few_codes_are_decoded_at_once_where_rows_are_wide():
     assert Wide().at_once(4_096) == 1
 
 
+@pytest.mark.parametrize("codes", [2 * N, N // 3], ids=["draws", "rows"])
 @pytest.mark.parametrize("likelihood", ["poisson", "negative_binomial", "categorical"])
-def test_chunks_change_no_value_and_no_gradient(likelihood, wide):
+def test_chunks_change_no_value_and_no_gradient(likelihood, codes, wide):
     model = model_of(likelihood)
     x = row_family(likelihood).fit(X).rows(X).map(torch.as_tensor)
     generator = torch.Generator().manual_seed(0)
@@ -402,7 +403,7 @@ def test_chunks_change_no_value_and_no_gradient(likelihood, wide):
     wide(10**9)
     values, gradients = both()
     fisher = model.likelihood.fisher_information(z[0, 0])
-    wide(2 * N * model.likelihood.n_numbers)
+    wide(codes * model.likelihood.n_numbers)
     found, found_gradients = both()
     with torch.no_grad():
         assert torch.equal(found, model.log_lik(x, z))

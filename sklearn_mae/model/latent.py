@@ -190,13 +190,17 @@ class LatentVariableModel(nn.Module):
         """Log p_theta(x|z), of observed entries and with what is given.
 
         Of many draws of codes (..., n, d) for wide rows (n, D) some are decoded at a
-        time. Where there is a gradient, they are decoded again on the way back.
+        time, of very wide rows some rows. Where there is a gradient, they are decoded
+        again on the way back.
         """
         x = Rows.of(x)
         n_codes = z.shape[:-1].numel()
         some = self.at_once(n_codes)
         if some == n_codes or z.dim() < 3 or len(x.shape) > 2:
             return self._log_lik(x, z)
+        if some < z.shape[-2] == x.shape[0]:
+            pairs = zip(x.split(some), z.split(some, -2), strict=True)
+            return torch.cat([self.log_lik(*each) for each in pairs], -1)
         draws = z.flatten(0, -3)
         parts = draws.split(max(1, some // z.shape[-2]))
         if not torch.is_grad_enabled():
