@@ -76,16 +76,31 @@ def report(rows: list[dict]) -> None:
     unconstrained(ours)
     print("\n### Every fixed M, minus M = none, mean of all tables and classifiers\n")
     fixed(ours)
-    print("\n### Logistic regression in short: ours, the peer that validation chose\n")
-    short(ours, peers)
-    print("\n### Ours and the peer that validation chose\n")
-    against(ours, peers)
-    print("\n### Ours and each peer, tuned by validation: wins, ties, losses\n")
-    each_peer(ours, peers)
+    for name, tuned in {
+        "M": ours,
+        "M and likelihood": with_isotropic(ours, means),
+    }.items():
+        print(f"\n## Validation chooses {name}, and each peer's parameters\n")
+        print("\n### Logistic regression in short: ours, the chosen peer\n")
+        short(tuned, peers)
+        print("\n### Ours and the chosen peer\n")
+        against(tuned, peers)
+        print("\n### Ours and each peer: wins, ties, losses\n")
+        each_peer(tuned, peers)
+    print("\n## Variants\n")
     print("\n### Scaled minus plain mean codes, at each M\n")
     scaling(ours)
-    print("\n### Raw scales minus standardised columns, at the same M\n")
-    raw_scales(means)
+    print("\n### isotropic minus gaussian, at the same M\n")
+    raw_scales(ours, means)
+
+
+def with_isotropic(ours: pd.DataFrame, means: pd.DataFrame) -> pd.DataFrame:
+    """Add the fits with one noise, of the same seeds where all M are there."""
+    other = whole(means[means["method"] == "mae, isotropic"])
+    fit = ["data", "n_components", "seed"]
+    other = other.merge(ours[fit].drop_duplicates(), on=fit)
+    other = other.assign(parameter="isotropic " + other["parameter"])
+    return pd.concat([ours, other], ignore_index=True)
 
 
 def fits(rows: list[dict]) -> None:
@@ -238,22 +253,18 @@ def scaling(ours: pd.DataFrame) -> None:
         print(f"| {' | '.join(map(str, key))} | {' | '.join(cells)} |")
 
 
-def raw_scales(means: pd.DataFrame) -> None:
-    """Print paired differences between the variants on raw scales and the default."""
-    table = best_scaling(means[means["method"].isin(OURS)])
+def raw_scales(ours: pd.DataFrame, means: pd.DataFrame) -> None:
+    """Print paired differences between one noise and one for each column."""
+    table = best_scaling(whole(means[means["method"] == "mae, isotropic"]))
     keys = [*PLACE, "seed", "parameter"]
-    default = table[table["method"] == "mae"]
-    head("data", "variant", "M", "classifier", "labels", "seeds", "gain")
-    for method in [name for name in OURS if name != "mae"]:
-        pairs = table[table["method"] == method].merge(default, on=keys)
-        pairs["gain"] = pairs["test_x"] - pairs["test_y"]
-        columns = ["data", "parameter", "classifier", "labels"]
-        for (data, M, classifier, labels), part in pairs.groupby(columns, sort=False):
-            se = part["gain"].std(ddof=1) / len(part) ** 0.5
-            print(
-                f"| {data} | {method} | {M} | {classifier} | {labels} | {len(part)} | "
-                f"{part['gain'].mean():+.3f} +- {se:.3f} |"
-            )
+    pairs = table.merge(best_scaling(ours), on=keys)
+    pairs["gain"] = pairs["test_x"] - pairs["test_y"]
+    head("data", "components", "classifier", "labels", *MS)
+    for place, part in pairs.groupby(PLACE, sort=False):
+        by_m = part.groupby("parameter")["gain"]
+        mean, se = by_m.mean(), by_m.std() / by_m.size() ** 0.5
+        cells = [f"{mean[M]:+.3f} +- {se[M]:.3f}" if M in mean else "" for M in MS]
+        print(f"| {' | '.join(map(str, place))} | {' | '.join(cells)} |")
 
 
 def plot(rows: list[dict], path: str, classifier: str = "logistic") -> None:
@@ -302,13 +313,18 @@ def draw_panel(axis, here: pd.DataFrame) -> None:
         if len(tuned):
             level = chosen(tuned)["test"].mean()
             axis.axhline(level, color=COLORS[peer], linewidth=1, label=peer)
-    mae = best_scaling(here[here["method"] == "mae"])
-    for codes, style in (("mean", "o-"), ("draw", "s:")):
-        by_m = mae[mae["codes"] == codes].groupby("parameter")["test"]
+    lines = {
+        "ours, mean codes": ("mae", "mean", "o-", "black"),
+        "ours, draws": ("mae", "draw", "s:", "black"),
+        "ours, isotropic, mean codes": ("mae, isotropic", "mean", "o-", "#a00000"),
+    }
+    for label, (method, codes, style, color) in lines.items():
+        which = (here["method"] == method) & (here["codes"] == codes)
+        by_m = best_scaling(here[which]).groupby("parameter")["test"]
         there = [M for M in MS if M in by_m.groups]
         mean = by_m.mean()[there]
         se = (by_m.std() / np.sqrt(by_m.size()))[there].fillna(0)
         at = [MS.index(M) for M in there]
-        label = "ours, mean codes" if codes == "mean" else "ours, draws"
-        axis.errorbar(at, mean, se, fmt=style, color="black", ms=3, label=label)
+        if there:
+            axis.errorbar(at, mean, se, fmt=style, color=color, ms=3, label=label)
     axis.tick_params(labelsize=7)

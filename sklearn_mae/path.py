@@ -60,7 +60,8 @@ def information_path(
     0.6 of a single fit's epochs. The larger targets follow in increasing order; then
     the middle model is trained for another 0.25, and the smaller targets follow in
     decreasing order. Each of n targets but the middle one takes min(1.2 / n, 0.5) of a
-    single fit's epochs.
+    single fit's epochs. Fits so short get brackets of 500 draws; where one does not
+    decide, ``mutual_info(tol=...)`` of that estimator gives a finer one.
 
     Parameters
     ----------
