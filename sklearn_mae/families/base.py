@@ -17,7 +17,7 @@ import copy
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, fields
 from itertools import chain
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import numpy as np
 from torch import Tensor, nn
@@ -188,7 +188,7 @@ class ColumnFamily:
         """Learn from checked columns that vary, shape (n, m)."""
         return self
 
-    def extended(self, others: Sequence["ColumnFamily"]) -> "ColumnFamily":
+    def extended(self, others: Sequence["ColumnFamily"]) -> Self:
         """Return the fitted family of its columns and those of others, in order."""
         whole = copy.copy(self)
         for name in self.state:

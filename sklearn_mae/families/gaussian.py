@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
+from typing import Self
 
 import numpy as np
 import torch
@@ -212,11 +213,11 @@ class Isotropic(Gaussian):
         super().fit(X, names)
         return self._pooled()
 
-    def extended(self, others: Sequence[ColumnFamily]) -> "Isotropic":
+    def extended(self, others: Sequence[ColumnFamily]) -> Self:
         """Return the fitted family of its columns and those of others, in order."""
         return super().extended(others)._pooled()
 
-    def _pooled(self) -> "Isotropic":
+    def _pooled(self) -> Self:
         # (of columns that were pooled before it is the same as of all at once)
         variances = self.scale_**2
         support = np.average(self.support_, weights=variances)
