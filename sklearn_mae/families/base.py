@@ -38,8 +38,8 @@ __all__ = [
 ]
 
 # Numbers of p(x|z) up to which as many codes are decoded in one call as callers ask,
-# and those of all codes beyond: 8 MB in float64, of which a log-density takes ten.
-NARROW, NUMBERS_AT_ONCE = 512, 1 << 20
+# and those of all codes beyond: 4 MB in float64, of which a log-density takes ten.
+NARROW, NUMBERS_AT_ONCE = 512, 1 << 19
 # components about a label, where their number is not said
 MOST_AUTO = 16
 # likelihood, encoder, posterior and features
