@@ -293,7 +293,7 @@ def test_every_family_of_columns_is_held_to_it():
 def test_every_strategy_meets_the_likelihoods_it_can():
     allowed = {(likelihood, strategy) for likelihood, _, strategy in TRIPLES}
 
-    assert len(allowed) == 3 * 8 + 4 + 2 * 2 + 3 + 4 + 3 + 3 * ("flow" in WHOLE_TABLES)
+    assert len(allowed) == 3 * 9 + 4 + 2 * 2 + 3 + 4 + 3 + 3 * ("flow" in WHOLE_TABLES)
     assert ("sequence", "per entry") in allowed
     assert ("bernoulli", "reparametrised") not in allowed
     assert ("callable", "enumeration") not in allowed
