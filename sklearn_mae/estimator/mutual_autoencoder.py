@@ -149,32 +149,33 @@ class MutualAutoencoder(
         columns as ``ColumnTransformer`` does, by name, position, slice, mask or
         selector; those that no pair names are ``"auto"``. ``"gaussian"`` learns one
         standard deviation for each column; in ``"heteroscedastic"`` they depend on the
-        code. ``"isotropic"`` is for columns in one unit, such as pixels: they share one
-        standard deviation and are divided by one number, so that columns of little
-        spread count little, as in PCA. ``"lognormal"`` is for positive numbers: their
-        logarithm is normal. ``"student_t"`` is for heavy tails: each column learns
-        degrees of freedom. ``"bernoulli"`` takes values in [0, 1], ``"categorical"``
-        non-negative integers, strings and booleans, any number of categories in each
-        column. ``"poisson"`` and ``"negative_binomial"`` take counts, non-negative
-        integers; the latter learns for each column how much more than Poisson it varies
-        given the code: by mu^2 / r, mu the mean, r one number for the column. In all of
-        these columns depend on each other through the code alone. ``"autoregressive"``
-        is for whole tables, read as ``"auto"`` reads them: each column depends on those
-        before it, too, by a small network of its own, so that the model needs no code
-        to know the table, and a code holds what M asks for. Numbers are mixtures of 20
-        logistics, with masses of their own for values that more than a hundredth of the
-        rows share; a column whose numbers are all multiples of a step is modelled on
-        that grid, and new entries between its points count as the nearest, with a
-        warning. Missing entries are seen as such by later columns. ``"flow"`` is for
-        whole tables of continuous numbers without missing entries: a neural spline flow
-        that sees the code, by zuko (``pip install "sklearn-mae[flow]"``).
-        ``"sequence"`` takes texts through :class:`SequenceVectorizer`, one word after
-        the other from an LSTM that receives the code at each step, at the first 32 by
-        maps of their own, too. A callable ``(n_features, n_components) -> nn.Module``:
-        the module, decoder included, maps codes to a torch Distribution over the
-        columns as given, constant ones left out; codes may come with several leading
-        axes, as (n_draws, n, n_components). With ``target="condition"`` a code is
-        followed by as many numbers as there are classes, 1 at that of the row.
+        code. ``"isotropic"`` is for columns in one unit, such as pixels: all of them,
+        of several pairs too, share one standard deviation and are divided by one
+        number, so that columns of little spread count little, as in PCA.
+        ``"lognormal"`` is for positive numbers: their logarithm is normal.
+        ``"student_t"`` is for heavy tails: each column learns degrees of freedom.
+        ``"bernoulli"`` takes values in [0, 1], ``"categorical"`` non-negative integers,
+        strings and booleans, any number of categories in each column. ``"poisson"`` and
+        ``"negative_binomial"`` take counts, non-negative integers; the latter learns
+        for each column how much more than Poisson it varies given the code: by mu^2 /
+        r, mu the mean, r one number for the column. In all of these columns depend on
+        each other through the code alone. ``"autoregressive"`` is for whole tables,
+        read as ``"auto"`` reads them: each column depends on those before it, too, by a
+        small network of its own, so that the model needs no code to know the table, and
+        a code holds what M asks for. Numbers are mixtures of 20 logistics, with masses
+        of their own for values that more than a hundredth of the rows share; a column
+        whose numbers are all multiples of a step is modelled on that grid, and new
+        entries between its points count as the nearest, with a warning. Missing entries
+        are seen as such by later columns. ``"flow"`` is for whole tables of continuous
+        numbers without missing entries: a neural spline flow that sees the code, by
+        zuko (``pip install "sklearn-mae[flow]"``). ``"sequence"`` takes texts through
+        :class:`SequenceVectorizer`, one word after the other from an LSTM that receives
+        the code at each step, at the first 32 by maps of their own, too. A callable
+        ``(n_features, n_components) -> nn.Module``: the module, decoder included, maps
+        codes to a torch Distribution over the columns as given, constant ones left out;
+        codes may come with several leading axes, as (n_draws, n, n_components). With
+        ``target="condition"`` a code is followed by as many numbers as there are
+        classes, 1 at that of the row.
     constraint : {"both", "model", "paper"}, default="both"
         What must equal M. ``"model"``: the model's information I_p(x, z).
         ``"both"``: also the rate R of the encoder on the data, an upper bound on the
