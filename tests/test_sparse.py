@@ -415,6 +415,23 @@ def test_chunks_change_no_value_and_no_gradient(likelihood, codes, wide):
     torch.testing.assert_close(found, fisher, rtol=1e-10, atol=1e-12)
 
 
+@pytest.mark.parametrize("codes", [2 * N, N // 3], ids=["draws", "rows"])
+def test_what_may_not_be_decoded_again_is_decoded_once(codes, wide, monkeypatch):
+    """Dropout would differ, and statistics of a batch would be those of its parts."""
+    model, calls = model_of(), []
+    x = row_family("poisson").fit(X).rows(X).map(torch.as_tensor)
+    z = torch.zeros(2, 5, N, 2, dtype=torch.float64)
+    model.likelihood.decoder.register_forward_pre_hook(lambda *_: calls.append(1))
+    monkeypatch.setattr(model.likelihood, "repeatable", False)
+    wide(codes * model.likelihood.n_numbers)
+
+    model.log_lik(x, z)
+    assert len(calls) == 1
+    with torch.no_grad():
+        model.log_lik(x, z)
+    assert len(calls) > 2
+
+
 def test_chunks_of_the_calibration(wide, monkeypatch):
     """Fewer draws at once are as many draws."""
     model, seen = model_of(), []

@@ -198,8 +198,9 @@ class Isotropic(Gaussian):
     """Normal columns in one unit: they share a scale and a standard deviation.
 
     So probabilistic PCA has it, and ``Gaussian`` factor analysis: the spread of a
-    column, against that of the others, says how much of it there is to explain. The
-    model is the same whatever orthogonal matrix turns the rows.
+    column, against that of the others, says how much of it there is to explain. But for
+    the floor of the noise, the model is the same whatever orthogonal matrix turns the
+    rows.
 
     Attributes
     ----------

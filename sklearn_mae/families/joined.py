@@ -146,8 +146,8 @@ def _size_classes(X) -> list[int]:
 def fitted(family: ColumnFamily, X, names: Callable) -> ColumnFamily:
     """Fit a family to checked columns that vary, of an array or of a sparse table.
 
-    What it learns is of each column alone: those of a sparse table are learned of
-    block by block.
+    Columns of a sparse table are learned of block by block, and the blocks joined by
+    ``extended``.
     """
     if isinstance(family, Joined):
         return family.fit(X, names)

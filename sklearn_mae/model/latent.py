@@ -196,7 +196,8 @@ class LatentVariableModel(nn.Module):
         x = Rows.of(x)
         n_codes = z.shape[:-1].numel()
         some = self.at_once(n_codes)
-        if some == n_codes or z.dim() < 3 or len(x.shape) > 2:
+        once = torch.is_grad_enabled() and not self.likelihood.repeatable
+        if some == n_codes or z.dim() < 3 or len(x.shape) > 2 or once:
             return self._log_lik(x, z)
         if some < z.shape[-2] == x.shape[0]:
             pairs = zip(x.split(some), z.split(some, -2), strict=True)
@@ -208,11 +209,9 @@ class LatentVariableModel(nn.Module):
             # (small results that stay would keep the allocator from using memory again)
             for place, part in zip(found.split(len(parts[0])), parts, strict=True):
                 place.copy_(self._log_lik(x, part))
-        elif self.likelihood.repeatable:
+        else:
             log_lik = partial(checkpoint, use_reentrant=False, preserve_rng_state=False)
             found = torch.cat([log_lik(self._log_lik, x, part) for part in parts])
-        else:
-            return self._log_lik(x, z)
         return found.unflatten(0, z.shape[:-2])
 
     def _log_lik(self, x: Rows, z: Tensor) -> Tensor:

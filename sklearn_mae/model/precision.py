@@ -40,7 +40,7 @@ def without_underflow(log_w: Tensor, dim: int) -> Tensor:
 
     A weight of less than the square of that rounding changes no sum. Its gradient is a
     number so small that processors take a hundred times as long for it; raised, its
-    gradient is 0. On wide rows, whose weights differ most, that halves a step.
+    gradient is 0. On wide rows, whose weights differ most, a step takes half as long.
 
     Parameters
     ----------
