@@ -36,11 +36,11 @@ def in_single_precision(
 
 
 def without_underflow(log_w: Tensor, dim: int) -> Tensor:
-    """Raise log-weights to where they still are far below the largest's rounding.
+    """Set weights far below the rounding of the largest to 0.
 
     A weight of less than the square of that rounding changes no sum. Its gradient is a
-    number so small that processors take a hundred times as long for it; raised, its
-    gradient is 0. On wide rows, whose weights differ most, a step takes half as long.
+    number so small that processors take a hundred times as long for it; that of 0 is 0.
+    On wide rows, whose weights differ most, a step takes half as long.
 
     Parameters
     ----------
@@ -50,4 +50,5 @@ def without_underflow(log_w: Tensor, dim: int) -> Tensor:
         Along which they are summed.
     """
     least = 2 * math.log(torch.finfo(log_w.dtype).eps)
-    return torch.maximum(log_w, log_w.detach().amax(dim, keepdim=True) + least)
+    below = log_w.detach() - log_w.detach().amax(dim, keepdim=True) < least
+    return log_w.masked_fill(below, -math.inf)
