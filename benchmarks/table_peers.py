@@ -13,9 +13,17 @@ import warnings
 import pandas as pd
 import torch
 from sdv.metadata import Metadata
-from sdv.single_table import GaussianCopulaSynthesizer, TVAESynthesizer
+from sdv.single_table import (
+    CTGANSynthesizer,
+    GaussianCopulaSynthesizer,
+    TVAESynthesizer,
+)
 
-PEERS = {"TVAE": TVAESynthesizer, "GaussianCopula": GaussianCopulaSynthesizer}
+PEERS = {
+    "TVAE": TVAESynthesizer,
+    "GaussianCopula": GaussianCopulaSynthesizer,
+    "CTGAN": CTGANSynthesizer,
+}
 
 
 def main():
