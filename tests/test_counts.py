@@ -12,6 +12,7 @@ from torch.testing import assert_close
 
 from sklearn_mae import MutualAutoencoder
 from sklearn_mae.families.counts import (
+    BEYOND,
     LARGEST,
     LEAST_EXCESS,
     NORMAL_FROM,
@@ -150,7 +151,7 @@ def test_what_a_decoder_says_far_out_is_finite(name, extreme):
     """And so are gradients, which lead back."""
     family = standard_likelihood(name, torch.nn.Identity(), 1).family
     outputs = torch.full((4, 1), extreme, requires_grad=True)
-    given = {"log_mean": torch.zeros(1), "log_size": torch.tensor([extreme])}
+    given = {**family.constants(0.01), "log_size": torch.tensor([extreme])}
     x = column([0.0, 1.0, 1e6, LARGEST], torch.float32)
     p = family.distribution(outputs, given)
     log_prob = p.log_prob(x)
@@ -273,7 +274,7 @@ def test_a_diverged_model_s_draws_do_not_raise(size):
 def test_fisher_information_is_that_of_the_log_rate(name):
     family = standard_likelihood(name, torch.nn.Identity(), 1).family
     eta = torch.full((40_000, 1), 0.8, dtype=torch.float64, requires_grad=True)
-    given = {"log_mean": torch.zeros(1), "log_size": torch.tensor([0.4])}
+    given = {**family.constants(0.01), "log_size": torch.tensor([0.4])}
     p = family.distribution(eta, given)
     x = p.sample((), generator())
     (score,) = torch.autograd.grad(p.log_prob(x).sum(), eta)
@@ -282,6 +283,31 @@ def test_fisher_information_is_that_of_the_log_rate(name):
     exact = float(weight[0].detach() ** 2)
     assert_mean_equal(score, 0.0, resolution=0.05)
     assert_mean_equal(score**2, exact, resolution=0.1 * exact)
+
+
+@pytest.mark.parametrize("outputs", [-50.0, 0.0, 3.0, 50.0, 1e6])
+@pytest.mark.parametrize("kind", [Poisson, NegativeBinomial])
+def test_no_mean_is_far_beyond_the_largest_count(kind, outputs):
+    """Such means drove training apart: nothing held codes that no row has."""
+    family = kind().fit(COUNTS, str)
+    given = {**family.constants(0.01), **family.shared()}
+    outputs = torch.full((1, 3), outputs, requires_grad=True)
+    p = family.distribution(outputs, given)
+    (slope,) = torch.autograd.grad(p.log_rate.sum(), outputs)
+
+    assert (p.mean.detach().numpy() <= BEYOND * COUNTS.max(0) * (1 + 1e-5)).all()
+    assert (slope >= 0).all()
+    if abs(outputs.detach()).max() <= 3:  # a rate that went too far comes back
+        assert (slope > 0.1).all()
+
+
+@pytest.mark.parametrize("kind", [Poisson, NegativeBinomial])
+def test_the_mean_of_counts_as_large_as_numbers_go(kind):
+    family = kind().fit(np.array([[LARGEST], [LARGEST - 2.0**31]]), str)
+    given = {**family.constants(0.01), **family.shared()}
+    p = family.distribution(torch.zeros(1, 1).double(), given)
+
+    assert p.mean.item() == pytest.approx(LARGEST, rel=0.11)
 
 
 @pytest.mark.parametrize("kind", [Poisson, NegativeBinomial])
@@ -411,6 +437,7 @@ def test_pickled(small, name):
     ("name", "entry"),
     [
         ("poisson", "rate_"),
+        ("poisson", "largest_"),
         ("negative_binomial", "rate_"),
         ("negative_binomial", "size_"),
     ],

@@ -34,6 +34,11 @@ LARGEST = float(TOO_LARGE - 2**29)
 # No count has a larger mean, and its square is within the range of float32: a code far
 # from all others costs many nats, and overflows nothing.
 MAX_LOG_RATE = math.log(LARGEST)
+# Nor does any column's mean exceed its largest count by this factor: no row of the fit
+# would be the likelier for it. Codes that hardly any row has may be decoded to
+# anything, and there log-probabilities, and the noise of gradients through draws, grow
+# as means do. Without this limit both drove training apart.
+BEYOND = 10.0
 # From this rate on a Poisson distribution is a normal one to 1e-11 nats, while exact
 # methods lose digits, and those of CUDA leave the range of their integers.
 NORMAL_FROM = 2.0**30
@@ -221,12 +226,12 @@ class Poisson(Numeric):
     ----------
     mean_, scale_, support_ : ndarray of shape (m,)
         Of log(1 + x), see ``Numeric``.
-    rate_ : ndarray of shape (m,)
-        Means of the counts.
+    rate_, largest_ : ndarray of shape (m,)
+        Means of the counts, and the largest ones.
     """
 
     discrete = True
-    state: tuple[str, ...] = (*Numeric.state, "rate_")
+    state: tuple[str, ...] = (*Numeric.state, "rate_", "largest_")
 
     def check(self, X: np.ndarray, names: Callable) -> None:
         """Refuse what is no count."""
@@ -250,7 +255,7 @@ class Poisson(Numeric):
     def fit(self, X: np.ndarray, names: Callable) -> "Poisson":
         """Learn means of counts, means and scales of their logarithms."""
         super().fit(np.log1p(X), names)
-        self.rate_ = np.nanmean(X, axis=0)
+        self.rate_, self.largest_ = np.nanmean(X, axis=0), np.nanmax(X, axis=0)
         return self
 
     def standardised(self, X: np.ndarray) -> np.ndarray:
@@ -274,6 +279,7 @@ class Poisson(Numeric):
         """Set what ``fit`` learned."""
         super().read(state, m)
         self.rate_ = positive(state["rate_"], (m,), "rate_")
+        self.largest_ = positive(state["largest_"], (m,), "largest_")
 
     def describe(self, tags) -> None:
         """Tables of counts."""
@@ -284,8 +290,12 @@ class Poisson(Numeric):
         return LogStandardised(self.mean_, self.scale_)
 
     def constants(self, min_scale) -> dict[str, Tensor]:
-        """Log-rates that outputs of 0 stand for."""
-        return {"log_mean": torch.as_tensor(self.rate_).log()}
+        """Largest log-rates, and how far outputs of 0, the means, are below them."""
+        largest = torch.as_tensor(self.largest_).log()
+        most = (largest + math.log(BEYOND)).clamp_max(MAX_LOG_RATE)
+        # (of counts as large as numbers go the mean is hardly below)
+        below = (most - torch.as_tensor(self.rate_).log()).clamp_min(0.1)
+        return {"most": most, "below": below.expm1().log()}
 
     def distribution(
         self, outputs: Tensor, given: dict[str, Tensor]
@@ -294,12 +304,11 @@ class Poisson(Numeric):
         return IndependentPoisson(self.log_rate(outputs, given))
 
     def log_rate(self, outputs: Tensor, given: dict[str, Tensor]) -> Tensor:
-        """Return log-rates, bent where they near ``MAX_LOG_RATE``.
+        """Return log-rates, bent where they near the largest.
 
         A gradient is left there: a rate that went too far comes back.
         """
-        below = MAX_LOG_RATE - (given["log_mean"] + outputs)
-        return MAX_LOG_RATE - softplus(below)
+        return given["most"] - softplus(given["below"] - outputs)
 
     def point(self, p: IndependentPoisson) -> Tensor:
         """Most probable counts."""

@@ -13,6 +13,7 @@ from torch import nn
 from sklearn_mae.encoders import GaussianEncoder, Posterior
 from sklearn_mae.families.base import ColumnFamily
 from sklearn_mae.families.categorical import Categorical
+from sklearn_mae.families.counts import LARGEST
 from sklearn_mae.families.joined import Joined
 from sklearn_mae.families.registry import COLUMN_FAMILIES
 from sklearn_mae.families.table import TableLikelihood
@@ -27,7 +28,14 @@ __all__ = [
 ]
 
 # what such a family would have learned of each column
-LEARNED = {"mean_": 0.0, "scale_": 1.0, "support_": np.inf, "rate_": 1.0, "size_": 1.0}
+LEARNED = {
+    "mean_": 0.0,
+    "scale_": 1.0,
+    "support_": np.inf,
+    "rate_": 1.0,
+    "largest_": LARGEST,
+    "size_": 1.0,
+}
 
 
 def standard_columns(name: str, columns: int | Sequence[int]) -> ColumnFamily:
