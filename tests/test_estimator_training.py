@@ -27,7 +27,7 @@ from torch.distributions import (
 
 from sklearn_mae.estimator import fitted
 from sklearn_mae.estimator.convergence import convergence_complaint
-from sklearn_mae.estimator.parts import resolve_C
+from sklearn_mae.estimator.parts import SCORED_CLIP, resolve_C
 from sklearn_mae.families import Schedule, row_family
 from sklearn_mae.families.lstm import SequenceLikelihood
 from sklearn_mae.families.table import TableLikelihood
@@ -945,6 +945,31 @@ def test_the_steps_of_auto_are_not_blamed(small, max_epochs):
     message = complaint(small, (1.0, 1.1), trained(1_000), max_epochs=max_epochs)
 
     assert ("raise max_epochs" in message) == (max_epochs != "auto")
+
+
+@pytest.mark.parametrize(
+    ("rows", "parameters", "clip"),
+    [
+        (COUNTS, {"likelihood": "poisson"}, SCORED_CLIP),
+        (COUNTS, {"likelihood": [("poisson", [1])]}, SCORED_CLIP),
+        (np.tile(BITS, 5), {"likelihood": "bernoulli"}, SCORED_CLIP),
+        (X, {"mi_gradient": "reinforce"}, SCORED_CLIP),
+        (X, {}, None),
+        (BITS, {"likelihood": "bernoulli", "mi_gradient": "enumeration"}, None),
+        (X, {"likelihood": "autoregressive"}, row_family("autoregressive")),
+    ],
+)
+def test_gradients_of_scores_are_clipped(small, rows, parameters, clip):
+    """Their rare huge ones would be Adam's normaliser."""
+    found = []
+
+    class Clip(Callback):
+        def on_train_begin(self, net, **kwargs):
+            model = next(c for c in net.constraints if c.name == "model")
+            found.append(model.schedule.clip)
+
+    small(encoder="gaussian", callbacks=[Clip()], **parameters).fit(rows)
+    assert found == [getattr(clip, "schedule", SimpleNamespace(clip=clip)).clip]
 
 
 @pytest.mark.parametrize(

@@ -286,6 +286,32 @@ def test_what_constraints_add_is_summed():
         assert_close(found, expected)
 
 
+@pytest.mark.parametrize(("size", "clip"), [(1e-3, 2.0), (1e6, 2.0), (1e6, 0.5)])
+def test_a_penalty_may_be_clipped_apart(size, clip):
+    """A part of the others' norm at most, in its own direction."""
+    x = table(20)
+
+    def gradients(*terms):
+        model = random_model("gaussian", 3, 2)
+        constraints = [Scripted(term, str(i)) for i, term in enumerate(terms)]
+        one_step(build(*constraints, model=model, max_epochs=1, batch_size=20), x)
+        grads = [parameter.grad for parameter in model.likelihood.parameters()]
+        grads += [parameter.grad for parameter in model.encoder.parameters()]
+        return torch.cat([grad.flatten() for grad in grads])
+
+    def penalty(model):
+        return size * model.likelihood(table(20, 2)).log_prob(table(20)).mean()
+
+    usual = gradients()
+    whole = gradients(lambda model: Term(penalty(model), x.mean())) - usual
+    found = gradients(lambda model: Term(penalty(model), x.mean(), clip=clip)) - usual
+
+    most = clip * usual.norm()
+    expected = whole * (most / whole.norm()).clamp_max(1.0)
+    assert_close(found, expected, rtol=1e-6, atol=1e-9)
+    assert (whole.norm() > most) == (size > 1)
+
+
 def test_posterior_learns_twice_as_fast():
     net = build(two_sided(), max_epochs=1, batch_size=50)
     net.partial_fit(TrainingRows(table()))

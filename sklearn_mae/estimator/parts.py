@@ -3,6 +3,7 @@
 ``params`` is the estimator; only its constructor parameters are read.
 """
 
+from dataclasses import replace
 from typing import cast
 
 import torch
@@ -58,6 +59,11 @@ ENCODERS = ("resampling", "gaussian")
 AUTO_MAX_EPOCHS = 1_500
 DEFAULT_LR = 2.5e-3
 AUTO_C = 10.0
+# Where draws have scores instead of paths, some gradients of the model's constraint are
+# hundreds of times the usual ones. Larger than so many times the usual norm of all
+# other gradients they would be Adam's normaliser for the next thousand steps, and drive
+# counts apart; at half of it, I is no longer held.
+SCORED_CLIP = 2.0
 # Of what codes hold about a label. What the decoder is told anyway is worth little,
 # however many columns there are. A second block whose decoder sees no label but through
 # the first takes more to know nothing of it.
@@ -223,6 +229,8 @@ def _of_M(params, model, family, C: float, n_steps: int) -> list[Constraint]:
     strategy = build_strategy(params, model)
     exact = isinstance(strategy, Enumeration)
     schedule = Schedule() if exact else family.schedule
+    if isinstance(strategy, Reinforce) and schedule.clip is None:
+        schedule = replace(schedule, clip=SCORED_CLIP)
     # A single component often leaves likelihood and I free of each other: multipliers
     # are about 0, I answers to them the more, and larger gains would make it oscillate.
     late = None if model.n_components == 1 else schedule.late
