@@ -62,8 +62,8 @@ AUTO_C = 10.0
 # Where draws have scores instead of paths, some gradients of the model's constraint are
 # hundreds of times the usual ones. Larger than so many times the usual norm of all
 # other gradients they would be Adam's normaliser for the next thousand steps, and drive
-# counts apart; at half of it, I is no longer held.
-SCORED_CLIP = 2.0
+# counts apart; at half of this I may stay below M.
+SCORED_CLIP = 4.0
 # Of what codes hold about a label. What the decoder is told anyway is worth little,
 # however many columns there are. A second block whose decoder sees no label but through
 # the first takes more to know nothing of it.
