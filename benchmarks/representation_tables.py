@@ -64,6 +64,7 @@ def report(rows: list[dict]) -> None:
     means = table[table["codes"] == "mean"]
     every = table[table["method"] == "mae"]
     ours = whole(means[means["method"] == "mae"])
+    isotropic = whole(means[means["method"] == "mae, isotropic"])
     peers = means[means["method"].isin(PEERS)]
     print("\n### Fits\n")
     fits(rows)
@@ -78,7 +79,7 @@ def report(rows: list[dict]) -> None:
     fixed(ours)
     for name, tuned in {
         "M": ours,
-        "M and likelihood": with_isotropic(ours, means),
+        "M and likelihood": with_isotropic(ours, isotropic),
     }.items():
         print(f"\n## Validation chooses {name}, and each peer's parameters\n")
         print("\n### Logistic regression in short: ours, the chosen peer\n")
@@ -91,14 +92,13 @@ def report(rows: list[dict]) -> None:
     print("\n### Scaled minus plain mean codes, at each M\n")
     scaling(ours)
     print("\n### isotropic minus gaussian, at the same M\n")
-    raw_scales(ours, means)
+    raw_scales(ours, isotropic)
 
 
-def with_isotropic(ours: pd.DataFrame, means: pd.DataFrame) -> pd.DataFrame:
+def with_isotropic(ours: pd.DataFrame, isotropic: pd.DataFrame) -> pd.DataFrame:
     """Add the fits with one noise, of the same seeds where all M are there."""
-    other = whole(means[means["method"] == "mae, isotropic"])
     fit = ["data", "n_components", "seed"]
-    other = other.merge(ours[fit].drop_duplicates(), on=fit)
+    other = isotropic.merge(ours[fit].drop_duplicates(), on=fit)
     other = other.assign(parameter="isotropic " + other["parameter"])
     return pd.concat([ours, other], ignore_index=True)
 
@@ -253,9 +253,9 @@ def scaling(ours: pd.DataFrame) -> None:
         print(f"| {' | '.join(map(str, key))} | {' | '.join(cells)} |")
 
 
-def raw_scales(ours: pd.DataFrame, means: pd.DataFrame) -> None:
+def raw_scales(ours: pd.DataFrame, isotropic: pd.DataFrame) -> None:
     """Print paired differences between one noise and one for each column."""
-    table = best_scaling(whole(means[means["method"] == "mae, isotropic"]))
+    table = best_scaling(isotropic)
     keys = [*PLACE, "seed", "parameter"]
     pairs = table.merge(best_scaling(ours), on=keys)
     pairs["gain"] = pairs["test_x"] - pairs["test_y"]

@@ -158,8 +158,9 @@ class MutualAutoencoder(
         strings and booleans, any number of categories in each column. ``"poisson"`` and
         ``"negative_binomial"`` take counts, non-negative integers; the latter learns
         for each column how much more than Poisson it varies given the code: by mu^2 /
-        r, mu the mean, r one number for the column. In all of these columns depend on
-        each other through the code alone. ``"autoregressive"`` is for whole tables,
+        r, mu the mean, r one number for the column. No mean of counts exceeds ten times
+        the column's largest count of ``fit``. In all of these columns depend on each
+        other through the code alone. ``"autoregressive"`` is for whole tables,
         read as ``"auto"`` reads them: each column depends on those before it, too, by a
         small network of its own, so that the model needs no code to know the table, and
         a code holds what M asks for. Numbers are mixtures of 20 logistics, with masses

@@ -59,10 +59,10 @@ ENCODERS = ("resampling", "gaussian")
 AUTO_MAX_EPOCHS = 1_500
 DEFAULT_LR = 2.5e-3
 AUTO_C = 10.0
-# Where draws have scores instead of paths, some gradients of the model's constraint are
-# hundreds of times the usual ones. Larger than so many times the usual norm of all
-# other gradients they would be Adam's normaliser for the next thousand steps, and drive
-# counts apart; at half of this I may stay below M.
+# Where draws have scores instead of paths, a gradient of the model's constraint may be
+# hundreds of times the usual one. Adam would divide by it for a thousand steps, and
+# fits to counts diverged. It is cut off at this many times the usual norm of all other
+# gradients. At half of that, I may stay below M.
 SCORED_CLIP = 4.0
 # Of what codes hold about a label. What the decoder is told anyway is worth little,
 # however many columns there are. A second block whose decoder sees no label but through

@@ -34,10 +34,10 @@ LARGEST = float(TOO_LARGE - 2**29)
 # No count has a larger mean, and its square is within the range of float32: a code far
 # from all others costs many nats, and overflows nothing.
 MAX_LOG_RATE = math.log(LARGEST)
-# Nor does any column's mean exceed its largest count by this factor: no row of the fit
+# No mean exceeds this many times the largest count of its column in the fit: no row
 # would be the likelier for it. Codes that hardly any row has may be decoded to
-# anything, and there log-probabilities, and the noise of gradients through draws, grow
-# as means do. Without this limit both drove training apart.
+# anything. Log-probabilities there, and the noise of gradients through draws, grow with
+# the means: without this limit training diverged.
 BEYOND = 10.0
 # From this rate on a Poisson distribution is a normal one to 1e-11 nats, while exact
 # methods lose digits, and those of CUDA leave the range of their integers.
