@@ -36,9 +36,9 @@ from dataclasses import replace
 
 import pandas as pd
 import torch
-from bench_tables import samples_of_peer
 from decoder_data import classes_of_digits, halves, log_p_of_chain
 from decoder_peers import gaussians, spline
+from peer_samples import samples_of_peer
 from rows import Results, messages, parser, timed_fit
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline

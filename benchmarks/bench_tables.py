@@ -40,10 +40,8 @@ its Python): ``sdv==2.0.0`` (Business Source License 1.1) with ctgan 0.12.1, cop
 
 import argparse
 import json
-import os
 import subprocess
 import sys
-import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Iterator
@@ -52,21 +50,21 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from rows import RESULTS, Results, messages, timed_fit
-from scipy import sparse
+from peer_samples import samples_of_peer
+from rows import RESULTS, Results, said, timed_fit
 from sklearn.base import clone
 from sklearn.datasets import load_digits
-from sklearn.experimental import enable_iterative_imputer  # noqa: F401
-from sklearn.impute import IterativeImputer, KNNImputer, SimpleImputer
+from sklearn.impute import SimpleImputer
 from sklearn.model_selection import train_test_split
-from skorch.callbacks import Callback
-from table_data import FRAMES, IMPUTED, made, numeric_columns, remove, split
+from table_data import FRAMES, IMPUTED, made, remove, split
 from table_figures import (
     difference_of_correlations,
     distances,
     information_by_grid,
     told_apart,
 )
+from table_imputation import coverage, errors, filled_by_peer
+from table_sizes import SPARSE
 
 from sklearn_mae import MutualAutoencoder
 
@@ -83,18 +81,6 @@ FIELDS = {
 }
 CHOSEN = ("M", "n_components")  # by validation entries
 PEERS = ("GaussianCopula", "TVAE")
-
-
-def said(mae: MutualAutoencoder, seconds: float, caught) -> dict:
-    """Return what all parts say of a fit."""
-    low, high = mae.mutual_info_interval_
-    return {
-        "low": f"{low:.4f}",
-        "high": f"{high:.4f}",
-        "rate": f"{mae.rate_:.4f}",
-        "seconds": f"{seconds:.1f}",
-        "warning": messages(caught),
-    }
 
 
 def within(row: dict) -> bool:
@@ -198,24 +184,6 @@ def run_frames(case: dict, peers: str | None) -> dict | None:
     }
 
 
-def samples_of_peer(peer: str, table: pd.DataFrame, n: int, python: str):
-    """Fit a peer in its own environment; return samples and CPU seconds of the fit."""
-    with tempfile.TemporaryDirectory() as folder:
-        train, out = Path(folder) / "train.csv", Path(folder) / "samples.csv"
-        table.to_csv(train, index=False)
-        script = Path(__file__).with_name("table_peers.py")
-        numeric = ",".join(numeric_columns(table))
-        done = subprocess.run(
-            [python, script, peer, train, numeric, str(n), out],
-            env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": ""},
-            stdout=subprocess.PIPE,
-            check=True,
-            text=True,
-        )
-        seconds = json.loads(done.stdout.splitlines()[-1])["seconds"]
-        return pd.read_csv(out), f"{seconds:.1f}"
-
-
 def table_frames(rows: list[dict]) -> None:
     print(
         "| data | model | M | bracket | rate_ | distance of columns, mean and worst | "
@@ -288,62 +256,6 @@ def chosen(table: pd.DataFrame) -> dict:
     print({"loss on validation entries": loss}, flush=True)
     M, d = min(loss, key=loss.get)
     return {"M": M, "n_components": d}
-
-
-def errors(whole: pd.DataFrame, filled: pd.DataFrame, removed):
-    """Return squared errors of numbers in sd^2, and errors of categories as 0 and 1."""
-    numeric, squares, wrong = numeric_columns(whole), [], []
-    for j, column in enumerate(whole):
-        true = whole[column][removed[:, j]].to_numpy()
-        found = filled[column][removed[:, j]].to_numpy()
-        if column in numeric:
-            squares.append(((found - true) / whole[column].std()) ** 2)
-        else:
-            wrong.append((found != true).astype(float))
-    return tuple(np.concatenate(each or [[]]) for each in (squares, wrong))
-
-
-def coverage(whole: pd.DataFrame, draws: list[pd.DataFrame], removed) -> float:
-    """Return the share of numbers within the 5th and 96th of 100 ordered draws.
-
-    A number from the same distribution lies there with probability 91 / 101.
-    """
-    numeric = numeric_columns(whole)
-    chosen = removed[:, whole.columns.isin(numeric)]
-    ordered = np.sort([draw[numeric].to_numpy(float)[chosen] for draw in draws], axis=0)
-    true = whole[numeric].to_numpy(float)[chosen]
-    return float(((ordered[4] <= true) & (true <= ordered[95])).mean())
-
-
-def filled_by_peer(peer: str, table: pd.DataFrame) -> pd.DataFrame:
-    """Fill by scikit-learn: numbers standardised, categories one-hot.
-
-    Each column's first category is left out: regressed on the indicators of all others,
-    which are missing with it, each indicator would keep its mean.
-    """
-    numeric = numeric_columns(table)
-    mean, std = table[numeric].mean(), table[numeric].std()
-    encoded = (table[numeric] - mean) / std
-    categories = {k: pd.unique(table[k].dropna()) for k in table if k not in numeric}
-    for column, (_, *others) in categories.items():
-        there = table[column].notna()
-        for value in others:
-            one_hot = (table[column] == value).astype(float).where(there)
-            encoded[column, value] = one_hot
-    imputer = {
-        "IterativeImputer": IterativeImputer(random_state=0),
-        "KNNImputer": KNNImputer(),
-        "means": SimpleImputer(),
-    }[peer]
-    values = imputer.fit_transform(encoded.to_numpy())
-    filled = pd.DataFrame(values[:, : len(numeric)], columns=numeric) * std + mean
-    at = len(numeric)
-    for column, outcomes in categories.items():
-        others = values[:, at : at + len(outcomes) - 1]
-        scores = np.column_stack([1 - others.sum(1), others])
-        filled[column] = np.asarray(outcomes)[scores.argmax(1)]
-        at += len(outcomes) - 1
-    return filled
 
 
 def table_impute(rows: list[dict]) -> None:
@@ -423,38 +335,6 @@ def table_digits(rows: list[dict]) -> None:
 # -- size ------------------------------------------------------------------------------
 
 
-SPARSE = "sparse counts"
-
-
-def large_table(table: str) -> pd.DataFrame | sparse.csr_array:
-    """Make one of the tables whose decoders have about 5,000 outputs, or 20,000."""
-    rng = np.random.default_rng(0)
-    if table == SPARSE:  # words of 50,000 posts, 80 each, as frequent as Zipf has it
-        n, n_words, length = 50_000, 20_000, 80
-        frequencies = 1 / np.arange(1, n_words + 1)
-        words = rng.choice(n_words, n * length, p=frequencies / frequencies.sum())
-        starts = np.arange(0, n * length + 1, length)
-        counts = sparse.csr_array((np.ones(n * length), words, starts), (n, n_words))
-        counts.sum_duplicates()
-        return counts
-    if table == "numbers":  # fewer rows: these are 8 bytes an entry
-        z, W = rng.normal(size=(2_000, 4)), rng.normal(size=(4, 5_000))
-        values = z @ W + rng.normal(size=(2_000, 5_000))
-        return pd.DataFrame(values, columns=[f"x{j}" for j in range(5_000)])
-    n = 10_000
-    z = rng.normal(size=(n, 4))
-    numbers = pd.DataFrame(z + rng.normal(size=(n, 4)), columns=list("abcd"))
-    if table == "one of 5,000":
-        # neighbours in z have neighbouring categories, about two rows each
-        order = (z[:, 0] + 0.3 * rng.normal(size=n)).argsort().argsort()
-        return numbers.assign(town=[f"town {i // 2}" for i in order])
-    columns = {}
-    for j in range(1_250):  # "1,250 of 4"
-        logits = z @ rng.normal(size=(4, 4)) + rng.gumbel(size=(n, 4))
-        columns[f"c{j}"] = pd.Categorical.from_codes(logits.argmax(1), list("stuv"))
-    return pd.concat([numbers, pd.DataFrame(columns)], axis=1)
-
-
 def cases_of_size() -> Iterator[dict]:
     for table in ("one of 5,000", "numbers", "1,250 of 4", SPARSE):
         yield {"data": table}
@@ -462,52 +342,9 @@ def cases_of_size() -> Iterator[dict]:
 
 def run_size(case: dict, _) -> dict:
     """Run in a process of its own, whose peak of memory is this fit's."""
-    script = [sys.executable, __file__, "--child", case["data"]]
+    script = [sys.executable, Path(__file__).with_name("table_sizes.py"), case["data"]]
     done = subprocess.run(script, stdout=subprocess.PIPE, check=True, text=True)
     return json.loads(done.stdout.splitlines()[-1])
-
-
-def memory(what: str) -> float:
-    """Return VmRSS, the resident memory, or VmHWM, its peak, in MB."""
-    status = Path("/proc/self/status").read_text()
-    return int(status.split(f"{what}:")[1].split()[0]) * 1024 / 1e6
-
-
-class Clock(Callback):
-    """CPU seconds of the training and its peak of memory."""
-
-    def on_train_begin(self, net, **kwargs):
-        self.start = time.process_time()
-
-    def on_train_end(self, net, **kwargs):
-        net.history.record("cpu_seconds", time.process_time() - self.start)
-        net.history.record("peak", memory("VmHWM"))
-
-
-def child(table: str) -> None:
-    """Fit one epoch to a table and print what it took."""
-    data = large_table(table)
-    kind = {"likelihood": "poisson", "hidden_layer_sizes": (64,)}
-    kind = kind if table == SPARSE else {}
-    few = data[:200, :2] if table == SPARSE else data.iloc[:200, :2]
-    small = {**kind, "hidden_layer_sizes": (8,)}
-    # what torch takes for itself
-    timed_fit(MutualAutoencoder(max_epochs=1, random_state=0, **small), few)
-    Path("/proc/self/clear_refs").write_text("5")  # the peak starts again
-    before = memory("VmRSS")
-    mae = MutualAutoencoder(max_epochs=1, callbacks=[Clock()], random_state=0, **kind)
-    seconds, caught = timed_fit(mae, data)
-    epoch = mae.net_.history[-1]
-    row = {
-        "rows": data.shape[0],
-        "columns": data.shape[1],
-        "outputs": mae._fitted.family.family.n_outputs,
-        "memory_mb": f"{memory('VmHWM') - before:.0f}",
-        "training_mb": f"{epoch['peak'] - before:.0f}",
-        "step_seconds": f"{epoch['cpu_seconds'] / epoch['train_batch_count']:.4f}",
-        **said(mae, seconds, caught),
-    }
-    print(json.dumps(row))
 
 
 def table_size(rows: list[dict]) -> None:
@@ -538,12 +375,8 @@ def main():
     options.add_argument("--data", nargs="+", help="tables of frames, impute, size")
     options.add_argument("--peers", metavar="PYTHON", help="where sdv is installed")
     options.add_argument("--table", action="store_true")
-    options.add_argument("--child", help=argparse.SUPPRESS)
     arguments = options.parse_args()
     torch.set_num_threads(1)
-    if arguments.child is not None:
-        child(arguments.child)
-        return
     for part in arguments.part:
         cases, run, table = PARTS[part]
         path = RESULTS / f"tables_{part}.csv"

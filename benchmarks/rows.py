@@ -119,3 +119,15 @@ def timed_fit(mae, X, clock: Callable[[], float] = time.process_time) -> tuple:
 def messages(caught) -> str:
     """Join the messages of warnings."""
     return " ".join(str(warning.message) for warning in caught)
+
+
+def said(mae, seconds: float, caught) -> dict:
+    """Return bracket, rate, time and warnings of a fit."""
+    low, high = mae.mutual_info_interval_
+    return {
+        "low": f"{low:.4f}",
+        "high": f"{high:.4f}",
+        "rate": f"{mae.rate_:.4f}",
+        "seconds": f"{seconds:.1f}",
+        "warning": messages(caught),
+    }
