@@ -265,7 +265,7 @@ def table_impute(rows: list[dict]) -> None:
     print("| data | removed | model | RMSE in sd, minus ours | wrong, minus ours |")
     print("|---|---|---|---|---|")
     for (data, share, model), masks in groups.items():
-        ours = groups[data, share, "mae"]
+        ours = groups.get((data, share, "mae"), {})
         cells = []
         for figure in ("rmse", "wrong"):
             own = [float(row[figure]) for row in masks.values() if row[figure]]
