@@ -67,15 +67,38 @@ def test_landing_stops_where_noise_begins():
     assert not moved(before, net.module_)
 
 
-def test_landing_takes_back_a_step_that_did_not_help():
+def test_landing_takes_back_steps_that_did_not_help():
+    """A gradient may be noise: some more are tried."""
     net, _ = trained_near(1.0)
-    readings = iter([(0.9, 0.0), *[(0.8, 0.0)] * len(landing.PARTS)])
+    failed = [(0.8, 0.0)] * len(landing.PARTS) * landing.N_FAILURES
+    readings = iter([(0.9, 0.0), *failed])
     before = parameters(net.module_)
 
     land(net, net.constraints[0], lambda: next(readings))
 
     assert not moved(before, net.module_)
     assert next(readings, None) is None
+
+
+def test_landing_goes_on_from_other_draws_after_a_step_that_did_not_help(monkeypatch):
+    net, _ = trained_near(1.0)
+    directions, ascend = [], landing._ascent
+
+    def ascent(*given):
+        found = ascend(*given)
+        directions.append(found[0])
+        return found
+
+    monkeypatch.setattr(landing, "_ascent", ascent)
+    failed = [(0.8, 0.0)] * len(landing.PARTS)
+    readings = iter([(0.9, 0.0), *failed, (1.0, 0.0)])
+    before = parameters(net.module_)
+
+    land(net, net.constraints[0], lambda: next(readings))
+
+    assert moved(before, net.module_) == {"likelihood"}
+    assert len(directions) == 2
+    assert not all(map(torch.equal, *directions))
 
 
 def test_landing_tries_a_part_of_a_step_that_did_not_help():
@@ -92,7 +115,8 @@ def test_landing_tries_a_part_of_a_step_that_did_not_help():
 @pytest.mark.parametrize("reading", [math.nan, math.inf, -math.inf])
 def test_landing_of_a_model_without_information_keeps_its_weights(reading):
     net, _ = trained_near(1.0)
-    readings = iter([(0.9, 0.0), *[(reading, 0.0)] * len(landing.PARTS)])
+    failed = [(reading, 0.0)] * len(landing.PARTS) * landing.N_FAILURES
+    readings = iter([(0.9, 0.0), *failed])
     before = parameters(net.module_)
 
     land(net, net.constraints[0], lambda: next(readings))

@@ -14,9 +14,10 @@ from sklearn_mae.training.net import MutualAutoencoderNet
 
 __all__ = ["land", "refine_posterior"]
 
-# Newton steps, the terms behind each gradient, how many steps of the optimiser each may
-# be long, which parts of a step are tried, and what is near enough, in nats
-N_STEPS, N_TERMS = 8, 16
+# Newton steps, how many of them may bring I no nearer, the terms behind each gradient,
+# how many steps of the optimiser each may be long, which parts of a step are tried, and
+# what is near enough, in nats
+N_STEPS, N_FAILURES, N_TERMS = 8, 3, 16
 LONGEST = 60
 PARTS = (1.0, 0.5, 0.25)
 LANDED = 1e-3
@@ -41,7 +42,9 @@ def land(
     """Bring the information from near M, where noise and drift left it, onto M.
 
     Newton steps along the gradient of I in the optimiser's own metric: of all ways
-    to change I by so much, about the one that costs the likelihood least.
+    to change I by so much, about the one that costs the likelihood least. A gradient
+    may be noise for the most part: a step that brings I no nearer is taken back, and
+    the next one has draws of its own.
 
     Parameters
     ----------
@@ -66,13 +69,16 @@ def land(
     information, se = measure()
     if not parameters or abs(M - information) > _range(M):
         return
+    failures = 0
     for _ in range(N_STEPS):
         missing = M - information
-        if not abs(missing) > max(se, LANDED):  # nor where it is NaN
+        # (nor where it is NaN)
+        if not abs(missing) > max(se, LANDED) or failures == N_FAILURES:
             return
         direction, slope = _ascent(net, constraint, parameters)
+        failures += 1
         if not slope > 0:
-            return
+            continue
         length = missing / slope
         longest = LONGEST * net.lr
         length = min(max(length, -longest), longest)
@@ -80,13 +86,13 @@ def land(
         for part in PARTS:
             with torch.no_grad():
                 torch._foreach_add_(parameters, direction, alpha=part * length)
-            information, se = measure()
-            if abs(M - information) < abs(missing):
+            found = measure()
+            if abs(M - found[0]) < abs(missing):
+                information, se = found
+                failures -= 1
                 break
             with torch.no_grad():
                 torch._foreach_copy_(parameters, before)
-        else:
-            return
 
 
 def _ascent(net, constraint, parameters) -> tuple[list[Tensor], float]:
