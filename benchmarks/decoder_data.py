@@ -10,7 +10,7 @@ STAY = 0.8  # a binary column of the chain is as the one before it, in its rows
 N_PLANE = 6_000  # rows of the tables of two columns
 
 
-def chain(n=12_000, length=64, seed=0) -> pd.DataFrame:
+def chain(n=150_000, length=64, seed=0) -> pd.DataFrame:
     """Make rows of a Markov chain of binary columns."""
     rng = np.random.default_rng(seed)
     changes = rng.random((n, length)) > STAY

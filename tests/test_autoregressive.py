@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 import torch
 from sklearn.exceptions import ConvergenceWarning
+from skorch.callbacks import Callback
 from torch.testing import assert_close
 
 from sklearn_mae import MutualAutoencoder, imputation
@@ -615,18 +616,18 @@ def learn(X, kinds, epochs, hidden=(8,)):
         "lr": 5e-3,
         "seed": 0,
     }
-    n_epochs = learn_alone(model, rows, **options)
-    return before, model, rows, n_epochs
+    lengths = learn_alone(model, rows, **options)
+    return before, model, rows, lengths
 
 
 def test_a_decoder_learns_rows_without_codes():
-    before, model, rows, n_epochs = learn(MIXED[:, :2], KINDS[:2], 10)
+    before, model, rows, lengths = learn(MIXED[:, :2], KINDS[:2], 10)
     after = copy.deepcopy(model.state_dict())
     with torch.no_grad():
         now = model.likelihood.log_prob_alone(rows).mean()
         model.load_state_dict(before)
         assert now > model.likelihood.log_prob_alone(rows).mean() + 0.3
-    assert n_epochs == 10
+    assert lengths == (10, 10)
     for name in before:
         of_codes = "likelihood.networks.codes" in name or "code_layer" in name
         untouched = of_codes or not name.startswith("likelihood")
@@ -637,14 +638,21 @@ def test_a_decoder_learns_rows_without_codes():
 def test_rows_learned_by_heart_end_it_and_cut_the_fit_short():
     """Twelve columns of noise and 60 rows: what is learned of them is no law."""
     X = np.random.default_rng(5).integers(0, 4, size=(240, 12))
-    _, model, rows, n_epochs = learn(X, ["categorical"] * 12, 100, hidden=(64,))
+    _, model, rows, lengths = learn(X, ["categorical"] * 12, 100, hidden=(64,))
 
-    assert n_epochs < 30
+    assert lengths.own_epochs < 30
+    assert lengths.max_epochs == 50
     with torch.no_grad():  # hardly better than no dependence at all, 12 log 4
         assert model.likelihood.log_prob_alone(rows).mean() < -0.8 * 12 * np.log(4)
 
 
-def test_a_fit_that_was_cut_short_says_so():
+def test_a_fit_that_was_cut_short_says_so_and_holds_what_the_decoder_knows():
+    weights = []
+
+    class Weights(Callback):
+        def on_epoch_end(self, net, **kwargs):
+            weights.append(copy.deepcopy(net.module_.likelihood.state_dict()))
+
     X = np.random.default_rng(5).integers(0, 4, size=(240, 12)).astype(str)
     mae = MutualAutoencoder(
         M=5,
@@ -655,11 +663,19 @@ def test_a_fit_that_was_cut_short_says_so():
         max_epochs=100,
         batch_size=32,
         lr=5e-3,
+        callbacks=[Weights()],
         random_state=0,
     )
-    with pytest.warns(ConvergenceWarning, match=r"cut short to \d+ epochs, because"):
+    with pytest.warns(ConvergenceWarning, match=r"was held after \d+ epochs and the"):
         mae.fit(X)
-    assert mae.n_iter_ < 50
+    assert mae.n_iter_ == 50
+    own = mae.net_.own_epochs
+    assert own < 30
+    for name, start in weights[0].items():
+        of_code = name in ("networks.codes", "code_layer.weight", "code_layer.bias")
+        held, end = weights[own], weights[-1]
+        assert torch.equal(held[name], end[name]) == (not of_code), name
+        assert not torch.equal(start, held[name]), name
 
 
 def test_without_a_code_the_code_has_no_say():
@@ -670,6 +686,25 @@ def test_without_a_code_the_code_has_no_say():
         twin.likelihood.networks.codes.zero_()
 
     assert_close(model.likelihood.log_prob_alone(rows), twin.log_lik(rows, codes(10)))
+
+
+def test_a_code_comes_in_through_the_parameters_of_code_alone():
+    table = fitted()
+    model, rows = model_of(table), seen(table, MIXED[:10])
+    likelihood = model.likelihood
+    of_code = {id(p) for p in likelihood.parameters_of_code()}
+    with torch.no_grad():
+        likelihood.networks.codes.zero_()
+        for parameter in likelihood.parameters():
+            if id(parameter) not in of_code:
+                parameter += 0.1 * torch.randn_like(parameter)
+
+        alone = likelihood.log_prob_alone(rows)
+        assert_close(model.log_lik(rows, codes(10)), alone)
+        for parameter in likelihood.parameters_of_code():
+            parameter += 0.1 * torch.randn_like(parameter)
+        assert_close(likelihood.log_prob_alone(rows), alone)
+        assert (model.log_lik(rows, codes(10)) != alone).all()
 
 
 def test_grids_of_no_numbers():

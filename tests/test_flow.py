@@ -72,6 +72,25 @@ def test_a_flow_begins_without_the_code():
     assert (first[:, :-3] != 0).any()
 
 
+def test_a_code_comes_in_through_the_parameters_of_code_alone():
+    family = row_family(("flow", "gaussian", "gaussian")).fit(X)
+    structure = Structure(3, "gaussian", ("flow",), (8,), "silu", 0.01)
+    with private_random(0):
+        likelihood = family.likelihood(structure).double()
+    of_code = {id(p) for p in likelihood.parameters_of_code()}
+    x = Rows(torch.tensor(family.rows(X[:9]).values))
+    z = torch.randn(9, 3, dtype=torch.float64)
+    with torch.no_grad():
+        for parameter in likelihood.parameters():
+            if id(parameter) not in of_code:
+                parameter += 0.1 * torch.randn_like(parameter)
+
+        assert_close(x.log_prob(likelihood(z)), likelihood.log_prob_alone(x))
+        for parameter in likelihood.parameters_of_code():
+            parameter += 0.1 * torch.randn_like(parameter)
+        assert (x.log_prob(likelihood(z)) != likelihood.log_prob_alone(x)).all()
+
+
 def test_missing_entries_are_refused():
     holes = X.copy()
     holes[3, 1] = np.nan

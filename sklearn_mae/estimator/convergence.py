@@ -143,11 +143,12 @@ def _causes(
             f"a callback ended the training after {net.step_} of {net.n_steps_} steps: "
             "give it more patience"
         )
-    elif net.max_epochs < resolve_lengths(params, len(x))[1]:
+    elif net.cut_short:
         causes.append(
-            f"the fit was cut short to {net.max_epochs} epochs, because the decoder "
-            "alone learned rows by heart: lower hidden_layer_sizes "
-            f"({params.hidden_layer_sizes} was given), or give it more rows"
+            f"the decoder was held after {net.own_epochs} epochs and the fit cut short "
+            f"to {net.max_epochs}, because the decoder alone learned rows by heart: "
+            f"lower hidden_layer_sizes ({params.hidden_layer_sizes} was given), or "
+            "give it more rows"
         )
     elif net.step_ < usual and params.max_epochs != "auto":
         causes.append(

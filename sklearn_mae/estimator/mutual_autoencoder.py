@@ -219,8 +219,9 @@ default="auto"
         Passes over the data. ``"auto"``: about 2,000 steps, of texts 1,500, at least
         one epoch and at most 1,500. Before a first fit the decoder of
         ``"autoregressive"`` and ``"flow"`` learns rows without codes, for half as many
-        steps again; where rows that are held out meanwhile become less likely, it goes
-        back to its best, and the fit takes twice as many steps as that took.
+        steps again. Where rows that are held out meanwhile become less likely, it goes
+        back to its best; in the fit it learns for twice as many steps as that took, and
+        what the code comes in through for half of ``max_epochs`` at least.
     batch_size : int or "auto", default="auto"
         Largest batch; an epoch is cut into batches of nearly equal size. ``"auto"``:
         128, of sequences 32, of ``"autoregressive"`` and ``"flow"`` 256, or all rows if

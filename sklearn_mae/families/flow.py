@@ -18,6 +18,11 @@ __all__ = ["FlowLikelihood", "FlowTable"]
 N_TRANSFORMS = 3
 
 
+def _first_layer(transform) -> nn.Linear:
+    """Return the first layer of a transform's network, which sees columns and code."""
+    return next(layer for layer in transform.hyper if isinstance(layer, nn.Linear))
+
+
 class FlowLikelihood(UserLikelihood):
     """Neural spline flow whose transforms see z.
 
@@ -46,6 +51,11 @@ class FlowLikelihood(UserLikelihood):
     def __init__(self, module: nn.Module, n_features: int, n_components: int):
         super().__init__(module, n_features)
         self.n_components = n_components
+
+    def parameters_of_code(self) -> list[nn.Parameter]:
+        """Those of the networks' first layers, which see columns, too."""
+        layers = map(_first_layer, self.module.transform.transforms)
+        return [parameter for layer in layers for parameter in layer.parameters()]
 
     def log_prob_alone(self, x: Rows) -> Tensor:
         """Log p(x) of rows at the code 0, whose weights have no gradient there."""
@@ -102,8 +112,7 @@ class FlowTable(Table):
             activation=ACTIVATIONS[structure.activation],
         )
         for transform in module.transform.transforms:
-            first = next(layer for layer in transform.hyper if hasattr(layer, "weight"))
-            nn.init.zeros_(first.weight[:, -d:])
+            nn.init.zeros_(_first_layer(transform).weight[:, -d:])
         return FlowLikelihood(module, self.n_varying, d)
 
     def largest_layers(self, structure: Structure) -> list[int]:

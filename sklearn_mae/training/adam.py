@@ -39,13 +39,14 @@ class Adam(torch.optim.Adam):
         if closure or not all(self._is_plain(*pair) for pair in pairs):
             return self._step(closure)
         for group, parameters in pairs:
-            self._move(group, parameters)
+            if parameters:
+                self._move(group, parameters)
         return None
 
     def _is_plain(self, group: dict, parameters: list[Tensor]) -> bool:
         kinds = {(p.device, p.dtype) for p in parameters}
         usual = group["fused"] and not any(group[name] for name in EXTRAS)
-        return usual and len(kinds) == 1 and all(self.state[p] for p in parameters)
+        return usual and len(kinds) <= 1 and all(self.state[p] for p in parameters)
 
     def _move(self, group: dict, parameters: list[Tensor]) -> None:
         states = [self.state[p] for p in parameters]

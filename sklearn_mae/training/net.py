@@ -36,7 +36,16 @@ FIGURES = (
 
 
 # attributes of a training net alone
-RELEASED = "_theta", "_omega", "_named", "_parts", "_totals", "_means", "_usual"
+RELEASED = (
+    "_theta",
+    "_own",
+    "_omega",
+    "_named",
+    "_parts",
+    "_totals",
+    "_means",
+    "_usual",
+)
 # kept of the usual norm of gradients from one clipped term to the next
 USUAL = 0.9
 
@@ -153,6 +162,8 @@ class MutualAutoencoderNet(NeuralNet):
         Added to distortions to have them in the units of the data.
     user_supplied : bool
         Whether a user's module takes part, which may draw from global generators.
+    own_epochs : int or None
+        See ``alone.Lengths``; None: all of them.
     **kwargs
         Of ``skorch.NeuralNet``.
     """
@@ -174,6 +185,7 @@ class MutualAutoencoderNet(NeuralNet):
         constraints: Sequence[Constraint] = (),
         log_volume=0.0,
         user_supplied=False,
+        own_epochs=None,
         **kwargs,
     ):
         self.rule = rule
@@ -181,6 +193,7 @@ class MutualAutoencoderNet(NeuralNet):
         self.constraints = constraints
         self.log_volume = log_volume
         self.user_supplied = user_supplied
+        self.own_epochs = own_epochs
         super().__init__(
             module,
             criterion=None,
@@ -211,19 +224,37 @@ class MutualAutoencoderNet(NeuralNet):
         model = self.module_
         theta = [*model.likelihood.parameters(), *model.encoder.parameters()]
         self._theta = [p for p in theta if p.requires_grad]  # a user may freeze some
-        shared = {id(p) for p in model.likelihood.shared_parameters()}
-        networks = [p for p in self._theta if id(p) not in shared]
+        likelihood = model.likelihood
+        shared = {id(p) for p in likelihood.shared_parameters()}
+        own = set()
+        if self.cut_short:
+            of_code = {id(p) for p in likelihood.parameters_of_code()}
+            own = {id(p) for p in likelihood.parameters()} - of_code
         numbers = [p for p in self._theta if id(p) in shared]
+        self._own = [p for p in self._theta if id(p) in own - shared]
+        networks = [p for p in self._theta if id(p) not in own | shared]
         self._omega = list(model.posterior.parameters())
         # (a list: the first of several callbacks would use a generator up)
         self._named = list(model.named_parameters())
         self._parts = list(model.modules())
-        groups = [(networks, 1.0), (numbers, self.shared_speed)]
-        self.optimizer_ = self.adam(
-            [{"params": some, "speed": speed} for some, speed in groups if some]
-        )
+        groups = [
+            {"params": networks, "speed": 1.0, "length": 1.0},
+            {"params": numbers, "speed": self.shared_speed, "length": 1.0},
+            {"params": self._own, "speed": 1.0, "length": self.own_part},
+        ]
+        self.optimizer_ = self.adam([group for group in groups if group["params"]])
         self.optimizer_posterior_ = self.adam(self._omega)
         return self
+
+    @property
+    def own_part(self) -> float:
+        """Part of the steps in which all of the likelihood learns."""
+        return 1.0 if self.own_epochs is None else self.own_epochs / self.max_epochs
+
+    @property
+    def cut_short(self) -> bool:
+        """Whether some of it stops learning before the end."""
+        return self.own_part < 1
 
     def adam(self, parameters) -> Adam:
         """Return an optimiser of parameters, or groups of them, at the net's rate."""
@@ -311,13 +342,22 @@ class MutualAutoencoderNet(NeuralNet):
         )
 
     def _set_learning_rates(self):
-        # constant for the first half, then linearly to zero
-        remaining = 1 - self.step_ / self.n_steps_
-        lr = self.lr * min(1.0, 2 * remaining + 1e-3)
         for group in self.optimizer_.param_groups:
+            remaining = self._remaining(group["length"])
+            lr = self._decayed(remaining)
             group["lr"] = lr if remaining > 0.5 else group["speed"] * lr
         for group in self.optimizer_posterior_.param_groups:
-            group["lr"] = self.posterior_speed * lr
+            group["lr"] = self.posterior_speed * self._decayed(self._remaining())
+        if self._own and self._remaining(self.own_part) <= 0:
+            own, self._own = {id(p) for p in self._own}, []
+            self._theta = [p for p in self._theta if id(p) not in own]
+
+    def _remaining(self, length: float = 1.0) -> float:
+        return 1 - self.step_ / (length * self.n_steps_)
+
+    def _decayed(self, remaining: float) -> float:
+        # constant for the first half, then linearly to zero
+        return self.lr * min(1.0, 2 * max(0.0, remaining) + 1e-3)
 
     def train_step(self, batch, **fit_params):
         """One iteration of Algorithm 1, lines 2 to 5."""
