@@ -143,12 +143,11 @@ def _causes(
             f"a callback ended the training after {net.step_} of {net.n_steps_} steps: "
             "give it more patience"
         )
-    elif net.cut_short:
+    elif net.holds_decoder:
         causes.append(
-            f"the decoder was held after {net.own_epochs} epochs and the fit cut short "
-            f"to {net.max_epochs}, because the decoder alone learned rows by heart: "
-            f"lower hidden_layer_sizes ({params.hidden_layer_sizes} was given), or "
-            "give it more rows"
+            f"the decoder was held after {net.own_epochs} of {net.max_epochs} epochs, "
+            "because it learned rows by heart: lower hidden_layer_sizes "
+            f"({params.hidden_layer_sizes} was given), or give it more rows"
         )
     elif net.step_ < usual and params.max_epochs != "auto":
         causes.append(

@@ -29,7 +29,6 @@ from sklearn_mae.training import (
     FirstRate,
     Guesses,
     Information,
-    Lengths,
     MutualAutoencoderNet,
     Paper,
     ProgressBar,
@@ -320,8 +319,7 @@ def build_net(
     model: LatentVariableModel,
     family: RowFamily,
     n_rows: int,
-    batch_size: int,
-    lengths: Lengths,
+    lengths: tuple[int, int, int],
     log_volume: float,
     seed: int,
     state: dict[str, dict[str, float]],
@@ -341,10 +339,8 @@ def build_net(
         Fitted.
     n_rows : int
         Number of rows to train on.
-    batch_size : int
-        Largest batch.
-    lengths : Lengths
-        Numbers of epochs.
+    lengths : tuple of (int, int, int)
+        Batch size, number of epochs, and for how many the whole likelihood learns.
     log_volume : float
         Their mean, see ``RowFamily.log_volume``.
     seed : int
@@ -358,7 +354,8 @@ def build_net(
     labelled : Labelled or None
         See ``build_constraints``.
     """
-    n_steps = lengths.max_epochs * -(-n_rows // batch_size)
+    batch_size, max_epochs, own_epochs = lengths
+    n_steps = max_epochs * -(-n_rows // batch_size)
     return MutualAutoencoderNet(
         model,
         rule=build_rule(params.encoder, params.n_resamples),
@@ -367,8 +364,8 @@ def build_net(
         log_volume=log_volume,
         user_supplied=bool(Structure.of(params).user_supplied),
         callbacks=[*(params.callbacks or []), progress],
-        max_epochs=lengths.max_epochs,
-        own_epochs=lengths.own_epochs,
+        max_epochs=max_epochs,
+        own_epochs=own_epochs,
         batch_size=batch_size,
         lr=params.lr,
         device=device,

@@ -12,7 +12,11 @@ import torch
 
 from sklearn_mae.information.bracket import Bracket, Method, Plan
 from sklearn_mae.information.importance import AnnealedProposals, PlainProposals
-from sklearn_mae.information.quadrature import EnumerationOnLattices, Grid
+from sklearn_mae.information.quadrature import (
+    NUMBERS_ON_GRIDS,
+    EnumerationOnLattices,
+    Grid,
+)
 from sklearn_mae.information.shared_codes import (
     EnumerationOnSharedCodes,
     SharedCodes,
@@ -33,6 +37,7 @@ def information_of_model(
     budget: int = 2_000_000,
     n_proposals: int = 64,
     single: bool = False,
+    affordable: float = NUMBERS_ON_GRIDS,
 ) -> Bracket:
     """Bracket I(x, z) of the model, in nats.
 
@@ -58,6 +63,8 @@ def information_of_model(
     single : bool
         Whether the sandwich may compute in single precision where that changes
         log-densities by less than a thousandth of a nat, in the mean of 200 draws.
+    affordable : float
+        Rows times points times columns of the finest grid.
 
     Returns
     -------
@@ -70,7 +77,7 @@ def information_of_model(
     else:
         found = _first(sums, model, generator)
     if found is None:
-        found = _first([Grid(n_samples, tol)], model, generator)
+        found = _first([Grid(n_samples, tol, affordable)], model, generator)
     if found is not None:
         return found
     if single:

@@ -269,6 +269,8 @@ class Grid:
         Draws to begin with.
     tol : float
         Draws double until four standard errors are no more than this, in nats.
+    affordable : float
+        Rows times points times columns of the finest lattice.
     """
 
     # Rows of a first attempt: it finds out cheaply that posteriors are too narrow.
@@ -276,8 +278,10 @@ class Grid:
     # Draws double no further than to this many, or just above.
     MANY = 64_000
 
-    def __init__(self, n_samples: int, tol: float):
-        self.n_samples, self.tol = n_samples, tol
+    def __init__(
+        self, n_samples: int, tol: float, affordable: float = NUMBERS_ON_GRIDS
+    ):
+        self.n_samples, self.tol, self.affordable = n_samples, tol, affordable
 
     def affords(self, model: LatentVariableModel) -> bool:
         """Models of one or two dimensions whose outcomes cannot be listed."""
@@ -298,11 +302,13 @@ class Grid:
             x = draw(p, (), generator, reparametrised=False)
             log_lik, few = p.log_prob(x), slice(self.FEW)
             if n_samples > self.FEW:
-                share = NUMBERS_ON_GRIDS * self.FEW / n_samples
+                share = self.affordable * self.FEW / n_samples
                 joint = x[few], z0[few], log_lik[few]
                 if posteriors_on_lattices(model, *joint, generator, share) is None:
                     return None
-            on_grid = posteriors_on_lattices(model, x, z0, log_lik, generator)
+            on_grid = posteriors_on_lattices(
+                model, x, z0, log_lik, generator, self.affordable
+            )
             if on_grid is None:
                 return None
             information, moments = on_grid.information, on_grid.moments

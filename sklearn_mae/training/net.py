@@ -163,7 +163,8 @@ class MutualAutoencoderNet(NeuralNet):
     user_supplied : bool
         Whether a user's module takes part, which may draw from global generators.
     own_epochs : int or None
-        See ``alone.Lengths``; None: all of them.
+        For how many epochs all of the likelihood learns, and what a code comes in
+        through alone from then on; None: to the end.
     **kwargs
         Of ``skorch.NeuralNet``.
     """
@@ -227,7 +228,7 @@ class MutualAutoencoderNet(NeuralNet):
         likelihood = model.likelihood
         shared = {id(p) for p in likelihood.shared_parameters()}
         own = set()
-        if self.cut_short:
+        if self.holds_decoder:
             of_code = {id(p) for p in likelihood.parameters_of_code()}
             own = {id(p) for p in likelihood.parameters()} - of_code
         numbers = [p for p in self._theta if id(p) in shared]
@@ -252,7 +253,7 @@ class MutualAutoencoderNet(NeuralNet):
         return 1.0 if self.own_epochs is None else self.own_epochs / self.max_epochs
 
     @property
-    def cut_short(self) -> bool:
+    def holds_decoder(self) -> bool:
         """Whether some of it stops learning before the end."""
         return self.own_part < 1
 
