@@ -477,6 +477,10 @@ def test_sandwich_takes_over_where_no_grid_is_affordable():
     found = information_of_model(LinearGaussian(2, 300), 2000, 1.0, generator())
 
     assert found.method == "sandwich"
+    model, few = LinearGaussian(1, 1, sigma=0.011), 200 * 2_000
+    found = information_of_model(model, 200, 0.5, generator(), affordable=few)
+
+    assert found.method == "sandwich"
 
 
 @pytest.mark.parametrize("d", [1, 4])

@@ -490,7 +490,7 @@ def test_a_likelihood_says_what_its_certificates_may_cost(small, monkeypatch):
     monkeypatch.setattr(TableLikelihood, "cost", cost)
     refined, brackets = [], []
 
-    def bracket(model, n_samples, tol, generator, budget, single=False):
+    def bracket(model, n_samples, tol, generator, budget, single=False, affordable=0):
         brackets.append((n_samples, budget))
         return Bracket(0.5, 0.6, 0.01, 0.01, "sandwich")
 
@@ -807,7 +807,7 @@ def trained(steps=4000, outcomes=None, model=0.0, rate=0.0):
         ],
         step_=steps,
         n_steps_=steps,
-        max_epochs=10**6,
+        holds_decoder=False,
         module_=SimpleNamespace(outcomes=lambda: outcomes),
     )
 

@@ -244,9 +244,12 @@ def test_landing_measures_by_the_same_draws_and_not_by_vague_ones(monkeypatch):
     net, _ = trained_near(1.0)
     found, measures, calls = Bracket(0.9, 1.1, 0.01, 0.03, "sandwich"), [], []
 
-    def bracket(model, n_samples, tol, generator, budget, n_proposals, single):
+    def bracket(
+        model, n_samples, tol, generator, budget, n_proposals, single, affordable
+    ):
         calls.append((n_samples, tol, budget, generator.initial_seed(), n_proposals))
         assert single
+        assert affordable == certification.AFFORDABLE
         assert next(model.parameters()).dtype == torch.float64
         return found
 
@@ -299,7 +302,8 @@ def test_the_certificate_is_worth_a_part_of_the_fit(
 ):
     calls, found = [], Bracket(0.5, 0.6, 0.01, 0.01, "sandwich")
 
-    def bracket(model, n_samples, tol, generator, budget, single):
+    def bracket(model, n_samples, tol, generator, budget, single, affordable):
+        assert affordable == certification.AFFORDABLE
         calls.append((n_samples, tol, generator.initial_seed(), budget, single))
         return found
 
@@ -332,7 +336,8 @@ def test_a_finer_certificate_decides_where_the_first_does_not(
     ]
     widths, budgets = [], []
 
-    def bracket(model, n_samples, tol, generator, budget, single):
+    def bracket(model, n_samples, tol, generator, budget, single, affordable):
+        assert affordable == certification.AFFORDABLE
         widths.append(tol)
         budgets.append(budget)
         return found[len(widths) - 1]
