@@ -1,6 +1,7 @@
 """Training: Algorithm 1 of the paper as a skorch net, its constraints and its end."""
 
 from sklearn_mae.training.alone import learn_alone
+from sklearn_mae.training.batches import Batches, TrainingRows
 from sklearn_mae.training.blocks import FirstBlock, FirstRate, SecondBlock
 from sklearn_mae.training.certification import certify, near_enough, settle
 from sklearn_mae.training.constraints import (
@@ -11,12 +12,7 @@ from sklearn_mae.training.constraints import (
     Rate,
 )
 from sklearn_mae.training.guesses import Guesses, class_prior
-from sklearn_mae.training.net import (
-    FIGURES,
-    Batches,
-    MutualAutoencoderNet,
-    TrainingRows,
-)
+from sklearn_mae.training.net import FIGURES, MutualAutoencoderNet
 from sklearn_mae.training.progress import ProgressBar
 from sklearn_mae.training.targets import TargetInformation
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from sklearn_mae.model import LatentVariableModel, Rows
 from sklearn_mae.training.adam import Adam
-from sklearn_mae.training.net import Batches, TrainingRows
+from sklearn_mae.training.batches import Batches, TrainingRows
 
 __all__ = ["learn_alone"]
 

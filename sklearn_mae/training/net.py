@@ -10,18 +10,18 @@ import contextlib
 from collections.abc import Sequence
 
 import numpy as np
-import skorch.history
 import torch
 from skorch import NeuralNet
-from skorch.callbacks import EpochTimer, PassthroughScoring
+from skorch.callbacks import EpochTimer
 from torch import Tensor
-from torch.utils.data import Dataset
 
-from sklearn_mae.model import Rows, draw, private_random
+from sklearn_mae.model import draw, private_random
 from sklearn_mae.training.adam import Adam
+from sklearn_mae.training.batches import Batches
 from sklearn_mae.training.constraints import Constraint, Step, Term
+from sklearn_mae.training.history import History, TrainLoss
 
-__all__ = ["FIGURES", "Batches", "MutualAutoencoderNet", "TrainingRows"]
+__all__ = ["FIGURES", "MutualAutoencoderNet"]
 
 FIGURES = (
     "loss",
@@ -52,93 +52,6 @@ USUAL = 0.9
 
 def _norm(gradients) -> Tensor:
     return torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
-
-
-class TrainingRows(Dataset):
-    """Rows, handed out in batches rather than one by one.
-
-    Parameters
-    ----------
-    x : Rows, Tensor or object
-        The rows, or what has their number for its length and a ``take`` as theirs.
-    lengths : array-like of shape (n,) or None
-        Of the rows, where a batch costs what its longest row does.
-    """
-
-    def __init__(self, x, lengths=None):
-        self.x = Rows.of(x) if isinstance(x, Tensor) else x
-        self.lengths = None if lengths is None else torch.as_tensor(lengths)
-
-    def __len__(self):
-        return len(self.x)
-
-
-class Batches:
-    """Shuffled batches of nearly equal size, at most ``batch_size`` rows each.
-
-    Where rows have lengths, those of a few batches that follow each other are dealt
-    out by length, and these batches are shuffled: each row of a batch costs as much as
-    its longest. Which rows meet in these few batches is drawn anew in each epoch.
-
-    A data loader that collates single rows takes longer than the step of a small
-    network, and draws from torch's global generator.
-    """
-
-    # batches that exchange rows: many leave few pads, and few mix rows well
-    pooled = 8
-
-    def __init__(
-        self, dataset: TrainingRows, batch_size: int, generator: torch.Generator
-    ):
-        self.x, self.lengths, self.generator = dataset.x, dataset.lengths, generator
-        self.n_batches = -(-len(dataset) // batch_size)
-
-    def __len__(self):
-        return self.n_batches
-
-    def __iter__(self):
-        batches = self._permutation(len(self.x)).tensor_split(self.n_batches)
-        for first in range(0, len(batches), self.pooled):
-            some = batches[first : first + self.pooled]
-            for rows in some if self.lengths is None else self._by_length(some):
-                yield self.x.take(rows)
-
-    def _by_length(self, batches: Sequence[Tensor]) -> list[Tensor]:
-        """Deal out the rows of batches anew: those of one batch are about as long."""
-        rows = torch.cat(list(batches))
-        rows = rows[self.lengths.to(rows.device)[rows].argsort(stable=True)]
-        batches = rows.split([len(batch) for batch in batches])
-        return [batches[i] for i in self._permutation(len(batches)).tolist()]
-
-    def _permutation(self, n: int) -> Tensor:
-        return torch.randperm(n, generator=self.generator, device=self.generator.device)
-
-
-class History(skorch.history.History):
-    """skorch's history, which copies the list of epochs to look one of them up.
-
-    It is looked up a dozen times a step, and small tables train for 2,000 epochs.
-    """
-
-    def __getitem__(self, i):
-        return list.__getitem__(self, i) if type(i) is int else super().__getitem__(i)
-
-
-class TrainLoss(PassthroughScoring):
-    """skorch's mean of the batches' losses, in a tenth of the time."""
-
-    def __init__(self):
-        super().__init__("train_loss", on_train=True)
-
-    def on_epoch_end(self, net, **kwargs):
-        """Record the mean over rows, and whether it is the lowest."""
-        epoch = net.history[-1]
-        sizes = [batch["train_batch_size"] for batch in epoch["batches"]]
-        losses = [batch["train_loss"] for batch in epoch["batches"]]
-        epoch["train_loss"] = np.multiply(losses, sizes).sum() / sum(sizes)
-        best = epoch["train_loss_best"] = bool(epoch["train_loss"] < self.best_score_)
-        if best:
-            self.best_score_ = epoch["train_loss"]
 
 
 class StopTraining(Exception):
