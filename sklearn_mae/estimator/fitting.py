@@ -30,6 +30,7 @@ from sklearn_mae.families import Structure, row_family
 from sklearn_mae.model import Pool, Rows
 from sklearn_mae.training import (
     FIGURES,
+    Lengths,
     ProgressBar,
     TrainingRows,
     certify,
@@ -139,10 +140,10 @@ def fit_record(
     if target is not None and labels is not None:
         labelled = Labelled(x, labels.index, target.shares, nats, seed)
     batch_size, max_epochs = resolve_lengths(params, len(x))
-    own_epochs = max_epochs
+    lengths_of_fit = Lengths(max_epochs, max_epochs)
     if before is None and family.schedule.alone:
         progress.stage("decoder")
-        own_epochs = learn_alone(
+        lengths_of_fit = learn_alone(
             model,
             x,
             part=family.schedule.alone,
@@ -156,7 +157,8 @@ def fit_record(
         model,
         family,
         len(x),
-        (batch_size, max_epochs, own_epochs),
+        batch_size,
+        lengths_of_fit,
         log_volume,
         seed,
         constraints,

@@ -220,8 +220,8 @@ default="auto"
         one epoch and at most 1,500. Before a first fit the decoder of
         ``"autoregressive"`` and ``"flow"`` learns rows without codes, for half as many
         steps again. Where rows that are held out meanwhile become less likely, it goes
-        back to its best; in the fit it then learns for half as many steps as that took,
-        and what the code comes in through to the end.
+        back to its best; in the fit it learns for twice as many steps as that took, and
+        what the code comes in through for half of ``max_epochs`` at least.
     batch_size : int or "auto", default="auto"
         Largest batch; an epoch is cut into batches of nearly equal size. ``"auto"``:
         128, of sequences 32, of ``"autoregressive"`` and ``"flow"`` 256, or all rows if

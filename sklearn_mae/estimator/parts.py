@@ -29,6 +29,7 @@ from sklearn_mae.training import (
     FirstRate,
     Guesses,
     Information,
+    Lengths,
     MutualAutoencoderNet,
     Paper,
     ProgressBar,
@@ -319,7 +320,8 @@ def build_net(
     model: LatentVariableModel,
     family: RowFamily,
     n_rows: int,
-    lengths: tuple[int, int, int],
+    batch_size: int,
+    lengths: Lengths,
     log_volume: float,
     seed: int,
     state: dict[str, dict[str, float]],
@@ -339,8 +341,10 @@ def build_net(
         Fitted.
     n_rows : int
         Number of rows to train on.
-    lengths : tuple of (int, int, int)
-        Batch size, number of epochs, and for how many the whole likelihood learns.
+    batch_size : int
+        Largest batch.
+    lengths : Lengths
+        Numbers of epochs.
     log_volume : float
         Their mean, see ``RowFamily.log_volume``.
     seed : int
@@ -354,8 +358,7 @@ def build_net(
     labelled : Labelled or None
         See ``build_constraints``.
     """
-    batch_size, max_epochs, own_epochs = lengths
-    n_steps = max_epochs * -(-n_rows // batch_size)
+    n_steps = lengths.max_epochs * -(-n_rows // batch_size)
     return MutualAutoencoderNet(
         model,
         rule=build_rule(params.encoder, params.n_resamples),
@@ -364,8 +367,8 @@ def build_net(
         log_volume=log_volume,
         user_supplied=bool(Structure.of(params).user_supplied),
         callbacks=[*(params.callbacks or []), progress],
-        max_epochs=max_epochs,
-        own_epochs=own_epochs,
+        max_epochs=lengths.max_epochs,
+        own_epochs=lengths.own_epochs,
         batch_size=batch_size,
         lr=params.lr,
         device=device,

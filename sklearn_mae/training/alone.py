@@ -16,7 +16,7 @@ from sklearn_mae.model import LatentVariableModel, Rows
 from sklearn_mae.training.adam import Adam
 from sklearn_mae.training.batches import Batches, TrainingRows
 
-__all__ = ["learn_alone"]
+__all__ = ["Lengths", "learn_alone"]
 
 # part of the rows that is held out, and how many at most; fewer than the least decide
 # nothing
@@ -26,8 +26,24 @@ N_LOOKS, WINDOW = 30, 3
 # by how much less likely than others they become where those are learned by heart, in
 # nats; both fall and rise with the noise of the steps
 BY_HEART = 0.1
-# for how much of that time it moves on in the fit, beside the code
-MOVES_ON = 0.5
+# part of the epochs that is taken at least: multipliers need it to settle
+LEAST = 0.5
+
+
+class Lengths(NamedTuple):
+    """How long a fit takes.
+
+    Attributes
+    ----------
+    max_epochs : int
+        Passes over the data.
+    own_epochs : int
+        For how many of them all of the likelihood learns: from then on only what the
+        code comes in through does.
+    """
+
+    max_epochs: int
+    own_epochs: int
 
 
 def learn_alone(
@@ -39,12 +55,12 @@ def learn_alone(
     batch_size: int,
     lr: float,
     seed: int,
-) -> int:
+) -> Lengths:
     """Train the likelihood on rows without codes.
 
     Where rows that are held out become less likely meanwhile, the weights of its best
-    time are taken, and they are to be held soon after the fit has begun: they would go
-    on to learn rows by heart. What a code comes in through learns to its end.
+    time are taken, and in the fit they move for as much shorter: they would go on to
+    learn rows by heart.
 
     Parameters
     ----------
@@ -63,8 +79,8 @@ def learn_alone(
 
     Returns
     -------
-    int
-        Epochs for which all of the likelihood may learn.
+    Lengths
+        Of what follows.
     """
     likelihood, generator = model.likelihood, model.generator(seed)
     n_batches = -(-len(x) // batch_size)
@@ -101,14 +117,15 @@ def learn_alone(
     optimizer.zero_grad()
     likelihood.eval()
     if best is None:
-        return max_epochs
+        return Lengths(max_epochs, max_epochs)
     fell, others_fell = (
         a - b for a, b in zip(best.figures, _recent(looks), strict=True)
     )
     if not fell > BY_HEART + max(0.0, others_fell):
-        return max_epochs
+        return Lengths(max_epochs, max_epochs)
     likelihood.load_state_dict(best.weights)
-    return min(max_epochs, max(1, round(MOVES_ON * best.step / n_batches)))
+    own = min(max_epochs, max(1, round(best.step / part / n_batches)))
+    return Lengths(max(own, round(LEAST * max_epochs)), own)
 
 
 class _Look(NamedTuple):

@@ -76,8 +76,7 @@ class MutualAutoencoderNet(NeuralNet):
     user_supplied : bool
         Whether a user's module takes part, which may draw from global generators.
     own_epochs : int or None
-        For how many epochs all of the likelihood learns, and what a code comes in
-        through alone from then on; None: to the end.
+        See ``alone.Lengths``; None: all of them.
     **kwargs
         Of ``skorch.NeuralNet``.
     """
