@@ -71,8 +71,7 @@ SETTINGS = {
     "auto": {},
 }
 SETTINGS["at once"] = SETTINGS["autoregressive"]
-# chosen among (16,) and the default on validation rows: networks of 63 inputs that need
-# one of them
+# of (16,) and the default the better one: networks of 63 inputs that need one of them
 SETTINGS_OF = {"chain": {"hidden_layer_sizes": (16,)}}
 OF_SDV = "GaussianCopula", "TVAE", "CTGAN"
 
