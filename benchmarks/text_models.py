@@ -47,20 +47,6 @@ SIZES = {
         "lr": 2e-3,
         "device": "cpu",
     },
-    # as "cpu", in half the steps
-    "half": {
-        "n_train": None,
-        "n_test": 2_000,
-        "min_df": 5,
-        "max_features": 2_000,
-        "hidden": (64, 128),
-        "n_components": 10,
-        "wide": 16,
-        "batch_size": 32,
-        "steps": 6_508,
-        "lr": 2.8e-3,
-        "device": "cpu",
-    },
     "gpu": {
         "n_train": None,
         "n_test": 2_000,
@@ -75,6 +61,7 @@ SIZES = {
         "device": "cuda",
     },
 }
+SIZES["half"] = SIZES["cpu"] | {"steps": 6_508, "lr": 2.8e-3}
 MAX_TOKENS = 8
 N_RECONSTRUCTED, N_SAMPLED, N_LABELLED, N_IMPORTANCE = 1_000, 1_000, 10_000, 200
 

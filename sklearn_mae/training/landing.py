@@ -76,8 +76,8 @@ def land(
         if not abs(missing) > max(se, LANDED) or failures == N_FAILURES:
             return
         direction, slope = _ascent(net, constraint, parameters)
-        failures += 1
         if not slope > 0:
+            failures += 1
             continue
         length = missing / slope
         longest = LONGEST * net.lr
@@ -89,10 +89,11 @@ def land(
             found = measure()
             if abs(M - found[0]) < abs(missing):
                 information, se = found
-                failures -= 1
                 break
             with torch.no_grad():
                 torch._foreach_copy_(parameters, before)
+        else:
+            failures += 1
 
 
 def _ascent(net, constraint, parameters) -> tuple[list[Tensor], float]:
