@@ -13,7 +13,7 @@ from sklearn.model_selection import train_test_split
 # shares: of all rows for the test, of the others for the validation
 TEST, VALIDATION = 0.3, 0.25
 # sentences are cut off here, and have at most so many tokens
-N_SENTENCES, MAX_TOKENS = 20_000, 8
+N_SENTENCES, MAX_TOKENS = 5_000, 8
 # tables whose columns share a unit
 ONE_UNIT = ("digits", "optdigits", "satimage")
 

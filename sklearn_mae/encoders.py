@@ -185,12 +185,12 @@ class Amortised:
         rate = model.prior.kl(q, z).expand_as(distortion)
         return Bound(-(distortion + rate), distortion, rate)
 
-    def mean_code(self, model, x, q, z) -> Tensor:
-        """Mean of the code's distribution, shape (..., n, d)."""
+    def mean_codes(self, model, x, q, z, groups) -> Tensor:
+        """Means of the code's distribution, one for each group, shape (G, n, d)."""
         try:
-            return q.mean.expand(*z.shape[:-3], *z.shape[-2:])
+            return q.mean.expand(len(groups), *z.shape[1:])
         except NotImplementedError:
-            return z.mean(-3)
+            return z[groups].mean(1)
 
     def choose(self, model, x, q, z, u) -> Tensor:
         """Return the code drawn: the one draw there is."""
@@ -227,9 +227,28 @@ class Resampling:
     def _weights(self, model, x, q, z):
         return torch.softmax(model.log_weights(x, z, q), -2)
 
-    def mean_code(self, model, x, q, z) -> Tensor:
-        """Mean of the resampled code given the draws, shape (..., n, d)."""
-        return (self._weights(model, x, q, z).unsqueeze(-1) * z).sum(-3)
+    def mean_codes(self, model, x, q, z, groups) -> Tensor:
+        """Means of the resampled code given the k draws of each group.
+
+        Parameters
+        ----------
+        model : LatentVariableModel
+            The model.
+        x, q : Rows, Distribution
+            Rows and their proposals.
+        z : Tensor of shape (S, n, d)
+            Draws from q.
+        groups : Tensor of shape (G, k)
+            Which draws are in which group. Groups may share draws: each is decoded
+            once.
+
+        Returns
+        -------
+        Tensor of shape (G, n, d)
+            Means.
+        """
+        weights = torch.softmax(model.log_weights(x, z, q)[groups], 1)
+        return (weights.unsqueeze(-1) * z[groups]).sum(1)
 
     def choose(self, model, x, q, z, u) -> Tensor:
         """Keep the draw at which the cumulated weights pass u, of shape (..., n)."""

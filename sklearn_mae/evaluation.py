@@ -92,8 +92,11 @@ class Evaluation:
         not depend on the rows beside it.
     """
 
-    # groups of draws behind a row's mean code and bounds; powers of two for Sobol
+    # groups of draws behind a row's bounds; powers of two for Sobol
     n_groups = 16
+    # groups that the draws behind a row's mean code are dealt into at once, where there
+    # are several draws a group, and how many draws are dealt in all
+    n_dealt_at_once, n_dealt = 10, 200
     # groups of other draws behind the density of a resampled code
     n_others = 128
 
@@ -103,16 +106,37 @@ class Evaluation:
 
     def mean_codes(self, x: Rows) -> Tensor:
         """Means of the codes' distributions, shape (n, d)."""
-        # All rows have these draws, and so their error. Each group has a mirror image,
-        # which takes away what is odd in the noise: most of it.
-        half = self._noise(self.n_groups // 2, self.rule.n_draws)
+        # All rows have these draws, and so their error. Each has a mirror image, which
+        # takes away what is odd in the noise: most of it. Draws are dealt into groups
+        # several times, which costs no decoding: half as many draws serve as well.
+        groups = self._dealt()
+        n_draws = int(groups.max()) + 1
+        half = self._noise(n_draws // 2, 1)
         noise = torch.cat([half, -half])
 
         def mean(x):
             q, z = self._proposals(x, noise)
-            return self.rule.mean_code(self.model, x, q, z).mean(0)
+            return self.rule.mean_codes(self.model, x, q, z.squeeze(1), groups).mean(0)
 
-        return self.by_rows(mean, self.n_groups * self.rule.n_draws, x)
+        return self.by_rows(mean, n_draws, x)
+
+    def _dealt(self) -> Tensor:
+        """Deal draws into groups, and their mirror images alike, shape (G, k)."""
+        k = self.rule.n_draws
+        if k == 1:
+            groups = torch.arange(self.n_groups)[:, None]
+        else:
+            n_draws = self.n_dealt_at_once * k
+            generator = torch.Generator().manual_seed(self.seed)
+            dealt = torch.stack(
+                [
+                    torch.randperm(n_draws, generator=generator)
+                    for _ in range(max(1, self.n_dealt // n_draws))
+                ]
+            )
+            mirrored = (dealt + n_draws // 2) % n_draws
+            groups = torch.cat([dealt, mirrored]).view(-1, k)
+        return groups.to(self.model.reference.device)
 
     def expected(self, function: Callable[[Tensor], Tensor], x: Rows) -> Tensor:
         """Mean of a function of codes over each row's, of one draw a code, (n, ..)."""

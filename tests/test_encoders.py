@@ -207,10 +207,11 @@ def test_code_of_the_proposal():
     model = perturbed()
     _, x, _ = model.joint_draws(4)
     q, z = proposals(model, x, 6)
-    z = z.unflatten(0, (3, 2))  # three groups of two draws
+    groups = torch.arange(6).view(3, 2)
 
-    mean = Amortised().mean_code(model, x, q, z)
+    mean = Amortised().mean_codes(model, x, q, z, groups)
     assert_close(mean, q.loc.expand(3, 4, 2))
+    z = z[groups]
     chosen = Amortised().choose(model, x, q, z, torch.rand(4))
     assert_close(chosen, z[:, 0])
     points = z[0, 0]
@@ -220,10 +221,11 @@ def test_code_of_the_proposal():
 def test_mean_code_of_a_proposal_that_does_not_know_its_mean():
     q = TransformedDistribution(Normal(torch.zeros(4, 2), 1.0), [AffineTransform(1, 2)])
     q = Independent(q, 1)
-    z = torch.randn(3, 2, 4, 2, generator=generator())
+    z = torch.randn(6, 4, 2, generator=generator())
+    groups = torch.tensor([[0, 5], [1, 2], [1, 3]])
 
-    mean = Amortised().mean_code(None, None, q, z)
-    assert_close(mean, z.mean(1))
+    mean = Amortised().mean_codes(None, None, q, z, groups)
+    assert_close(mean, z[groups].mean(1))
 
 
 # Resampling
@@ -394,13 +396,28 @@ def test_mean_of_the_resampled_code():
     z = draw(q, (4000, 4), g)
     u = torch.rand(4000, 3, generator=g, dtype=torch.float64)
     with torch.no_grad():
-        means = rule.mean_code(model, x, q, z)
+        groups = torch.arange(16_000).view(4000, 4)
+        means = rule.mean_codes(model, x, q, z.flatten(0, 1), groups)
         chosen = rule.choose(model, x, q, z, u)
 
     assert means.shape == chosen.shape == (4000, 3, 2)
     assert_mean_equal(means - chosen, 0.0, resolution=0.1)
     # a mean of means has less noise than the draws
     assert (means.std(0) < chosen.std(0)).all()
+
+
+def test_groups_may_share_draws():
+    model = perturbed()
+    _, x, _ = model.joint_draws(3)
+    q, z = proposals(model, x, 6)
+    rule = Resampling(3)
+    groups = torch.tensor([[0, 1, 2], [3, 4, 5], [5, 0, 3]])
+
+    means = rule.mean_codes(model, x, q, z, groups)
+
+    for group, mean in zip(groups, means, strict=True):
+        alone = rule.mean_codes(model, x, q, z[group], torch.arange(3)[None])
+        assert_close(mean, alone[0])
 
 
 def test_rate_of_resampling_exceeds_the_code_s_own():

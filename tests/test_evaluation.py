@@ -266,6 +266,30 @@ def test_mirrored_draws_take_away_what_is_odd_in_the_noise():
     assert_close(found, model.q(x).loc)
 
 
+def test_draws_that_are_dealt_several_times_serve_as_more_draws():
+    """Ten times k draws, dealt into groups again and again, beside sixteen times k."""
+    model, rule = wrong(3, 6), Resampling(5)
+    _, x, _ = model.joint_draws(200)
+
+    def means(n_groups, seed):
+        found = Evaluation(model, rule, seed)
+        half = found._noise(n_groups // 2, 5)
+        with torch.no_grad():
+            q, z = found._proposals(x, torch.cat([half, -half]))
+            groups = torch.arange(5 * n_groups).view(-1, 5)
+            return rule.mean_codes(model, x, q, z.flatten(0, 1), groups).mean(0)
+
+    exact = means(8_192, seed=99)
+    dealt = [Evaluation(model, rule, seed).mean_codes(x) for seed in range(8)]
+    apart = [means(16, seed) for seed in range(8)]
+
+    def error(found):
+        return (torch.stack(found) - exact).square().mean().sqrt()
+
+    assert error(apart) > 0.01  # there is something to be had
+    assert error(dealt) < error(apart)
+
+
 def drawn(model, rule, n=20_000):
     """Draws of one row's code."""
     _, x, _ = model.joint_draws(1)
