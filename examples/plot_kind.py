@@ -10,7 +10,7 @@ brackets what they hold, without an adversary, and turns it into a cap on the ac
 of any.
 
 The patients here are made: severity of an illness, which decides about what is to be
-predicted, does not hang on the hospital.
+predicted, does not depend on the hospital.
 
 ``SKLEARN_MAE_FAST=1`` trains for fewer steps, to check that everything works.
 """

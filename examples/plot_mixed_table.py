@@ -8,7 +8,7 @@ columns and types, ``impute`` fills the holes. M is the information that the obs
 entries of a row share with its code.
 
 The table here is made, so that its dependences are known: how old customers are and how
-often they come hangs on one hidden factor, what they spend on it and on another.
+often they come depends on one hidden factor, what they spend on it and on another.
 
 ``SKLEARN_MAE_FAST=1`` trains for fewer steps, to check that everything works.
 """

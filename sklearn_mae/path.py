@@ -95,7 +95,8 @@ def information_path(
     Raises
     ------
     ValueError
-        If `Ms` is empty or holds anything but numbers of at least 0 and None.
+        If `Ms` is empty or holds anything but numbers of at least 0 and None, or the
+        estimator has a `target` and labels of rows are not given.
 
     Warns
     -----
@@ -384,6 +385,13 @@ def information_report(
     -------
     InformationReport
         Prints as a table; ``to_frame()`` makes it a DataFrame.
+
+    Raises
+    ------
+    NotFittedError
+        If `estimator` is not fitted.
+    ValueError
+        If the decoder sees labels and `y` is not given.
 
     Examples
     --------

@@ -152,7 +152,9 @@ class InformationPathDisplay(_Display):
         ----------
         estimator : MutualAutoencoder, Pipeline or search
             Gives the parameters; it is cloned, not fitted. In a Pipeline, rows go
-            through the steps before it, which must be fitted.
+            through the steps before it, which must be fitted. With a `target` it needs
+            labels: call :func:`~sklearn_mae.information_path` with ``y=`` and plot what
+            it returns, ``InformationPathDisplay(path).plot()``.
         X : array-like of shape (n_samples, n_features)
             Rows.
         Ms : iterable of shape (n_points,)
@@ -172,6 +174,11 @@ class InformationPathDisplay(_Display):
         -------
         InformationPathDisplay
             The display, drawn.
+
+        Raises
+        ------
+        ValueError
+            If `estimator` has a `target`, or a quantity is none of those above.
         """
         cls._check_names(x, y)
         Ms = list(Ms) if np.iterable(Ms) else Ms

@@ -340,7 +340,7 @@ def gradient(values, model):
 def test_gradient_through_mixed_draws_is_unbiased(order):
     """Against a sum over a fine grid; false alarm: one in a million, all directions.
 
-    f hangs on x, on the parameters and on log p, as the bounds do.
+    f depends on x, on the parameters and on log p, as the bounds do.
     """
     model = mixed_pair(order)
     z = codes(4)

@@ -622,7 +622,7 @@ def test_strategy_changes_no_value(likelihood, encoder, strategy):
 
 
 def figures(model, rule):
-    """A few numbers that hang on every part of a model."""
+    """A few numbers that depend on every part of a model."""
     x, z = rows(5, model), codes(5, model)
     q = model.q(x)
     with torch.no_grad():

@@ -169,8 +169,8 @@ def test_mean_codes_are_means_of_draws(fitted, likelihood):
 
     errors = mae.transform(X) - draws.mean(axis=0)
 
-    # fixed draws inside transform: 10 groups for each row, dealt several times, the same
-    # for all
+    # fixed draws inside transform, the same for all rows: 10 groups, dealt several
+    # times
     se = draws.std(axis=0, ddof=1) * np.sqrt(1 / 400 + 1 / 10)
     assert np.abs(errors / se).max() < 5
 

@@ -347,7 +347,7 @@ def test_grid_search_over_M():
     assert len(np.unique(search.cv_results_["mean_test_score"])) == 2
 
 
-# --- what a fit hangs on --------------------------------------------------------------
+# --- what a fit depends on ------------------------------------------------------------
 
 
 def assert_same_fit(one, other, X_one=X, X_other=X):

@@ -31,7 +31,7 @@ WORDS = (UNKNOWN, 3, 4)
 
 
 def sharpened(module, by=3.0):
-    """Random weights large enough for the output to hang on the input."""
+    """Random weights large enough for the output to depend on the input."""
     with torch.no_grad():
         for parameter in module.parameters():
             parameter.mul_(by)

@@ -104,7 +104,7 @@ class ShiftedEncoder(Encoder):
 
 
 class Outside(Likelihood):
-    """An output that hangs on what is no part of the module."""
+    """An output that depends on what is no part of the module."""
 
     knob = 0.0
 
@@ -494,7 +494,7 @@ def test_a_module_that_does_not_come_back_is_refused_by_name(small, params, what
 
 def test_a_module_that_hangs_on_something_else_is_refused(small, monkeypatch):
     class Knob(Outside):
-        """Its factory sets what its output hangs on."""
+        """Its factory sets what its output depends on."""
 
         def __init__(self, n_features, n_components):
             super().__init__(n_features, n_components)

@@ -373,7 +373,7 @@ def test_rows_keep_to_themselves(fitted):
     for figure in ("transform", "score_samples", "rate", "log_likelihood"):
         whole, part = getattr(fitted, figure)(X), getattr(fitted, figure)(X[7:9])
         np.testing.assert_allclose(whole[7:9], part, rtol=1e-9, atol=1e-12)
-    # a code may hang on what is given, and on which entries there are
+    # a code may depend on what is given, and on which entries there are
     other = X.copy()
     other[:, 3] = 1 - other[:, 3]
     assert (fitted.transform(other) != Z).any()

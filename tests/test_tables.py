@@ -210,7 +210,7 @@ def test_messages_name_columns_past_constant_ones():
         table.transform(X)
 
 
-# --- what a row's noise may hang on ---------------------------------------------------
+# --- what a row's noise may depend on -------------------------------------------------
 
 
 @every_family

@@ -66,6 +66,12 @@ class GeneratorMixin:
             Of ``likelihood="autoregressive"``, and of a callable whose Distribution
             has no closed mean, means and most probable categories over seeded draws, 32
             and 256 of them.
+
+        Raises
+        ------
+        ValueError
+            If codes do not have `n_components` columns, or the decoder sees labels and
+            `y` is not given.
         """
         index = index_of(X)
         Z = checked_codes(X, self._fitted._n_features_out)
@@ -86,7 +92,7 @@ class GeneratorMixin:
 
         Parameters
         ----------
-        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+        X : {array-like, sparse matrix} of shape (n_rows, n_features)
             Rows.
         n_samples : int or None, default=None
             Number of draws from each row's posterior. None: its mean.
@@ -94,15 +100,20 @@ class GeneratorMixin:
             Of the draws.
         round : bool, default=True
             As in :meth:`inverse_transform`.
-        y : array-like of shape (n_samples,), or a label, optional
+        y : array-like of shape (n_rows,), or a label, optional
             Labels of the rows, where the decoder sees them (``target="condition"``).
 
         Returns
         -------
-        ndarray of shape (n_samples, n_features) or (draws, n_samples, n_features)
+        ndarray of shape (n_rows, n_features) or (n_samples, n_rows, n_features)
             Reconstructions, all entries of them: what was missing, too. As ``fit`` got
             its rows: where that was a data frame, a frame or a list of them; of sparse
             rows arrays.
+
+        Raises
+        ------
+        ValueError
+            If `n_samples` is below 1, or the decoder sees labels and `y` is not given.
         """
         index = index_of(X)
         X = rows_of_transform(self, X)
@@ -142,6 +153,12 @@ class GeneratorMixin:
         ndarray of shape (n_steps, n_samples, n_features)
             Decoded points on the lines between mean codes; a list of data frames where
             ``fit`` got one.
+
+        Raises
+        ------
+        ValueError
+            If X_a and X_b differ in length, `n_steps` is below 2, or the decoder sees
+            labels and `y` is not given.
         """
         index = index_of(X_a)
         X_a, X_b = rows_of_transform(self, X_a), rows_of_transform(self, X_b)
@@ -238,7 +255,7 @@ class GeneratorMixin:
         From the model's posterior given a row's observed entries: codes from a mixture
         s(z) around its mode, weighted by p(z) p(x_o|z) / s(z). The encoder, which may
         not know a row's pattern, has no say. Entries are taken to be missing at random:
-        whether one is missing may hang on what is observed, not on its own value. A
+        whether one is missing may depend on what is observed, not on its own value. A
         category that fit has not seen counts as missing, and is replaced. Of a column
         whose entries were all missing in ``fit`` nothing is known: its holes stay.
         Numbers pass through float64, which tells integers up to 2**53 apart: make

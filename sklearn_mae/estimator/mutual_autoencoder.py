@@ -107,8 +107,9 @@ class MutualAutoencoder(
         Dimension d of the code; with ``target="code"`` of its second block, and the
         code has `n_target_components` more.
     target : {"condition", "code"} or None, default=None
-        What y is for. None: it is ignored. ``"condition"``: decoder and r_omega see y,
-        and the codes hold `M_target` nats about it. M is then I(x; z | y), and log p(x)
+        What y is for. None: it is ignored. ``"condition"``: decoder and r_omega (the
+        network that infers z from the model's own draws of x, eq. 7) see y, and the
+        codes hold `M_target` nats about it. M is then I(x; z | y), and log p(x)
         is log p(x | y). What needs the decoder takes ``y=``. ``"code"``: a first block
         of the code is about y, and holds `M_target` nats about it; the second is to
         hold none. Labels may be few: -1, NaN and None stand for unlabelled rows. In the
@@ -169,7 +170,7 @@ class MutualAutoencoder(
         entries between its points count as the nearest, with a warning. Missing entries
         are seen as such by later columns. ``"flow"`` is for whole tables of continuous
         numbers without missing entries: a neural spline flow that sees the code, by
-        zuko (``pip install "sklearn-mae[flow]"``). ``"sequence"`` takes texts through
+        zuko (``pip install zuko``). ``"sequence"`` takes texts through
         :class:`SequenceVectorizer`, one word after the other from an LSTM that receives
         the code at each step, at the first 32 by maps of their own, too. A callable
         ``(n_features, n_components) -> nn.Module``: the module, decoder included, maps
@@ -220,8 +221,9 @@ default="auto"
         one epoch and at most 1,500. Before a first fit the decoder of
         ``"autoregressive"`` and ``"flow"`` learns rows without codes, for half as many
         steps again. Where rows that are held out meanwhile become less likely, it goes
-        back to its best; in the fit it learns for twice as many steps as that took, and
-        what the code comes in through for half of ``max_epochs`` at least.
+        back to its best. In the fit it then learns for twice as many steps as that
+        took; after these only the weights that read the code do, for at least half of
+        ``max_epochs`` in all.
     batch_size : int or "auto", default="auto"
         Largest batch; an epoch is cut into batches of nearly equal size. ``"auto"``:
         128, of sequences 32, of ``"autoregressive"`` and ``"flow"`` 256, or all rows if
@@ -285,7 +287,7 @@ default="auto"
         ``information_lower``, ``information_upper`` (training estimates),
         ``multiplier_model``, ``multiplier_rate``; NaN where unused. In nats. While
         sequences wait (see `constraint`), ``information_lower`` is the infomax bound
-        and there is no ``information_upper``.
+        H(z) + E log r_omega(z|x) (eq. 7), and there is no ``information_upper``.
     likelihood_ : str, list of (str, columns) pairs or callable
         What the columns were taken for.
     n_iter_ : int
@@ -582,7 +584,7 @@ default="auto"
 
         Parameters
         ----------
-        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+        X : {array-like, sparse matrix} of shape (n_rows, n_features)
             Rows.
         n_samples : int, default=1
             Number of draws for each row.
@@ -591,8 +593,13 @@ default="auto"
 
         Returns
         -------
-        ndarray of shape (draws, n_samples, n_components)
+        ndarray of shape (n_samples, n_rows, n_components)
             Codes.
+
+        Raises
+        ------
+        ValueError
+            If `n_samples` is below 1.
         """
         X = self._checked(X)
         z = self._fitted.drawn_codes(self._fitted.seen(X), n_samples, random_state)
@@ -603,11 +610,12 @@ default="auto"
     def score_samples(self, X: ArrayLike, y: ArrayLike | None = None) -> np.ndarray:
         """Bound on log p(x) that the encoder defines, for each row.
 
-        The ELBO for ``encoder="gaussian"``, the importance-weighted bound L_k for
-        ``encoder="resampling"``, with fixed quasi-random draws. Of continuous columns
-        it bounds a log-density, which changes with their units and may be positive; of
-        categories, counts and words a log-probability. The two cannot be compared. It
-        is of a row's observed entries: the fewer there are, the higher it is.
+        The ELBO for ``encoder="gaussian"``, the importance-weighted bound L_k [1]_
+        for ``encoder="resampling"``, with fixed quasi-random draws. Of continuous
+        columns it bounds a log-density, which changes with their units and may be
+        positive; of categories, counts and words a log-probability. The two cannot be
+        compared. It is of a row's observed entries: the fewer there are, the higher it
+        is.
 
         Parameters
         ----------
@@ -620,6 +628,16 @@ default="auto"
         -------
         ndarray of shape (n_samples,)
             In nats and the units of X (constant columns add 0).
+
+        Raises
+        ------
+        ValueError
+            If the decoder sees labels and `y` is not given.
+
+        References
+        ----------
+        .. [1] C. Cremer, Q. Morris and D. Duvenaud, "Reinterpreting
+           Importance-Weighted Autoencoders", 2017: L_k is its eq. 2.
         """
         bound, log_volume = self._bound(X, y)
         return to_numpy(bound.elbo) - log_volume
@@ -642,6 +660,11 @@ default="auto"
         -------
         float
             Mean bound on log p(x), of observed entries, in nats.
+
+        Raises
+        ------
+        ValueError
+            If the decoder sees labels and `y` is not given.
 
         Warns
         -----
@@ -688,9 +711,9 @@ default="auto"
         -------
         ndarray of shape (n_samples,)
             In nats. Its mean is an upper bound on the information that codes have of
-            rows' observed entries. A
-            resampled code's rate is an estimate: where it is next to nothing, noise
-            makes single rows negative. What counts is the mean over rows.
+            rows' observed entries. A resampled code's rate is an estimate: where it is
+            next to nothing, noise makes single rows negative. What counts is the mean
+            over rows.
         """
         X = self._checked(X)
         family = self._fitted.family
@@ -713,6 +736,11 @@ default="auto"
         -------
         ndarray of shape (n_samples,)
             In nats and the units of X.
+
+        Raises
+        ------
+        ValueError
+            If the decoder sees labels and `y` is not given.
         """
         bound, log_volume = self._bound(X, y)
         return to_numpy(bound.distortion) + log_volume
@@ -744,6 +772,12 @@ default="auto"
         -------
         ndarray of shape (n_samples,)
             In nats and the units of X.
+
+        Raises
+        ------
+        ValueError
+            If the decoder sees labels and `y` is not given, or `n_importance` is below
+            1.
         """
         X = self._checked(X)
         n_importance = check_count("n_importance", n_importance, 1)
@@ -774,6 +808,12 @@ default="auto"
         -------
         ndarray of shape (n_samples,)
             In nats and the units of X.
+
+        Raises
+        ------
+        ValueError
+            If the decoder sees labels and `y` is not given, or X and Z differ in
+            length.
         """
         X, Z = self._checked_pair(X, Z)
         fitted = self._fitted
@@ -786,7 +826,7 @@ default="auto"
     def posterior_log_prob(self, X: ArrayLike, Z: ArrayLike) -> np.ndarray:
         """Log q(z|x), the density of a row's code, row by row.
 
-        For the resampling encoder that of the code after resampling [2]_ (eq. 5),
+        For the resampling encoder that of the code after resampling [1]_ (eq. 5),
         with fixed quasi-random draws in the place of the other draws: an estimate,
         whose integral over z was within 0.005 of 1 on iris and digits.
 
@@ -802,9 +842,14 @@ default="auto"
         ndarray of shape (n_samples,)
             In nats.
 
+        Raises
+        ------
+        ValueError
+            If X and Z differ in length.
+
         References
         ----------
-        .. [2] C. Cremer, Q. Morris and D. Duvenaud, "Reinterpreting
+        .. [1] C. Cremer, Q. Morris and D. Duvenaud, "Reinterpreting
            Importance-Weighted Autoencoders", 2017.
         """
         X, Z = self._checked_pair(X, Z)
@@ -829,8 +874,10 @@ default="auto"
         model: sums over all outcomes of x (up to 10,000, fewer where `tol` is small
         and more than two components make them costly), an integral over z on a grid
         (one or two components, as far as it can be fine enough), else the sandwich of
-        the bounds L_K and U_K, with proposals near each posterior, annealed ones, or
-        codes that all rows share, whichever promises the narrower bracket.
+        the bounds L_K = E[log p(x|z_0) - log (1/(K+1)) sum_{j=0..K} w_j] and
+        U_K, the same without z_0 in the mean, for w_j = p(z_j) p(x|z_j) / r(z_j|x) and
+        K proposals z_j ~ r [1]_. Proposals are near each posterior, annealed ones, or
+        codes that all rows share, whichever promise the narrower bracket.
 
         Parameters
         ----------
@@ -850,10 +897,20 @@ default="auto"
             ``n_samples``, ``n_proposals``, ``n_outcomes``, ``n_codes`` or
             ``n_temperatures`` where they apply.
 
+        Raises
+        ------
+        ValueError
+            If `n_samples` is below 10, or `tol` is not above 0.
+
         Warns
         -----
         ConvergenceWarning
             If the interval is wider than `tol`.
+
+        References
+        ----------
+        .. [1] R. Brekelmans et al., "Improving Mutual Information Estimation with
+           Annealed and Energy-Based Bounds", 2022.
         """
         n_samples, tol = check_count("n_samples", n_samples, 10), check_tolerance(tol)
         generator = self._fitted.generator(random_state, fitted=True)
@@ -875,7 +932,7 @@ default="auto"
 
         A property of the encoder on these rows, where :meth:`mutual_info` is one of
         the model. From above the mean rate and, for the Gaussian encoder, the
-        leave-one-out bound [2]_; from below the contrastive bound over all rows, which
+        leave-one-out bound [1]_; from below the contrastive bound over all rows, which
         no set of n rows lifts above log n. Every row meets every code: time grows with
         the square of n. Of sequences pass no more than a few hundred.
 
@@ -901,7 +958,7 @@ default="auto"
 
         References
         ----------
-        .. [2] B. Poole, S. Ozair, A. van den Oord, A. Alemi and G. Tucker, "On
+        .. [1] B. Poole, S. Ozair, A. van den Oord, A. Alemi and G. Tucker, "On
            Variational Bounds of Mutual Information", 2019.
         """
         X = self._checked(X)

@@ -210,6 +210,11 @@ class TargetMixin:
         -------
         ndarray of shape (n_samples, n_classes)
             In the order of `classes_`.
+
+        Raises
+        ------
+        AttributeError
+            If there is no ``target="code"``.
         """
         X = rows_of_transform(self, X)
         return to_numpy(self._fitted.class_probabilities(self._fitted.seen(X)))

@@ -48,7 +48,7 @@ Networks = tuple[nn.Module, nn.Module, nn.Module, nn.Module]
 
 @dataclass(frozen=True)
 class Structure:
-    """The parameters that the shape of the networks hangs on, as ``fit`` found them.
+    """The parameters that the shape of the networks depends on, as ``fit`` found them.
 
     ``n_components`` counts all of a code, a first block of ``n_target_components``
     included.
@@ -217,7 +217,7 @@ class ColumnFamily:
         return Y
 
     def key(self, X: np.ndarray) -> np.ndarray:
-        """Take entries to what a row's noise may hang on: free of their units."""
+        """Take entries to what a row's noise may depend on: free of their units."""
         return X
 
     def standardised(self, X: np.ndarray) -> np.ndarray:
@@ -536,7 +536,7 @@ class RowFamily:
         raise _missing(self, "transform")
 
     def keys(self, X: np.ndarray) -> np.ndarray:
-        """Take checked rows to what their noise may hang on, for ``row_noise``."""
+        """Take checked rows to what their noise may depend on, for ``row_noise``."""
         raise _missing(self, "keys")
 
     def inverse_transform(self, Y: np.ndarray) -> np.ndarray:

@@ -115,7 +115,7 @@ class IndependentPoisson(PrivateDistribution):
 
     @property
     def _given(self) -> tuple[Tensor, ...]:
-        """What the probabilities of a count hang on."""
+        """What the probabilities of a count depend on."""
         return (self.log_rate,)
 
     def _of_none(self, log_rate):

@@ -129,7 +129,7 @@ def _zuko():
     except ImportError as error:
         raise ImportError(
             "likelihood='flow' needs zuko, which is not installed. Install it: "
-            "pip install 'sklearn-mae[flow]'."
+            "pip install zuko."
         ) from error
     # its import turns the validation of all distributions off
     Distribution.set_default_validate_args(validated)

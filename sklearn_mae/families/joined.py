@@ -302,7 +302,7 @@ class Joined(ColumnFamily):
         return self._joined(self._each(Y, decode))
 
     def key(self, X: np.ndarray) -> np.ndarray:
-        """Take entries to what noise may hang on."""
+        """Take entries to what noise may depend on."""
         return self._joined(self._each(X, lambda family, some, _: family.key(some)))
 
     def standardised(self, X: np.ndarray) -> np.ndarray:

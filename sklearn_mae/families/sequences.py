@@ -119,7 +119,7 @@ class Sequences(RowFamily):
         return self._cut(ids, warn=True)
 
     def keys(self, X: np.ndarray) -> np.ndarray:
-        """Take checked rows to what their noise may hang on, for ``row_noise``."""
+        """Take checked rows to what their noise may depend on, for ``row_noise``."""
         return self._cut(X.astype(np.int64), warn=False)
 
     def lengths(self, rows: Rows) -> np.ndarray:

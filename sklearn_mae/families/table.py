@@ -36,7 +36,7 @@ __all__ = ["Table", "TableLikelihood", "all_rows"]
 
 # attributes of a table's own that are saved
 STATE = ("names_", "varying_", "usual_", "patterns_", "counts_", "marked_")
-# what noise hangs on where an entry is missing: none that is there is so far out
+# what noise depends on where an entry is missing: none that is there is so far out
 MISSING_KEY = 1e30
 # rows that go on from a fit have means and standard deviations so many of fit's away,
 # at most: else they may be in other units
@@ -435,7 +435,7 @@ class Table(RowFamily):
         return Pool(torch.as_tensor(self.patterns_), counts=counts)
 
     def keys(self, X: np.ndarray) -> np.ndarray:
-        """Take rows to what their noise may hang on, for ``row_noise``.
+        """Take rows to what their noise may depend on, for ``row_noise``.
 
         Free of the columns' units and of constant ones; the same for a float32 copy.
         """

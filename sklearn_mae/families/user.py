@@ -43,7 +43,7 @@ class UserLikelihood(Likelihood):
             return self(z).mean
         except NotImplementedError:
             pass
-        # row by row: a row's draws are not to hang on the rows beside it
+        # row by row: a row's draws are not to depend on the rows beside it
         means = []
         for row in z.flatten(0, -2).unsqueeze(1):
             generator = torch.Generator(z.device).manual_seed(0)
