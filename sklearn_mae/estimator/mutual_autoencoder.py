@@ -45,7 +45,11 @@ from sklearn_mae.estimator.tables import (
     rows_of_next_fit,
     rows_of_transform,
 )
-from sklearn_mae.estimator.target_methods import TargetMixin, warn_of_target
+from sklearn_mae.estimator.target_methods import (
+    TargetMixin,
+    target_complaints,
+    warn_of_mean_codes,
+)
 from sklearn_mae.estimator.targets import TARGETS, labels_of_fit, resolve_target
 from sklearn_mae.families import likelihood_names, row_family
 from sklearn_mae.model import ACTIVATIONS, plain_torch
@@ -524,10 +528,11 @@ default="auto"
             self._fitted, x = fit_record(self, X, columns, y, labels, before, progress)
         complaint = convergence_complaint(self, self._fitted, x)
         self._fitted.net_.release()
-        if complaint is not None:
-            warnings.warn(complaint, ConvergenceWarning, stacklevel=3)
-        if self._fitted.target is not None:
-            warn_of_target(self, self._fitted)
+        complaints = [complaint] if complaint is not None else []
+        complaints += target_complaints(self, self._fitted)
+        if complaints:
+            warnings.warn(" ".join(complaints), ConvergenceWarning, stacklevel=3)
+        warn_of_mean_codes(self, self._fitted)
         return self._fitted
 
     @block_by_block()

@@ -7,7 +7,6 @@ import warnings
 
 import numpy as np
 from numpy.typing import ArrayLike
-from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import Bunch
 from sklearn.utils.metaestimators import available_if
 
@@ -18,13 +17,13 @@ from sklearn_mae.estimator.tables import rows_of_transform
 from sklearn_mae.estimator.targets import FEWEST_ROWS, some_labels, target_nats
 from sklearn_mae.information import LabelInformation, hits
 
-__all__ = ["TargetMixin", "warn_of_target"]
+__all__ = ["TargetMixin", "target_complaints", "warn_of_mean_codes"]
 
 # how far I(z; y) may be from M_target, in nats and as a part of it
 TOLERANCE, RELATIVE_TOLERANCE = 0.02, 0.02
 
 
-def warn_of_target(params, fitted: Fitted) -> None:
+def target_complaints(params, fitted: Fitted) -> list[str]:
     """Say where I(z; y) is not known, or not M_target.
 
     Parameters
@@ -34,6 +33,24 @@ def warn_of_target(params, fitted: Fitted) -> None:
     fitted : Fitted
         What was reached.
     """
+    if fitted.target is None:
+        return []
+    nats = target_nats(params, fitted.target)
+    intervals = fitted.target_mutual_info_interval_
+    if not isinstance(intervals, dict):
+        intervals = {"z": intervals}
+    if math.isnan(intervals[next(iter(intervals))][0]):
+        return [UNKNOWN]
+    asked = {"rest": 0.0}
+    complaints = [
+        _complaint(name, asked.get(name, nats), interval)
+        for name, interval in intervals.items()
+    ]
+    return [complaint for complaint in complaints if complaint is not None]
+
+
+def warn_of_mean_codes(params, fitted: Fitted) -> None:
+    """Say that means of codes are not certified, where draws are."""
     if fitted.told and params.codes == "mean":
         warnings.warn(
             "codes='mean' with target='condition': a posterior mean is no draw, its "
@@ -42,19 +59,6 @@ def warn_of_target(params, fitted: Fitted) -> None:
             UserWarning,
             stacklevel=4,
         )
-    assert fitted.target is not None
-    nats = target_nats(params, fitted.target)
-    intervals = fitted.target_mutual_info_interval_
-    if not isinstance(intervals, dict):
-        intervals = {"z": intervals}
-    if math.isnan(intervals[next(iter(intervals))][0]):
-        warnings.warn(UNKNOWN, ConvergenceWarning, stacklevel=4)
-        return
-    asked = {"rest": 0.0}
-    for name, interval in intervals.items():
-        complaint = _complaint(name, asked.get(name, nats), interval)
-        if complaint is not None:
-            warnings.warn(complaint, ConvergenceWarning, stacklevel=4)
 
 
 UNKNOWN = (
