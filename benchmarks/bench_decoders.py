@@ -17,11 +17,13 @@ distance of a column and the largest difference of two columns' correlations.
 ``codes`` is the held-out accuracy of a logistic regression on mean codes of digits.
 ``seconds`` are CPU seconds of the fit with its certificate.
 
-Models: ``autoregressive``; ``at once``, the same without the decoder's first stage, in
-as many steps; ``flow``; ``auto``, the default. Peers are in ``decoder_peers.py``:
+Models: ``autoregressive``; ``longer``, the same in twice as many steps; ``resampling``,
+with that encoder; ``at once``, without the decoder's first stage, in as many steps;
+``rate alone``, where training and landing leave the model's information as it comes;
+``flow``; ``auto``, the default. Peers are in ``decoder_peers.py``:
 ``gaussians20`` and so on, mixtures of Gaussians; ``spline``, zuko's flow; with
 ``--peers PYTHON``, as of ``bench_tables.py``, its ``GaussianCopula``, ``TVAE`` and
-``CTGAN``, fitted to at most 10,000 rows. One model in a run of ``at once``.
+``CTGAN``, fitted to at most 10,000 rows.
 
 Data are in ``decoder_data.py``:
 
@@ -33,7 +35,9 @@ Data are in ``decoder_data.py``:
 - ``moons``, ``ring``: scikit-learn's two moons, eight Gaussians on a circle.
 """
 
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from unittest.mock import patch
 
 import pandas as pd
 import torch
@@ -49,6 +53,7 @@ from table_figures import difference_of_correlations, distances, told_apart
 
 from sklearn_mae import MutualAutoencoder
 from sklearn_mae.families.autoregressive import AutoregressiveTable
+from sklearn_mae.training import certification
 
 FIELDS = (
     "data model M seed log_p log_p_se truth low high rate rate_held_out accuracy "
@@ -70,7 +75,9 @@ SETTINGS = {
     },
     "auto": {},
 }
-SETTINGS["at once"] = SETTINGS["autoregressive"]
+SETTINGS["longer"] = SETTINGS["autoregressive"] | {"max_epochs": 30}  # of diamonds
+SETTINGS["resampling"] = SETTINGS["autoregressive"] | {"encoder": "resampling"}
+SETTINGS["at once"] = SETTINGS["rate alone"] = SETTINGS["autoregressive"]
 # of (16,) and the default the better one: networks of 63 inputs that need one of them
 SETTINGS_OF = {"chain": {"hidden_layer_sizes": (16,)}}
 OF_SDV = "GaussianCopula", "TVAE", "CTGAN"
@@ -97,12 +104,9 @@ def fitted(case: dict) -> dict:
     """Fit a mutual autoencoder."""
     train, test = halves(case["data"])
     settings = SETTINGS[case["model"]] | SETTINGS_OF.get(case["data"], {})
-    if case["model"] == "at once":  # as many steps, none of the decoder alone
-        usual = AutoregressiveTable.schedule
-        n_steps = round((1 + usual.alone) * usual.n_steps)
-        AutoregressiveTable.schedule = replace(usual, alone=0.0, n_steps=n_steps)
     mae = MutualAutoencoder(M=case["M"], random_state=case["seed"], **settings)
-    seconds, caught = timed_fit(mae, train)
+    with changed_training(case["model"]):
+        seconds, caught = timed_fit(mae, train)
     some = test[:MOST_HELD_OUT]
     low, high = mae.mutual_info_interval_
     truth = codes = ""
@@ -123,6 +127,26 @@ def fitted(case: dict) -> dict:
         "seconds": round(seconds, 1),
         "warning": messages(caught),
     }
+
+
+@contextmanager
+def changed_training(model: str):
+    """Train as some models do."""
+    usual = AutoregressiveTable.schedule
+    with ExitStack() as changes:
+        if model == "at once":
+            n_steps = round((1 + usual.alone) * usual.n_steps)
+            schedule = replace(usual, alone=0.0, n_steps=n_steps)
+            changes.enter_context(
+                patch.object(AutoregressiveTable, "schedule", schedule)
+            )
+        if model == "rate alone":
+            schedule = replace(usual, waiting=1.0, stops_waiting_near=None)
+            changes.enter_context(
+                patch.object(AutoregressiveTable, "schedule", schedule)
+            )
+            changes.enter_context(patch.object(certification, "land", lambda *_: None))
+        yield
 
 
 def accuracy_of_codes(mae, train, test) -> float:
