@@ -29,6 +29,7 @@ from sklearn_mae.model import DiagonalNormal, LatentVariableModel, draw
 from sklearn_mae.training.penalty import DualAscent, SignRule
 
 __all__ = [
+    "Calibrated",
     "Constraint",
     "EnumeratedInformation",
     "Information",
@@ -115,6 +116,34 @@ class Constraint:
         self.penalty.start_from(state.get("multiplier", 0.0))
 
 
+class Calibrated(Constraint):
+    """A constraint whose estimate in training is corrected by calibrations.
+
+    Parameters
+    ----------
+    penalty : DualAscent
+        Holds the multiplier.
+    """
+
+    def __init__(self, penalty):
+        super().__init__(penalty)
+        # what the training estimate overstates
+        self.offset = 0.0
+
+    def update(self, estimate: float) -> None:
+        """Move the multiplier by this step's estimate."""
+        super().update(estimate - self.offset)
+
+    def state_dict(self) -> dict[str, float]:
+        """Return multiplier and offset."""
+        return {**super().state_dict(), "offset": self.offset}
+
+    def load_state_dict(self, state: dict[str, float]) -> None:
+        """Take over multiplier and offset."""
+        super().load_state_dict(state)
+        self.offset = state.get("offset", 0.0)
+
+
 class Rate(Constraint):
     """Constraint on the encoder's joint: R = M, down through R and up through -D.
 
@@ -149,8 +178,10 @@ class _Bounds(NamedTuple):
     correction: Tensor
 
 
-class Information(Constraint):
+class Information(Calibrated):
     """Constraint on the model's information through both bounds.
+
+    Training estimates overstate it: K is finite, and r_omega lags.
 
     Parameters
     ----------
@@ -175,8 +206,6 @@ class Information(Constraint):
         super().__init__(penalty)
         self.strategy = strategy
         self.schedule = schedule
-        # what the training estimate overstates, because K is finite and r_omega lags
-        self.offset = 0.0
 
     def term(self, step: Step) -> Term | None:
         """Return the step's term, its weight from earlier estimates."""
@@ -275,10 +304,6 @@ class Information(Constraint):
         figures = {"information_lower": lower}
         return Term(torch.zeros_like(lower), lower, objective, figures)
 
-    def update(self, estimate: float) -> None:
-        """Move the multiplier by this step's estimate."""
-        super().update(estimate - self.offset)
-
     def calibrate(
         self, model: LatentVariableModel, progress: float, generator: torch.Generator
     ) -> None:
@@ -289,15 +314,6 @@ class Information(Constraint):
         bias, gap = training_bias(model, n_samples, self.n_proposals, generator, widest)
         if gap < self.widest_gap:  # nor where it is NaN
             self.offset += 0.5 * (bias - self.offset)
-
-    def state_dict(self) -> dict[str, float]:
-        """Return multiplier and offset."""
-        return {**super().state_dict(), "offset": self.offset}
-
-    def load_state_dict(self, state: dict[str, float]) -> None:
-        """Take over multiplier and offset."""
-        super().load_state_dict(state)
-        self.offset = state.get("offset", 0.0)
 
 
 class EnumeratedInformation(Information):

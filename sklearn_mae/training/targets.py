@@ -17,7 +17,7 @@ from torch.distributions import Distribution
 from sklearn_mae.information import encoded, midpoint_about_labels, paired_log_prob
 from sklearn_mae.model import LatentVariableModel, draw, mlp, private_random
 from sklearn_mae.training.adam import Adam
-from sklearn_mae.training.constraints import Constraint, Step, Term
+from sklearn_mae.training.constraints import Calibrated, Step, Term
 from sklearn_mae.training.penalty import Constant, DualAscent
 
 __all__ = ["Bank", "TargetInformation"]
@@ -135,7 +135,7 @@ class Bank:
         return float(self.compared(z, of_centres[:few]).mean() - better)
 
 
-class TargetInformation(Constraint):
+class TargetInformation(Calibrated):
     """Constraint on the information that codes of rows have about their labels.
 
     Parameters
@@ -175,7 +175,6 @@ class TargetInformation(Constraint):
         self.rows = [
             (labels == label).nonzero().squeeze(-1) for label in range(len(shares))
         ]
-        self.offset = 0.0
         self.bank = Bank(x, shares)
         self._terms = 0
         self.head = None
@@ -214,10 +213,6 @@ class TargetInformation(Constraint):
             self.head(z), labels, reduction="none"
         )
 
-    def update(self, estimate: float) -> None:
-        """Move the multiplier by this step's estimate."""
-        super().update(estimate - self.offset)
-
     @torch.no_grad()
     def calibrate(
         self, model: LatentVariableModel, progress: float, generator: torch.Generator
@@ -233,15 +228,6 @@ class TargetInformation(Constraint):
     def at_bound(self) -> bool:
         """Whether the multiplier is as large as it may be; for 0 it always is."""
         return self.head is not None and super().at_bound
-
-    def state_dict(self) -> dict[str, float]:
-        """Return multiplier and offset."""
-        return {**super().state_dict(), "offset": self.offset}
-
-    def load_state_dict(self, state: dict[str, float]) -> None:
-        """Take over multiplier and offset."""
-        super().load_state_dict(state)
-        self.offset = state.get("offset", 0.0)
 
 
 def _log_mean(q: Distribution, z: Tensor) -> Tensor:
