@@ -18,7 +18,7 @@ distance of a column and the largest difference of two columns' correlations.
 ``seconds`` are CPU seconds of the fit with its certificate.
 
 Models: ``autoregressive``; ``longer``, the same in twice as many steps; ``resampling``,
-with that encoder; ``at once``, without the decoder's first stage, in as many steps;
+with that encoder; ``16 components``; ``at once``, without the decoder's first stage, in as many steps;
 ``rate alone``, where training and landing leave the model's information as it comes;
 ``flow``; ``auto``, the default. Peers are in ``decoder_peers.py``:
 ``gaussians20`` and so on, mixtures of Gaussians; ``spline``, zuko's flow; with
@@ -77,6 +77,7 @@ SETTINGS = {
 }
 SETTINGS["longer"] = SETTINGS["autoregressive"] | {"max_epochs": 30}  # of diamonds
 SETTINGS["resampling"] = SETTINGS["autoregressive"] | {"encoder": "resampling"}
+SETTINGS["16 components"] = SETTINGS["autoregressive"] | {"n_components": 16}
 SETTINGS["at once"] = SETTINGS["rate alone"] = SETTINGS["autoregressive"]
 # of (16,) and the default the better one: networks of 63 inputs that need one of them
 SETTINGS_OF = {"chain": {"hidden_layer_sizes": (16,)}}
