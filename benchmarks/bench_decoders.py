@@ -18,9 +18,10 @@ distance of a column and the largest difference of two columns' correlations.
 ``seconds`` are CPU seconds of the fit with its certificate.
 
 Models: ``autoregressive``; ``longer``, the same in twice as many steps; ``resampling``,
-with that encoder; ``16 components``; ``at once``, without the decoder's first stage, in as many steps;
-``rate alone``, where training and landing leave the model's information as it comes;
-``flow``; ``auto``, the default. Peers are in ``decoder_peers.py``:
+with that encoder; ``16 components``, with so many; ``at once``, without the decoder's
+first stage, in as many steps; ``rate alone``, where training and landing leave the
+model's information as it comes; ``flow``; ``auto``, the default. Peers are in
+``decoder_peers.py``:
 ``gaussians20`` and so on, mixtures of Gaussians; ``spline``, zuko's flow; with
 ``--peers PYTHON``, as of ``bench_tables.py``, its ``GaussianCopula``, ``TVAE`` and
 ``CTGAN``, fitted to at most 10,000 rows.
