@@ -61,6 +61,8 @@ class Column:
         What stands for a missing entry where entries are objects.
     empty : bool
         Whether ``fit`` saw missing entries only.
+    seen : tuple of two float, or None
+        Least and largest number that ``fit`` saw in a frame.
     """
 
     label: Hashable
@@ -71,6 +73,7 @@ class Column:
     decimals: int | None
     hole: float | None
     empty: bool
+    seen: tuple[float, float] | None
 
     # -- fit ---------------------------------------------------------------------------
 
@@ -128,6 +131,7 @@ class Column:
             _decimals(cells) if numeric and in_frame else None,
             _hole(cells),
             not cells.examples,
+            _range(cells) if numeric and in_frame else None,
         )
 
     # -- encode ------------------------------------------------------------------------
@@ -235,6 +239,10 @@ class Column:
             values = rounded(values, self.decimals)
         return values if self.limits is None else np.clip(values, *self.limits)
 
+    def within(self, values: np.ndarray) -> np.ndarray:
+        """Return numbers, those beyond what ``fit`` saw at its ends."""
+        return values if self.seen is None else np.clip(values, *self.seen)
+
     def outcomes(self, values: np.ndarray, hole: float | None) -> np.ndarray:
         """Return what the indices of categories stand for, as objects."""
         known = self.categories or []
@@ -274,8 +282,10 @@ class Column:
             k = column.decimals
             good = k is None or (type(k) is int and 0 <= k <= MAX_DECIMALS)
             need(good, "decimals", k)
+            column.seen = _read_range(column.seen)
             return column
         need(column.decimals is None, "decimals", column.decimals)
+        need(column.seen is None, "seen", column.seen)
         column.categories = outcomes(column.categories, "categories")
         if column.declared is not None:
             column.declared = outcomes(column.declared, "declared")
@@ -298,6 +308,22 @@ def _plain(values: list) -> list[Outcome]:
 def _decimals(cells: Cells) -> int | None:
     name = cells.dtype.lower().partition("[")[0]
     return decimals_of(cells.floats(), NARROW.get(name, np.float64))
+
+
+def _range(cells: Cells) -> tuple[float, float] | None:
+    found = cells.floats()
+    found = found[np.isfinite(found)]
+    return (float(found.min()), float(found.max())) if len(found) else None
+
+
+def _read_range(seen) -> tuple[float, float] | None:
+    if seen is None:
+        return None
+    good = type(seen) in (list, tuple) and len(seen) == 2
+    need(good and all(type(end) is float for end in seen), "seen", seen)
+    low, high = seen
+    need(-np.inf < low <= high < np.inf, "seen", seen)
+    return low, high
 
 
 def _are_integers(cells: Cells) -> bool:

@@ -168,6 +168,11 @@ class Columns:
         ]
         return np.stack(each, axis=-1)
 
+    def within(self, values: np.ndarray) -> np.ndarray:
+        """Return encoded rows, numbers of frames in the range that ``fit`` saw."""
+        each = [column.within(values[..., j]) for j, column in enumerate(self._columns)]
+        return np.stack(each, axis=-1)
+
     @property
     def labels(self) -> list:
         """Labels of the columns, their positions in an array."""

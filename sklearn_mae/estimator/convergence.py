@@ -145,10 +145,10 @@ def _causes(
         )
     elif net.holds_decoder:
         causes.append(
-            f"the decoder was held after {net.own_epochs} epochs and the fit cut short "
-            f"to {net.max_epochs}, because the decoder alone learned rows by heart: "
-            f"lower hidden_layer_sizes ({params.hidden_layer_sizes} was given), or "
-            "give it more rows"
+            "the decoder is held where rows held out were likeliest, because it went "
+            "on to learn others by heart, and the code alone learned: lower "
+            f"hidden_layer_sizes ({params.hidden_layer_sizes} was given), or give it "
+            "more rows"
         )
     elif net.step_ < usual and params.max_epochs != "auto":
         causes.append(

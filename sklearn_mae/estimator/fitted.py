@@ -193,18 +193,20 @@ class Fitted:
         """Return rows of numbers as ``fit`` got its rows."""
         if self.columns is None:
             return X
+        if round:
+            X = self.columns.within(X)
         return self.columns.decode(X, round=round, index=index)
 
     def filled(self, X: np.ndarray, there: np.ndarray, others, round=True, index=None):
         """Return rows of numbers, (n, D), as ``fit`` got its rows.
 
         Entries that are not there come from ``others``, (..., n, D). Those alone are
-        rounded: what a user has given stays as it is.
+        rounded and kept in the range of ``fit``: what a user has given stays as it is.
         """
         if self.columns is None:
             return np.where(there, X, others).astype(others.dtype)
         if round:
-            others = self.columns.rounded(others)
+            others = self.columns.rounded(self.columns.within(others))
         whole = np.where(there, X, others)
         # a column's type may hold the decimals of fit alone, and no others
         kept = self.columns.rounded(whole)

@@ -30,8 +30,8 @@ from sklearn_mae.families import Structure, row_family
 from sklearn_mae.model import Pool, Rows
 from sklearn_mae.training import (
     FIGURES,
-    Lengths,
     ProgressBar,
+    Remainder,
     TrainingRows,
     certify,
     learn_alone,
@@ -140,10 +140,11 @@ def fit_record(
     if target is not None and labels is not None:
         labelled = Labelled(x, labels.index, target.shares, nats, seed)
     batch_size, max_epochs = resolve_lengths(params, len(x))
-    lengths_of_fit = Lengths(max_epochs, max_epochs)
+    held = before is not None and before.net_.holds_decoder
+    follows = Remainder(max_epochs, held)
     if before is None and family.schedule.alone:
         progress.stage("decoder")
-        lengths_of_fit = learn_alone(
+        follows = learn_alone(
             model,
             x,
             part=family.schedule.alone,
@@ -158,7 +159,7 @@ def fit_record(
         family,
         len(x),
         batch_size,
-        lengths_of_fit,
+        follows,
         log_volume,
         seed,
         constraints,

@@ -51,8 +51,9 @@ class GeneratorMixin:
         X : array-like of shape (n_samples, n_components)
             Codes.
         round : bool, default=True
-            Whether numbers in data frames get the decimals that ``fit`` saw, and
-            integers their type. Arrays are never rounded.
+            Whether numbers in data frames get the decimals that ``fit`` saw, stay in
+            the range that it saw, and integers get their type. Arrays are never
+            rounded.
         y : array-like of shape (n_samples,), or a label, optional
             Labels of the rows, where the decoder sees them (``target="condition"``).
 

@@ -29,11 +29,11 @@ from sklearn_mae.training import (
     FirstRate,
     Guesses,
     Information,
-    Lengths,
     MutualAutoencoderNet,
     Paper,
     ProgressBar,
     Rate,
+    Remainder,
     SecondBlock,
     TargetInformation,
     class_prior,
@@ -321,7 +321,7 @@ def build_net(
     family: RowFamily,
     n_rows: int,
     batch_size: int,
-    lengths: Lengths,
+    follows: Remainder,
     log_volume: float,
     seed: int,
     state: dict[str, dict[str, float]],
@@ -343,8 +343,8 @@ def build_net(
         Number of rows to train on.
     batch_size : int
         Largest batch.
-    lengths : Lengths
-        Numbers of epochs.
+    follows : Remainder
+        Of the fit, after the decoder has learned alone.
     log_volume : float
         Their mean, see ``RowFamily.log_volume``.
     seed : int
@@ -358,7 +358,7 @@ def build_net(
     labelled : Labelled or None
         See ``build_constraints``.
     """
-    n_steps = lengths.max_epochs * -(-n_rows // batch_size)
+    n_steps = follows.max_epochs * -(-n_rows // batch_size)
     return MutualAutoencoderNet(
         model,
         rule=build_rule(params.encoder, params.n_resamples),
@@ -367,8 +367,8 @@ def build_net(
         log_volume=log_volume,
         user_supplied=bool(Structure.of(params).user_supplied),
         callbacks=[*(params.callbacks or []), progress],
-        max_epochs=lengths.max_epochs,
-        own_epochs=lengths.own_epochs,
+        max_epochs=follows.max_epochs,
+        holds_decoder=follows.holds_decoder,
         batch_size=batch_size,
         lr=params.lr,
         device=device,

@@ -49,6 +49,7 @@ VERSION = "_sklearn_mae_version"
 ENTRIES = (
     "structure",
     "n_resamples",
+    "holds_decoder",
     "build_seed",
     "seed",
     "device",
@@ -139,6 +140,7 @@ def to_record(fitted: Fitted) -> dict:
             for field in dataclasses.fields(structure)
         },
         "n_resamples": fitted.net_.rule.n_draws,
+        "holds_decoder": fitted.net_.holds_decoder,
         "build_seed": fitted.build_seed,
         "seed": fitted.seed,
         "device": str(fitted.model.reference.device),
@@ -266,10 +268,13 @@ def from_record(record: dict) -> Fitted:
     target = _target(record["target"], structure, family)
     model = _model(record["weights"], structure, family, build_seed, target)
     device = _device_that_is_there(record["device"])
+    held = record["holds_decoder"]
+    need(type(held) is bool, "holds_decoder", held)
     net = MutualAutoencoderNet(
         model.to(device),
         rule=rule,
         generator=None,
+        holds_decoder=held,
         user_supplied=bool(structure.user_supplied),
         device=str(device),
         verbose=0,

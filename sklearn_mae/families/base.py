@@ -349,8 +349,8 @@ class Likelihood(nn.Module):
         """Return parameters that are numbers of p(x|z) themselves, for every z."""
         return []
 
-    def parameters_of_code(self) -> list[nn.Parameter]:
-        """Return those that a code comes in through, where ``Schedule.alone`` is.
+    def parameters_when_held(self) -> list[nn.Parameter]:
+        """Return those that a code changes, where ``Schedule.alone`` is.
 
         They learn on where all others would go on to learn rows by heart.
         """

@@ -18,11 +18,6 @@ __all__ = ["FlowLikelihood", "FlowTable"]
 N_TRANSFORMS = 3
 
 
-def _first_layer(transform) -> nn.Linear:
-    """Return the first layer of a transform's network, which sees columns and code."""
-    return next(layer for layer in transform.hyper if isinstance(layer, nn.Linear))
-
-
 class FlowLikelihood(UserLikelihood):
     """Neural spline flow whose transforms see z.
 
@@ -52,10 +47,11 @@ class FlowLikelihood(UserLikelihood):
         super().__init__(module, n_features)
         self.n_components = n_components
 
-    def parameters_of_code(self) -> list[nn.Parameter]:
-        """Those of the networks' first layers, which see columns, too."""
-        layers = map(_first_layer, self.module.transform.transforms)
-        return [parameter for layer in layers for parameter in layer.parameters()]
+    def parameters_when_held(self) -> list[nn.Parameter]:
+        """Those of the networks' first layers, which see columns, too; and levels."""
+        networks = [transform.hyper for transform in self.module.transform.transforms]
+        first = [each for net in networks for each in net[0].parameters()]
+        return [*first, *(net[-1].bias for net in networks)]
 
     def log_prob_alone(self, x: Rows) -> Tensor:
         """Log p(x) of rows at the code 0, whose weights have no gradient there."""
@@ -112,7 +108,8 @@ class FlowTable(Table):
             activation=ACTIVATIONS[structure.activation],
         )
         for transform in module.transform.transforms:
-            nn.init.zeros_(_first_layer(transform).weight[:, -d:])
+            # (the first layer sees columns and code)
+            nn.init.zeros_(transform.hyper[0].weight[:, -d:])
         return FlowLikelihood(module, self.n_varying, d)
 
     def largest_layers(self, structure: Structure) -> list[int]:

@@ -57,9 +57,9 @@ class GivenLikelihood(Likelihood):
         """Those of the inner likelihood."""
         return self.inner.shared_parameters()
 
-    def parameters_of_code(self) -> list[nn.Parameter]:
+    def parameters_when_held(self) -> list[nn.Parameter]:
         """Those of the inner likelihood, whose code holds what is given, too."""
-        return self.inner.parameters_of_code()
+        return self.inner.parameters_when_held()
 
     def decode(self, z: Tensor, given: Tensor | None = None) -> Tensor:
         """Return the value that stands for p(x|z, g)."""

@@ -1,6 +1,6 @@
 """Training: Algorithm 1 of the paper as a skorch net, its constraints and its end."""
 
-from sklearn_mae.training.alone import Lengths, learn_alone
+from sklearn_mae.training.alone import Remainder, learn_alone
 from sklearn_mae.training.batches import Batches, TrainingRows
 from sklearn_mae.training.blocks import FirstBlock, FirstRate, SecondBlock
 from sklearn_mae.training.certification import certify, near_enough, settle
@@ -25,11 +25,11 @@ __all__ = [
     "FirstRate",
     "Guesses",
     "Information",
-    "Lengths",
     "MutualAutoencoderNet",
     "Paper",
     "ProgressBar",
     "Rate",
+    "Remainder",
     "SecondBlock",
     "TargetInformation",
     "TrainingRows",

@@ -16,34 +16,34 @@ from sklearn_mae.model import LatentVariableModel, Rows
 from sklearn_mae.training.adam import Adam
 from sklearn_mae.training.batches import Batches, TrainingRows
 
-__all__ = ["Lengths", "learn_alone"]
+__all__ = ["Remainder", "learn_alone"]
 
-# part of the rows that is held out, and how many at most; fewer than the least decide
-# nothing
-HELD_OUT, MOST_HELD_OUT, LEAST_HELD_OUT = 0.1, 2_000, 20
-# how often they are looked at, and over how many looks figures are averaged
-N_LOOKS, WINDOW = 30, 3
+# part of the rows that is held out, and how many at most; where that is too few, as
+# many as decide something, but no more than a part of the rows can be spared
+HELD_OUT, MOST_HELD_OUT, LEAST_HELD_OUT, SPARED = 0.1, 2_000, 20, 0.25
+# how often they are looked at, and over how many looks figures are averaged; at the
+# start, where few rows are learned by heart, after each rise of the steps by a part
+N_LOOKS, WINDOW, RISE = 30, 3, 0.2
 # by how much less likely than others they become where those are learned by heart, in
 # nats; both fall and rise with the noise of the steps
 BY_HEART = 0.1
-# part of the epochs that is taken at least: multipliers need it to settle
-LEAST = 0.5
+# part of the epochs that is taken then: multipliers need it to settle
+HELD_FOR = 0.5
 
 
-class Lengths(NamedTuple):
-    """How long a fit takes.
+class Remainder(NamedTuple):
+    """What follows in a fit.
 
     Attributes
     ----------
     max_epochs : int
         Passes over the data.
-    own_epochs : int
-        For how many of them all of the likelihood learns: from then on only what the
-        code comes in through does.
+    holds_decoder : bool
+        Whether of the likelihood only ``Likelihood.parameters_when_held`` learn.
     """
 
     max_epochs: int
-    own_epochs: int
+    holds_decoder: bool
 
 
 def learn_alone(
@@ -55,12 +55,11 @@ def learn_alone(
     batch_size: int,
     lr: float,
     seed: int,
-) -> Lengths:
+) -> Remainder:
     """Train the likelihood on rows without codes.
 
     Where rows that are held out become less likely meanwhile, the weights of its best
-    time are taken, and in the fit they move for as much shorter: they would go on to
-    learn rows by heart.
+    time are taken and held: they would go on to learn rows by heart.
 
     Parameters
     ----------
@@ -79,15 +78,14 @@ def learn_alone(
 
     Returns
     -------
-    Lengths
-        Of what follows.
+    Remainder
+        What follows.
     """
     likelihood, generator = model.likelihood, model.generator(seed)
     n_batches = -(-len(x) // batch_size)
     n_steps = max(1, round(part * max_epochs * n_batches))
     order = torch.randperm(len(x), generator=generator, device=generator.device)
-    n_held = min(round(HELD_OUT * len(x)), MOST_HELD_OUT)
-    n_held = n_held if n_held >= LEAST_HELD_OUT else 0
+    n_held = _n_held(len(x))
     held, others = x.take(order[:n_held]), TrainingRows(x.take(order[n_held:]))
     batches = Batches(others, min(batch_size, len(others)), generator)
     parameters = [p for p in likelihood.parameters() if p.requires_grad]
@@ -96,7 +94,7 @@ def learn_alone(
     same = others.x.take(torch.arange(n_held, device=order.device))
     looks: list[tuple[float, float]] = []
     best = None
-    every, step = max(1, n_steps // N_LOOKS), 0
+    looked_at, step = _looks(n_steps), 0
     likelihood.train()
     while step < n_steps:
         for batch in batches:
@@ -104,34 +102,47 @@ def learn_alone(
             (-likelihood.log_prob_alone(batch).mean()).backward()
             optimizer.step()
             step += 1
-            if n_held and step % every == 0:
+            if n_held and step in looked_at:
                 looks.append(
                     (_mean_log_prob(likelihood, held), _mean_log_prob(likelihood, same))
                 )
                 now = _recent(looks)
                 if len(looks) >= WINDOW and (best is None or now[0] > best.figures[0]):
                     weights = copy.deepcopy(likelihood.state_dict())
-                    best = _Look(step, now, weights)
+                    best = _Look(now, weights)
             if step == n_steps:
                 break
     optimizer.zero_grad()
     likelihood.eval()
     if best is None:
-        return Lengths(max_epochs, max_epochs)
+        return Remainder(max_epochs, False)
     fell, others_fell = (
         a - b for a, b in zip(best.figures, _recent(looks), strict=True)
     )
     if not fell > BY_HEART + max(0.0, others_fell):
-        return Lengths(max_epochs, max_epochs)
+        return Remainder(max_epochs, False)
     likelihood.load_state_dict(best.weights)
-    own = min(max_epochs, max(1, round(best.step / part / n_batches)))
-    return Lengths(max(own, round(LEAST * max_epochs)), own)
+    return Remainder(max(1, round(HELD_FOR * max_epochs)), True)
+
+
+def _n_held(n: int) -> int:
+    """How many of n rows are held out."""
+    enough = min(LEAST_HELD_OUT, int(SPARED * n))
+    return max(min(round(HELD_OUT * n), MOST_HELD_OUT), enough)
+
+
+def _looks(n_steps: int) -> set[int]:
+    """Return the steps after which rows held out are looked at."""
+    every, step, early = max(1, n_steps // N_LOOKS), 1, set()
+    while step < every:
+        early.add(step)
+        step = max(step + 1, round((1 + RISE) * step))
+    return early | set(range(every, n_steps + 1, every))
 
 
 class _Look(NamedTuple):
     """Log-probabilities of rows held out and of others after some steps."""
 
-    step: int
     figures: tuple[float, float]
     weights: dict[str, Tensor]
 

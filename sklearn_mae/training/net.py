@@ -75,8 +75,8 @@ class MutualAutoencoderNet(NeuralNet):
         Added to distortions to have them in the units of the data.
     user_supplied : bool
         Whether a user's module takes part, which may draw from global generators.
-    own_epochs : int or None
-        See ``alone.Lengths``; None: all of them.
+    holds_decoder : bool
+        See ``alone.Remainder``.
     **kwargs
         Of ``skorch.NeuralNet``.
     """
@@ -98,7 +98,7 @@ class MutualAutoencoderNet(NeuralNet):
         constraints: Sequence[Constraint] = (),
         log_volume=0.0,
         user_supplied=False,
-        own_epochs=None,
+        holds_decoder=False,
         **kwargs,
     ):
         self.rule = rule
@@ -106,7 +106,7 @@ class MutualAutoencoderNet(NeuralNet):
         self.constraints = constraints
         self.log_volume = log_volume
         self.user_supplied = user_supplied
-        self.own_epochs = own_epochs
+        self.holds_decoder = holds_decoder
         super().__init__(
             module,
             criterion=None,
@@ -135,39 +135,27 @@ class MutualAutoencoderNet(NeuralNet):
     def initialize_optimizer(self, *args, **kwargs):
         """One optimiser for theta and phi, one for omega."""
         model = self.module_
-        theta = [*model.likelihood.parameters(), *model.encoder.parameters()]
-        self._theta = [p for p in theta if p.requires_grad]  # a user may freeze some
         likelihood = model.likelihood
         shared = {id(p) for p in likelihood.shared_parameters()}
-        own = set()
+        learns = list(likelihood.parameters())
         if self.holds_decoder:
-            of_code = {id(p) for p in likelihood.parameters_of_code()}
-            own = {id(p) for p in likelihood.parameters()} - of_code
+            of_code = {id(p) for p in likelihood.parameters_when_held()}
+            learns = [p for p in learns if id(p) in of_code | shared]
+        theta = [*learns, *model.encoder.parameters()]
+        self._theta = [p for p in theta if p.requires_grad]  # a user may freeze some
         numbers = [p for p in self._theta if id(p) in shared]
-        self._own = [p for p in self._theta if id(p) in own - shared]
-        networks = [p for p in self._theta if id(p) not in own | shared]
+        networks = [p for p in self._theta if id(p) not in shared]
         self._omega = list(model.posterior.parameters())
         # (a list: the first of several callbacks would use a generator up)
         self._named = list(model.named_parameters())
         self._parts = list(model.modules())
         groups = [
-            {"params": networks, "speed": 1.0, "length": 1.0},
-            {"params": numbers, "speed": self.shared_speed, "length": 1.0},
-            {"params": self._own, "speed": 1.0, "length": self.own_part},
+            {"params": networks, "speed": 1.0},
+            {"params": numbers, "speed": self.shared_speed},
         ]
         self.optimizer_ = self.adam([group for group in groups if group["params"]])
         self.optimizer_posterior_ = self.adam(self._omega)
         return self
-
-    @property
-    def own_part(self) -> float:
-        """Part of the steps in which all of the likelihood learns."""
-        return 1.0 if self.own_epochs is None else self.own_epochs / self.max_epochs
-
-    @property
-    def holds_decoder(self) -> bool:
-        """Whether some of it stops learning before the end."""
-        return self.own_part < 1
 
     def adam(self, parameters) -> Adam:
         """Return an optimiser of parameters, or groups of them, at the net's rate."""
@@ -255,22 +243,13 @@ class MutualAutoencoderNet(NeuralNet):
         )
 
     def _set_learning_rates(self):
+        # constant for the first half, then linearly to zero
+        remaining = 1 - self.step_ / self.n_steps_
+        lr = self.lr * min(1.0, 2 * max(0.0, remaining) + 1e-3)
         for group in self.optimizer_.param_groups:
-            remaining = self._remaining(group["length"])
-            lr = self._decayed(remaining)
             group["lr"] = lr if remaining > 0.5 else group["speed"] * lr
         for group in self.optimizer_posterior_.param_groups:
-            group["lr"] = self.posterior_speed * self._decayed(self._remaining())
-        if self._own and self._remaining(self.own_part) <= 0:
-            own, self._own = {id(p) for p in self._own}, []
-            self._theta = [p for p in self._theta if id(p) not in own]
-
-    def _remaining(self, length: float = 1.0) -> float:
-        return 1 - self.step_ / (length * self.n_steps_)
-
-    def _decayed(self, remaining: float) -> float:
-        # constant for the first half, then linearly to zero
-        return self.lr * min(1.0, 2 * max(0.0, remaining) + 1e-3)
+            group["lr"] = self.posterior_speed * lr
 
     def train_step(self, batch, **fit_params):
         """One iteration of Algorithm 1, lines 2 to 5."""

@@ -228,9 +228,16 @@ class AutoregressiveLikelihood(Likelihood):
         entries = x.expand(*shape, -1).movedim(-1, 0)
         return self.cells.log_probs(outputs, entries).movedim(0, -1)
 
-    def parameters_of_code(self) -> list[nn.Parameter]:
-        """Those of the code's layer, and the codes' part of the columns' first ones."""
-        return [*self.code_layer.parameters(), self.networks.codes]
+    def parameters_when_held(self) -> list[nn.Parameter]:
+        """Those of the code's layer, and the codes' part of the columns' first ones.
+
+        And the outputs' levels: given a code a column's spread is smaller.
+        """
+        return [
+            *self.code_layer.parameters(),
+            self.networks.codes,
+            self.networks.output_bias,
+        ]
 
     def log_prob_alone(self, x: Rows) -> Tensor:
         """Log p(x) of rows without a code."""
