@@ -99,7 +99,7 @@ def test_missing_entries_are_refused():
 
 
 def test_nothing_is_filled(mae):
-    with pytest.raises(ValueError, match="likelihood='flow' or with a callable one"):
+    with pytest.raises(ValueError, match="likelihood='flow' no entry of a row can"):
         mae.impute(X)
 
 
@@ -120,3 +120,15 @@ def test_zuko_is_asked_for(monkeypatch):
     monkeypatch.setattr(builtins, "__import__", without_zuko)
     with pytest.raises(ImportError, match="pip install zuko"):
         MutualAutoencoder(likelihood="flow").fit(X)
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.parametrize("others", [0, 1], ids=["alone", "beside a constant"])
+def test_a_flow_of_one_column_that_varies(others):
+    table = np.column_stack([X[:, 0], *[np.ones(len(X))] * others])
+    mae = MutualAutoencoder(
+        likelihood="flow", n_components=1, max_epochs=2, random_state=0
+    ).fit(table)
+
+    assert np.isfinite(mae.log_likelihood(table)).all()
+    assert mae.sample(5, random_state=0).shape == (5, 1 + others)

@@ -1,7 +1,6 @@
 """Tables as people have them: several kinds of columns, missing entries, frames."""
 
 import pickle
-import re
 import warnings
 
 import numpy as np
@@ -437,6 +436,35 @@ def test_what_is_observed_is_not_rounded(plain):
     assert (rows["visits"] == 2.5).all()
 
 
+def test_what_comes_back_stays_in_the_range_of_fit(small):
+    """An amount that is mostly 0: a normal distribution goes far below."""
+    rng = np.random.default_rng(0)
+    amount = np.where(rng.random(200) < 0.7, 0.0, np.exp(rng.normal(3, 1, 200)))
+    frame = pd.DataFrame({"amount": amount, "age": rng.integers(18, 90, 200)})
+    mae = small(max_epochs=5, n_components=2).fit(frame)
+    raw = mae.sample(500, random_state=0, round=False)
+    rows = mae.sample(500, random_state=0)
+
+    assert raw["amount"].min() < -1
+    for name, column in frame.items():
+        assert column.min() <= rows[name].min() <= rows[name].max() <= column.max()
+    assert rows["age"].dtype == frame["age"].dtype
+    near = np.clip(raw["amount"], 0, amount.max())
+    np.testing.assert_allclose(rows["amount"], near, rtol=1e-9)
+    far = mae.inverse_transform(np.full((1, 2), 6.0))
+    assert amount.min() <= far["amount"][0] <= amount.max()
+
+    holes = pd.DataFrame({"amount": [np.nan, -50.0], "age": [30, 95]})
+    filled = mae.impute(holes)
+    assert filled["amount"][0] >= 0
+    # what is observed stays as it is
+    assert filled["amount"][1] == -50
+    assert filled["age"].tolist() == [30, 95]
+    assert filled["age"].dtype == frame["age"].dtype
+    numbers = mae.fit(frame.to_numpy(float)).sample(500, random_state=0)
+    assert numbers[:, 0].min() < -1  # arrays are never rounded
+
+
 def test_impute_an_array_keeps_it_one(small):
     X = np.random.default_rng(0).normal(size=(60, 3)).astype(np.float32)
     X[::5, 1] = np.nan
@@ -456,7 +484,9 @@ def test_no_entry_of_words_can_be_filled(small, method):
     sizes = {"hidden_layer_sizes": (4, 4)}
     mae = small(likelihood="sequence", max_epochs=1, **sizes).fit(words)
 
-    with pytest.raises(ValueError, match="is for tables whose likelihood is known"):
+    with pytest.raises(
+        ValueError, match="is for tables, and with likelihood='sequence'"
+    ):
         mae.impute(words) if method == "impute" else mae.sample(given={0: 3})
 
 
@@ -487,9 +517,11 @@ def test_rows_given_some_entries(holey):
     [
         ({}, "names no columns"),
         ({"age": 3}, r"names \['age'\]"),
-        (made(2), "given has 2 rows"),
+        (made(2), "it has 2 rows"),
         ({"length": np.inf}, r"infinity.*column\(s\) length"),
-        ({"length": "long"}, "'length'.*'long'"),
+        ({"length": "long"}, "given=.*'length'.*'long'"),
+        (["length"], r"given=\['length'\] is no row.*neither a mapping"),
+        ("length", "neither a mapping"),
         ({"length": None}, "holds no entry that fit knows"),
         (
             {"island": "Gough", "length": 40.0},
@@ -703,7 +735,7 @@ def test_callables_take_numbers_without_holes(small):
         mae.fit(X.mask(X > X.max() - 1e-9))
     with pytest.raises(TypeError, match="island"):
         mae.fit(made(40))
-    with pytest.raises(ValueError, match=re.escape("is for tables whose likelihood")):
+    with pytest.raises(ValueError, match="is for tables, and with likelihood="):
         mae.impute(X)
 
 

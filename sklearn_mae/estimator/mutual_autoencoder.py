@@ -225,9 +225,8 @@ default="auto"
         one epoch and at most 1,500. Before a first fit the decoder of
         ``"autoregressive"`` and ``"flow"`` learns rows without codes, for half as many
         steps again. Where rows that are held out meanwhile become less likely, it goes
-        back to its best. In the fit it then learns for twice as many steps as that
-        took; after these only the weights that read the code do, for at least half of
-        ``max_epochs`` in all.
+        back to its best and is held: the fit then takes half of ``max_epochs``, in
+        which only the weights for the code and the levels of the outputs learn.
     batch_size : int or "auto", default="auto"
         Largest batch; an epoch is cut into batches of nearly equal size. ``"auto"``:
         128, of sequences 32, of ``"autoregressive"`` and ``"flow"`` 256, or all rows if
@@ -540,10 +539,11 @@ default="auto"
         """Encode rows.
 
         A pure function of the fitted state and each row, whatever rows stand beside
-        it: for tables bit for bit, for sequences up to the rounding of float64. Missing
-        entries are left out. The encoder has learned nothing of a hole in a column that
-        was complete in ``fit``: there a normal distribution around the mode of the
-        model's p(z|x_o) takes its place, here and in all figures of codes. (With
+        it: for tables bit for bit, for sequences, ``"autoregressive"`` and ``"flow"``
+        up to the rounding of float64. Missing entries are left out. The encoder has
+        learned nothing of a hole in a column that was complete in ``fit``: there a
+        normal distribution around the mode of the model's p(z|x_o) takes its place,
+        here and in all figures of codes. (With
         ``target="condition"`` nothing does, since p(z|x_o) needs y, and with
         ``likelihood="autoregressive"`` p(x_o|z) knows no such holes: both warn.)
 

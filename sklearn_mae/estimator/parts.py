@@ -9,6 +9,7 @@ from typing import cast
 import torch
 
 from sklearn_mae.encoders import Amortised, Resampling
+from sklearn_mae.estimator.likelihoods import described
 from sklearn_mae.estimator.targets import Labelled, Target
 from sklearn_mae.evaluation import MOST_NOISE
 from sklearn_mae.families import (
@@ -144,6 +145,11 @@ def build_model(
     return model.eval()  # until training begins
 
 
+def _named(params):
+    """Likelihood as a user gives it."""
+    return described(params.likelihood, getattr(params, "feature_names_in_", None))
+
+
 def build_strategy(params, model: LatentVariableModel):
     """Return the gradient strategy for x drawn from the model, or refuse it."""
     p = model.p(model.reference.new_zeros(2, model.n_components))
@@ -162,7 +168,7 @@ def build_strategy(params, model: LatentVariableModel):
         if not p.has_rsample:
             raise ValueError(
                 "mi_gradient='reparametrised' needs a likelihood whose samples are "
-                f"differentiable, and likelihood={params.likelihood!r} has none. Use "
+                f"differentiable, and likelihood={_named(params)!r} has none. Use "
                 f"mi_gradient={'enumeration' if few else 'reinforce'!r} or 'auto'."
             )
         return Reparametrised()
@@ -182,7 +188,7 @@ def build_strategy(params, model: LatentVariableModel):
         if outcomes is None:
             raise ValueError(
                 "mi_gradient='enumeration' needs a likelihood with at most 10,000 "
-                f"outcomes that can be listed, and likelihood={params.likelihood!r} on "
+                f"outcomes that can be listed, and likelihood={_named(params)!r} on "
                 f"{model.likelihood.n_features} varying column(s) has more. Use "
                 "mi_gradient='auto'."
             )

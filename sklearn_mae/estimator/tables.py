@@ -4,6 +4,7 @@ Numbers in arrays are scikit-learn's to check. Data frames, and arrays of object
 booleans, are read column by column (``columns/``) and come back as they came.
 """
 
+import reprlib
 import warnings
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -14,6 +15,7 @@ from sklearn.utils import check_array
 from sklearn.utils.validation import validate_data
 
 from sklearn_mae.columns import Columns, canonical, dense, is_missing, is_sparse
+from sklearn_mae.estimator.fitted import Fitted
 from sklearn_mae.estimator.inputs import as_table
 from sklearn_mae.estimator.likelihoods import (
     by_column,
@@ -118,21 +120,33 @@ def rows_of_next_fit(estimator, X) -> RowsOfFit:
     return RowsOfFit(rows, fitted.columns, likelihood)
 
 
-def check_fills(family: RowFamily, name: str) -> None:
+def check_fills(fitted: Fitted, name: str) -> None:
     """Refuse rows whose missing entries no method can fill."""
-    if not family.holes:
+    if not fitted.family.holes:
         raise ValueError(
-            f"{name} is for tables whose likelihood is known column by column. This "
-            "MutualAutoencoder was fitted to sequences, with likelihood='flow' or with "
-            "a callable one, of which no entry can be left out."
+            f"{name} is for tables, and with likelihood={fitted.likelihood_!r} no "
+            "entry of a row can be left out. Fit a table with likelihood='auto' or "
+            "'autoregressive'."
         )
 
 
 def row_given(estimator, given) -> np.ndarray:
     """Return one row as numbers from its known entries; the others are missing."""
+    try:
+        return _row_given(estimator, given)
+    except (TypeError, ValueError) as error:
+        raise type(error)(
+            f"given={reprlib.repr(given)} is no row of this table: {error} Pass known "
+            "entries by their columns, as in given={'city': 'Rome'}."
+        ) from error
+
+
+def _row_given(estimator, given) -> np.ndarray:
     fitted = estimator._fitted
     row = _as_mapping(given)
     if row is None:
+        if np.ndim(given) != 2:
+            raise TypeError("it is neither a mapping nor a table of one row.")
         found = rows_of_transform(estimator, given, fills=True)
         if len(found) != 1:
             raise ValueError(_rows_given(len(found)))
@@ -142,8 +156,7 @@ def row_given(estimator, given) -> np.ndarray:
     unknown = [label for label in row if label not in labels]
     if unknown or not row:
         raise ValueError(
-            f"given={given!r} names {unknown or 'no columns'}. Pass known entries by "
-            f"their columns, some of {labels[:20]}."
+            f"it names {unknown or 'no columns'}, and columns are {labels[:20]}."
         )
     entries = np.full((1, n), None, dtype=object)
     for label, value in row.items():
@@ -160,8 +173,8 @@ def row_given(estimator, given) -> np.ndarray:
     for label, value in row.items():
         if not is_missing(value) and not there[labels.index(label)]:
             raise ValueError(
-                f"given={given!r} holds {value!r} for column {label!r}, a category "
-                "that fit has not seen. Pass one that it has, or leave the column out."
+                f"it holds {value!r} for column {label!r}, a category that fit has not "
+                "seen. Pass one that it has, or leave the column out."
             )
     return found
 
@@ -181,10 +194,7 @@ def _as_mapping(given) -> dict | None:
 
 
 def _rows_given(n: int) -> str:
-    return (
-        f"given has {n} rows. Pass one, or a mapping of columns to values, and call "
-        "sample for each row."
-    )
+    return f"it has {n} rows. Pass one, and call sample for each row."
 
 
 def index_of(X):
