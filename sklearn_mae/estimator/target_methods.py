@@ -32,6 +32,11 @@ def target_complaints(params, fitted: Fitted) -> list[str]:
         Parameters, "auto" resolved.
     fitted : Fitted
         What was reached.
+
+    Returns
+    -------
+    list of str
+        One sentence or several for each that was missed.
     """
     if fitted.target is None:
         return []
@@ -50,7 +55,15 @@ def target_complaints(params, fitted: Fitted) -> list[str]:
 
 
 def warn_of_mean_codes(params, fitted: Fitted) -> None:
-    """Say that means of codes are not certified, where draws are."""
+    """Say that means of codes are not certified, where draws are.
+
+    Parameters
+    ----------
+    params : MutualAutoencoder
+        Parameters, "auto" resolved.
+    fitted : Fitted
+        What was learned.
+    """
     if fitted.told and params.codes == "mean":
         warnings.warn(
             "codes='mean' with target='condition': a posterior mean is no draw, its "
