@@ -76,12 +76,15 @@ SETTINGS = {
     },
     "auto": {},
 }
-SETTINGS["longer"] = SETTINGS["autoregressive"] | {"max_epochs": 30}  # of diamonds
 SETTINGS["resampling"] = SETTINGS["autoregressive"] | {"encoder": "resampling"}
 SETTINGS["16 components"] = SETTINGS["autoregressive"] | {"n_components": 16}
-SETTINGS["at once"] = SETTINGS["rate alone"] = SETTINGS["autoregressive"]
+SETTINGS["longer"] = SETTINGS["at once"] = SETTINGS["rate alone"] = SETTINGS[
+    "autoregressive"
+]
 # of (16,) and the default the better one: networks of 63 inputs that need one of them
 SETTINGS_OF = {"chain": {"hidden_layer_sizes": (16,)}}
+# twice those of "auto"
+LONGER = {"diamonds": 30, "digits": 800}
 OF_SDV = "GaussianCopula", "TVAE", "CTGAN"
 
 
@@ -106,6 +109,8 @@ def fitted(case: dict) -> dict:
     """Fit a mutual autoencoder."""
     train, test = halves(case["data"])
     settings = SETTINGS[case["model"]] | SETTINGS_OF.get(case["data"], {})
+    if case["model"] == "longer":
+        settings = settings | {"max_epochs": LONGER[case["data"]]}
     mae = MutualAutoencoder(M=case["M"], random_state=case["seed"], **settings)
     with changed_training(case["model"]):
         seconds, caught = timed_fit(mae, train)
