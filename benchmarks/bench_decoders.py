@@ -78,9 +78,8 @@ SETTINGS = {
 }
 SETTINGS["resampling"] = SETTINGS["autoregressive"] | {"encoder": "resampling"}
 SETTINGS["16 components"] = SETTINGS["autoregressive"] | {"n_components": 16}
-SETTINGS["longer"] = SETTINGS["at once"] = SETTINGS["rate alone"] = SETTINGS[
-    "autoregressive"
-]
+for name in ("longer", "at once", "rate alone"):
+    SETTINGS[name] = SETTINGS["autoregressive"]
 # of (16,) and the default the better one: networks of 63 inputs that need one of them
 SETTINGS_OF = {"chain": {"hidden_layer_sizes": (16,)}}
 # twice those of "auto"
