@@ -39,6 +39,15 @@ def ring(seed=0) -> pd.DataFrame:
     return pd.DataFrame(X + 0.1 * rng.normal(size=X.shape), columns=["a", "b"])
 
 
+def normal(n: int, seed=0) -> pd.DataFrame:
+    """Make rows of three normal columns, the third about the first."""
+    X = np.random.default_rng(seed).normal(size=(n, 3))
+    X[:, 2] += X[:, 0]
+    return pd.DataFrame(X, columns=["a", "b", "c"])
+
+
+# rows to fit on, few of them; 2,000 more are held out
+FEW = {"normal-25": 25, "normal-100": 100, "normal-500": 500}
 MADE = {
     "chain": chain,
     "digits": lambda: load_digits(as_frame=True).data,
@@ -56,7 +65,10 @@ def read(data: str) -> pd.DataFrame:
 
 
 def halves(data: str) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Return rows to fit on and rows held out, a third."""
+    """Return rows to fit on and rows held out, a third of all but of few."""
+    if data in FEW:
+        table = normal(FEW[data] + 2_000)
+        return table[: FEW[data]], table[FEW[data] :]
     train, test = divided(read(data))
     return train.reset_index(drop=True), test.reset_index(drop=True)
 
