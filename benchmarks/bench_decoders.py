@@ -34,8 +34,8 @@ Data are in ``decoder_data.py``:
   1,040 nats in all, 0.01 of each of 100,000 rows.
 - ``digits``: scikit-learn's, 64 columns of 17 levels.
 - ``moons``, ``ring``: scikit-learn's two moons, eight Gaussians on a circle.
-- ``normal-25``, ``normal-100``, ``normal-500``: so many rows of three normal columns, of
-  which two depend on each other; 2,000 are held out, their truth is -4.26 nats.
+- ``normal-25``, ``normal-100``, ``normal-500``: so many rows of three normal columns,
+  of which two depend on each other; 2,000 are held out, their truth is -4.26 nats.
 """
 
 from contextlib import ExitStack, contextmanager
