@@ -185,12 +185,12 @@ class Amortised:
         rate = model.prior.kl(q, z).expand_as(distortion)
         return Bound(-(distortion + rate), distortion, rate)
 
-    def mean_codes(self, model, x, q, z, groups) -> Tensor:
-        """Means of the code's distribution, one for each group, shape (G, n, d)."""
+    def mean_code(self, model, x, q, z, groups) -> Tensor:
+        """Mean of the code's distribution, shape (n, d), from draws (S, n, d)."""
         try:
-            return q.mean.expand(len(groups), *z.shape[1:])
+            return q.mean.expand(z.shape[1:])
         except NotImplementedError:
-            return z[groups].mean(1)
+            return z.mean(0)
 
     def choose(self, model, x, q, z, u) -> Tensor:
         """Return the code drawn: the one draw there is."""
@@ -227,8 +227,8 @@ class Resampling:
     def _weights(self, model, x, q, z):
         return torch.softmax(model.log_weights(x, z, q), -2)
 
-    def mean_codes(self, model, x, q, z, groups) -> Tensor:
-        """Means of the resampled code given the k draws of each group.
+    def mean_code(self, model, x, q, z, groups) -> Tensor:
+        """Mean of the resampled code, over groups of k draws.
 
         Parameters
         ----------
@@ -244,11 +244,13 @@ class Resampling:
 
         Returns
         -------
-        Tensor of shape (G, n, d)
-            Means.
+        Tensor of shape (n, d)
+            Mean over groups of the mean given a group's draws.
         """
-        weights = torch.softmax(model.log_weights(x, z, q)[groups], 1)
-        return (weights.unsqueeze(-1) * z[groups]).sum(1)
+        log_w = model.log_weights(x, z, q)
+        in_groups = torch.softmax(log_w[groups], 1).flatten(0, 1)
+        weights = torch.zeros_like(log_w).index_add(0, groups.flatten(), in_groups)
+        return (weights.unsqueeze(-1) * z).sum(0) / len(groups)
 
     def choose(self, model, x, q, z, u) -> Tensor:
         """Keep the draw at which the cumulated weights pass u, of shape (..., n)."""

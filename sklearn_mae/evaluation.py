@@ -116,7 +116,7 @@ class Evaluation:
 
         def mean(x):
             q, z = self._proposals(x, noise)
-            return self.rule.mean_codes(self.model, x, q, z.squeeze(1), groups).mean(0)
+            return self.rule.mean_code(self.model, x, q, z.squeeze(1), groups)
 
         return self.by_rows(mean, n_draws, x)
 

@@ -500,8 +500,8 @@ def test_encoder_shapes(likelihood, encoder):
     assert (q.batch_shape, q.event_shape) == ((5,), (D_CODE,))
     assert {part.shape for part in rule.bound(model, x, q, z)} == {(4, 5)}
     groups = torch.arange(4 * rule.n_draws).view(4, -1)
-    means = rule.mean_codes(model, x, q, z.flatten(0, 1), groups)
-    assert means.shape == (4, 5, D_CODE)
+    mean = rule.mean_code(model, x, q, z.flatten(0, 1), groups)
+    assert mean.shape == (5, D_CODE)
     assert rule.choose(model, x, q, z, u).shape == (4, 5, D_CODE)
     others = draw(q, (6, rule.n_draws - 1), generator(1))
     assert rule.log_density(model, x, q, z[0, 0], others).shape == (5,)

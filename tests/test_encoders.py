@@ -209,8 +209,7 @@ def test_code_of_the_proposal():
     q, z = proposals(model, x, 6)
     groups = torch.arange(6).view(3, 2)
 
-    mean = Amortised().mean_codes(model, x, q, z, groups)
-    assert_close(mean, q.loc.expand(3, 4, 2))
+    assert_close(Amortised().mean_code(model, x, q, z, groups), q.loc)
     z = z[groups]
     chosen = Amortised().choose(model, x, q, z, torch.rand(4))
     assert_close(chosen, z[:, 0])
@@ -222,10 +221,9 @@ def test_mean_code_of_a_proposal_that_does_not_know_its_mean():
     q = TransformedDistribution(Normal(torch.zeros(4, 2), 1.0), [AffineTransform(1, 2)])
     q = Independent(q, 1)
     z = torch.randn(6, 4, 2, generator=generator())
-    groups = torch.tensor([[0, 5], [1, 2], [1, 3]])
 
-    mean = Amortised().mean_codes(None, None, q, z, groups)
-    assert_close(mean, z[groups].mean(1))
+    mean = Amortised().mean_code(None, None, q, z, torch.arange(6).view(3, 2))
+    assert_close(mean, z.mean(0))
 
 
 # Resampling
@@ -396,8 +394,8 @@ def test_mean_of_the_resampled_code():
     z = draw(q, (4000, 4), g)
     u = torch.rand(4000, 3, generator=g, dtype=torch.float64)
     with torch.no_grad():
-        groups = torch.arange(16_000).view(4000, 4)
-        means = rule.mean_codes(model, x, q, z.flatten(0, 1), groups)
+        alone = torch.arange(4)[None]
+        means = torch.stack([rule.mean_code(model, x, q, each, alone) for each in z])
         chosen = rule.choose(model, x, q, z, u)
 
     assert means.shape == chosen.shape == (4000, 3, 2)
@@ -413,11 +411,10 @@ def test_groups_may_share_draws():
     rule = Resampling(3)
     groups = torch.tensor([[0, 1, 2], [3, 4, 5], [5, 0, 3]])
 
-    means = rule.mean_codes(model, x, q, z, groups)
-
-    for group, mean in zip(groups, means, strict=True):
-        alone = rule.mean_codes(model, x, q, z[group], torch.arange(3)[None])
-        assert_close(mean, alone[0])
+    alone = torch.arange(3)[None]
+    means = [rule.mean_code(model, x, q, z[group], alone) for group in groups]
+    mean = rule.mean_code(model, x, q, z, groups)
+    assert_close(mean, torch.stack(means).mean(0))
 
 
 def test_rate_of_resampling_exceeds_the_code_s_own():

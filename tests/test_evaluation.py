@@ -277,7 +277,7 @@ def test_draws_that_are_dealt_several_times_serve_as_more_draws():
         with torch.no_grad():
             q, z = found._proposals(x, torch.cat([half, -half]))
             groups = torch.arange(5 * n_groups).view(-1, 5)
-            return rule.mean_codes(model, x, q, z.flatten(0, 1), groups).mean(0)
+            return rule.mean_code(model, x, q, z.flatten(0, 1), groups)
 
     exact = means(8_192, seed=99)
     dealt = [Evaluation(model, rule, seed).mean_codes(x) for seed in range(8)]
