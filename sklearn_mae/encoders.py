@@ -239,8 +239,7 @@ class Resampling:
         z : Tensor of shape (S, n, d)
             Draws from q.
         groups : Tensor of shape (G, k)
-            Which draws are in which group. Groups may share draws: each is decoded
-            once.
+            Which draws are in which group, each draw in as many: it is decoded once.
 
         Returns
         -------
@@ -249,7 +248,8 @@ class Resampling:
         """
         log_w = model.log_weights(x, z, q)
         in_groups = torch.softmax(log_w[groups], 1).flatten(0, 1)
-        weights = torch.zeros_like(log_w).index_add(0, groups.flatten(), in_groups)
+        places = groups.flatten().argsort(stable=True).view(len(z), -1)
+        weights = in_groups[places].sum(1)
         return (weights.unsqueeze(-1) * z).sum(0) / len(groups)
 
     def choose(self, model, x, q, z, u) -> Tensor:

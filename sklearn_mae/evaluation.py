@@ -92,10 +92,11 @@ class Evaluation:
         not depend on the rows beside it.
     """
 
-    # groups of draws behind a row's bounds; powers of two for Sobol
+    # groups of draws behind a row's bounds, and behind its mean code where a group is
+    # one draw; powers of two for Sobol
     n_groups = 16
     # groups that the draws behind a row's mean code are dealt into at once, where there
-    # are several draws a group, and how many draws are dealt in all
+    # are several draws a group, and about how many draws are dealt before mirror images
     n_dealt_at_once, n_dealt = 10, 200
     # groups of other draws behind the density of a resampled code
     n_others = 128
@@ -108,7 +109,7 @@ class Evaluation:
         """Means of the codes' distributions, shape (n, d)."""
         # All rows have these draws, and so their error. Each has a mirror image, which
         # takes away what is odd in the noise: most of it. Draws are dealt into groups
-        # several times, which costs no decoding: half as many draws serve as well.
+        # several times, which costs no decoding, so that fewer of them serve as well.
         groups = self._dealt()
         n_draws = int(groups.max()) + 1
         half = self._noise(n_draws // 2, 1)

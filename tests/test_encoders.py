@@ -409,7 +409,7 @@ def test_groups_may_share_draws():
     _, x, _ = model.joint_draws(3)
     q, z = proposals(model, x, 6)
     rule = Resampling(3)
-    groups = torch.tensor([[0, 1, 2], [3, 4, 5], [5, 0, 3]])
+    groups = torch.tensor([[0, 1, 2], [3, 4, 5], [5, 0, 3], [1, 2, 4]])
 
     alone = torch.arange(3)[None]
     means = [rule.mean_code(model, x, q, z[group], alone) for group in groups]

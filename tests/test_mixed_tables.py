@@ -461,6 +461,10 @@ def test_what_comes_back_stays_in_the_range_of_fit(small):
     assert filled["amount"][1] == -50
     assert filled["age"].tolist() == [30, 95]
     assert filled["age"].dtype == frame["age"].dtype
+    mae.set_params(warm_start=True).fit(frame.assign(age=frame["age"] + 30))
+    assert mae.sample(500, random_state=0)["age"].max() > frame["age"].max()
+    assert rows["age"].max() <= frame["age"].max()
+    mae.set_params(warm_start=False)
     numbers = mae.fit(frame.to_numpy(float)).sample(500, random_state=0)
     assert numbers[:, 0].min() < -1  # arrays are never rounded
 

@@ -622,6 +622,8 @@ TAMPERED = [
     ("gaussian", ["_fitted", "build_seed"], 1.5),
     ("gaussian", ["_fitted", "device"], 3),
     ("gaussian", ["_fitted", "n_resamples"], True),
+    ("gaussian", ["_fitted", "holds_decoder"], True),
+    ("gaussian", ["_fitted", "holds_decoder"], 0),
     ("gaussian", ["_fitted", "n_features"], 4),
     ("gaussian", ["_fitted", "mutual_info"], "3"),
     ("gaussian", ["_fitted", "rate"], float("nan")),

@@ -239,6 +239,15 @@ class Column:
             values = rounded(values, self.decimals)
         return values if self.limits is None else np.clip(values, *self.limits)
 
+    def seeing(self, values: np.ndarray) -> "Column":
+        """Return a copy whose range holds more numbers, NaN where one is missing."""
+        found = values[np.isfinite(values)]
+        if self.kind != "numeric" or not len(found):
+            return self
+        low, high = self.seen or (np.inf, -np.inf)
+        seen = min(low, float(found.min())), max(high, float(found.max()))
+        return dataclasses.replace(self, seen=seen)
+
     def within(self, values: np.ndarray) -> np.ndarray:
         """Return numbers, those beyond what ``fit`` saw at its ends."""
         return values if self.seen is None else np.clip(values, *self.seen)

@@ -168,6 +168,17 @@ class Columns:
         ]
         return np.stack(each, axis=-1)
 
+    def seeing(self, values: np.ndarray) -> "Columns":
+        """Return what frames of more encoded rows make of their ranges; a copy."""
+        if self._container not in LIBRARIES:
+            return self
+        columns = [
+            column.seeing(values[:, j]) for j, column in enumerate(self._columns)
+        ]
+        wider = Columns()
+        wider._set(self._container, columns)
+        return wider
+
     def within(self, values: np.ndarray) -> np.ndarray:
         """Return encoded rows, numbers of frames in the range that ``fit`` saw."""
         each = [column.within(values[..., j]) for j, column in enumerate(self._columns)]

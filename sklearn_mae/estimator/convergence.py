@@ -146,9 +146,10 @@ def _causes(
     elif net.holds_decoder:
         causes.append(
             "the decoder is held where rows held out were likeliest, because it went "
-            f"on to learn others by heart, and the code alone learned for {net.step_} "
-            "steps: raise max_epochs, lower hidden_layer_sizes "
-            f"({params.hidden_layer_sizes} was given), or give it more rows"
+            "on to learn others by heart, and only what reads the code learned, for "
+            f"{net.step_} steps: raise max_epochs, lower hidden_layer_sizes "
+            f"({params.hidden_layer_sizes} was given), or give it more rows, without "
+            "warm_start"
         )
     elif net.step_ < usual and params.max_epochs != "auto":
         causes.append(

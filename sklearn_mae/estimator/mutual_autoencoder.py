@@ -226,7 +226,8 @@ default="auto"
         ``"autoregressive"`` and ``"flow"`` learns rows without codes, for half as many
         steps again. Where rows that are held out meanwhile become less likely, it goes
         back to its best and is held: the fit then takes half of ``max_epochs``, in
-        which only the weights for the code and the levels of the outputs learn.
+        which only the weights for the code (of a flow the first layers, which see
+        columns, too) and the levels of the outputs learn.
     batch_size : int or "auto", default="auto"
         Largest batch; an epoch is cut into batches of nearly equal size. ``"auto"``:
         128, of sequences 32, of ``"autoregressive"`` and ``"flow"`` 256, or all rows if
@@ -253,7 +254,8 @@ default="auto"
     warm_start : bool, default=False
         Go on from the last fit: weights, column scales and multipliers are kept,
         optimisers and learning-rate schedule start again, `history_` grows. M, C, lr
-        and max_epochs may change in between. Words that the first fit has not seen
+        and max_epochs may change in between. A decoder that was held (see `max_epochs`)
+        stays held. Words that the first fit has not seen
         are refused; rows whose means or standard deviations are far from its own, 5 and
         10 of its standard deviations, bring a warning of other units. A vectorizer in
         front must number words as before: give it its ``vocabulary`` and

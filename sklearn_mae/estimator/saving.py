@@ -269,7 +269,8 @@ def from_record(record: dict) -> Fitted:
     model = _model(record["weights"], structure, family, build_seed, target)
     device = _device_that_is_there(record["device"])
     held = record["holds_decoder"]
-    need(type(held) is bool, "holds_decoder", held)
+    may_hold = type(held) is bool and (not held or family.schedule.alone > 0)
+    need(may_hold, "holds_decoder", held)
     net = MutualAutoencoderNet(
         model.to(device),
         rule=rule,

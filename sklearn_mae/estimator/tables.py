@@ -117,7 +117,10 @@ def rows_of_next_fit(estimator, X) -> RowsOfFit:
         names = by_column(likelihood, X, fitted.feature_names_in_, rows.shape[1])
         kinds = None if fitted.columns is None else fitted.columns.kinds_
         likelihood = settled_likelihood(likelihood, names, kinds)
-    return RowsOfFit(rows, fitted.columns, likelihood)
+    columns = fitted.columns
+    if columns is not None and not is_sparse(rows):
+        columns = columns.seeing(rows)
+    return RowsOfFit(rows, columns, likelihood)
 
 
 def check_fills(fitted: Fitted, name: str) -> None:
@@ -135,28 +138,32 @@ def row_given(estimator, given) -> np.ndarray:
     try:
         return _row_given(estimator, given)
     except (TypeError, ValueError) as error:
-        raise type(error)(
-            f"given={reprlib.repr(given)} is no row of this table: {error} Pass known "
-            "entries by their columns, as in given={'city': 'Rome'}."
+        kind = TypeError if isinstance(error, TypeError) else ValueError
+        raise kind(
+            f"given={reprlib.repr(given)} is no row of this table: {error}"
         ) from error
 
 
 def _row_given(estimator, given) -> np.ndarray:
     fitted = estimator._fitted
+    n, columns = fitted.n_features_in_, fitted.columns
+    labels = list(range(n)) if columns is None else columns.labels
     row = _as_mapping(given)
     if row is None:
         if np.ndim(given) != 2:
-            raise TypeError("it is neither a mapping nor a table of one row.")
+            raise TypeError(
+                "it is neither a mapping nor a table of one row. Pass known entries by "
+                f"their columns, as in given={{{labels[0]!r}: ...}}."
+            )
         found = rows_of_transform(estimator, given, fills=True)
         if len(found) != 1:
             raise ValueError(_rows_given(len(found)))
         return found
-    n, columns = fitted.n_features_in_, fitted.columns
-    labels = list(range(n)) if columns is None else columns.labels
     unknown = [label for label in row if label not in labels]
     if unknown or not row:
         raise ValueError(
-            f"it names {unknown or 'no columns'}, and columns are {labels[:20]}."
+            f"it names {unknown or 'no columns'}. Pass known entries by their columns, "
+            f"some of {labels[:20]}."
         )
     entries = np.full((1, n), None, dtype=object)
     for label, value in row.items():

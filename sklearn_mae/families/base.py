@@ -350,9 +350,10 @@ class Likelihood(nn.Module):
         return []
 
     def parameters_when_held(self) -> list[nn.Parameter]:
-        """Return those that a code changes, where ``Schedule.alone`` is.
+        """Return those that a code comes in through, and levels of outputs.
 
-        They learn on where all others would go on to learn rows by heart.
+        Where ``Schedule.alone`` is they learn on, when all others would go on to learn
+        rows by heart.
         """
         return []
 
