@@ -38,7 +38,7 @@ Data are in ``decoder_data.py``:
   of which two depend on each other; 2,000 are held out, their truth is -4.26 nats.
 """
 
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import replace
 from unittest.mock import patch
 
@@ -140,20 +140,17 @@ def fitted(case: dict) -> dict:
 @contextmanager
 def changed_training(model: str):
     """Train as some models do."""
-    usual = AutoregressiveTable.schedule
-    with ExitStack() as changes:
-        if model == "at once":
-            n_steps = round((1 + usual.alone) * usual.n_steps)
-            schedule = replace(usual, alone=0.0, n_steps=n_steps)
-            changes.enter_context(
-                patch.object(AutoregressiveTable, "schedule", schedule)
-            )
-        if model == "rate alone":
-            schedule = replace(usual, waiting=1.0, stops_waiting_near=None)
-            changes.enter_context(
-                patch.object(AutoregressiveTable, "schedule", schedule)
-            )
-            changes.enter_context(patch.object(certification, "land", lambda *_: None))
+    schedule, land = AutoregressiveTable.schedule, certification.land
+    if model == "at once":
+        n_steps = round((1 + schedule.alone) * schedule.n_steps)
+        schedule = replace(schedule, alone=0.0, n_steps=n_steps)
+    if model == "rate alone":
+        schedule = replace(schedule, waiting=1.0, stops_waiting_near=None)
+        land = lambda *_: None
+    with (
+        patch.object(AutoregressiveTable, "schedule", schedule),
+        patch.object(certification, "land", land),
+    ):
         yield
 
 

@@ -224,9 +224,6 @@ class Resampling:
         distortion = -(torch.softmax(log_w, -2) * log_lik).sum(-2)
         return Bound(elbo, distortion, -elbo - distortion)
 
-    def _weights(self, model, x, q, z):
-        return torch.softmax(model.log_weights(x, z, q), -2)
-
     def mean_code(self, model, x, q, z, groups) -> Tensor:
         """Mean of the resampled code, over groups of k draws.
 
@@ -254,7 +251,8 @@ class Resampling:
 
     def choose(self, model, x, q, z, u) -> Tensor:
         """Keep the draw at which the cumulated weights pass u, of shape (..., n)."""
-        below = self._weights(model, x, q, z).cumsum(-2) < u.unsqueeze(-2)
+        weights = torch.softmax(model.log_weights(x, z, q), -2)
+        below = weights.cumsum(-2) < u.unsqueeze(-2)
         index = below.sum(-2).clamp_max(z.shape[-3] - 1)
         index = index[..., None, :, None].expand(*z.shape[:-3], 1, *z.shape[-2:])
         return z.gather(-3, index).squeeze(-3)

@@ -160,7 +160,7 @@ def information_path(
             model.fit(train, y)
         for warning in caught:
             if issubclass(warning.category, ConvergenceWarning):
-                warned.setdefault(i, []).append(str(warning.message))
+                warned.setdefault(i, []).extend(str(warning.message).splitlines())
             else:
                 warnings.warn_explicit(
                     warning.message, warning.category, warning.filename, warning.lineno

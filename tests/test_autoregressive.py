@@ -647,7 +647,7 @@ def test_rows_learned_by_heart_end_it_and_have_it_held():
 
 
 def test_few_rows_are_not_learned_by_heart():
-    """200 rows of two numbers that depend on each other; truth: the best density."""
+    """200 rows of two numbers that depend on each other."""
     rng = np.random.default_rng(0)
 
     def rows(n):

@@ -131,7 +131,7 @@ class Column:
             _decimals(cells) if numeric and in_frame else None,
             _hole(cells),
             not cells.examples,
-            _range(cells) if numeric and in_frame else None,
+            _range(cells.floats()) if numeric and in_frame else None,
         )
 
     # -- encode ------------------------------------------------------------------------
@@ -241,12 +241,10 @@ class Column:
 
     def seeing(self, values: np.ndarray) -> "Column":
         """Return a copy whose range holds more numbers, NaN where one is missing."""
-        found = values[np.isfinite(values)]
-        if self.kind != "numeric" or not len(found):
+        if self.kind != "numeric":
             return self
-        low, high = self.seen or (np.inf, -np.inf)
-        seen = min(low, float(found.min())), max(high, float(found.max()))
-        return dataclasses.replace(self, seen=seen)
+        both = values if self.seen is None else np.append(values, self.seen)
+        return dataclasses.replace(self, seen=_range(both))
 
     def within(self, values: np.ndarray) -> np.ndarray:
         """Return numbers, those beyond what ``fit`` saw at its ends."""
@@ -319,9 +317,8 @@ def _decimals(cells: Cells) -> int | None:
     return decimals_of(cells.floats(), NARROW.get(name, np.float64))
 
 
-def _range(cells: Cells) -> tuple[float, float] | None:
-    found = cells.floats()
-    found = found[np.isfinite(found)]
+def _range(values: np.ndarray) -> tuple[float, float] | None:
+    found = values[np.isfinite(values)]
     return (float(found.min()), float(found.max())) if len(found) else None
 
 

@@ -169,7 +169,7 @@ class Columns:
         return np.stack(each, axis=-1)
 
     def seeing(self, values: np.ndarray) -> "Columns":
-        """Return what frames of more encoded rows make of their ranges; a copy."""
+        """Return a copy whose ranges hold these encoded rows, too; of frames."""
         if self._container not in LIBRARIES:
             return self
         columns = [
@@ -181,6 +181,8 @@ class Columns:
 
     def within(self, values: np.ndarray) -> np.ndarray:
         """Return encoded rows, numbers of frames in the range that ``fit`` saw."""
+        if self._container not in LIBRARIES:
+            return values
         each = [column.within(values[..., j]) for j, column in enumerate(self._columns)]
         return np.stack(each, axis=-1)
 

@@ -532,7 +532,8 @@ default="auto"
         complaints = [complaint] if complaint is not None else []
         complaints += target_complaints(self, self._fitted)
         if complaints:
-            warnings.warn(" ".join(complaints), ConvergenceWarning, stacklevel=3)
+            # a line each: a path over M tells them apart
+            warnings.warn("\n".join(complaints), ConvergenceWarning, stacklevel=3)
         warn_of_mean_codes(self, self._fitted)
         return self._fitted
 

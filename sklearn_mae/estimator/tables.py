@@ -118,9 +118,7 @@ def rows_of_next_fit(estimator, X) -> RowsOfFit:
         kinds = None if fitted.columns is None else fitted.columns.kinds_
         likelihood = settled_likelihood(likelihood, names, kinds)
     columns = fitted.columns
-    if columns is not None and not is_sparse(rows):
-        columns = columns.seeing(rows)
-    return RowsOfFit(rows, columns, likelihood)
+    return RowsOfFit(rows, columns and columns.seeing(rows), likelihood)
 
 
 def check_fills(fitted: Fitted, name: str) -> None:
